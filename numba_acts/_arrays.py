@@ -1,0 +1,782 @@
+"""Any arrays in; contiguous slices for a wing; what comes out in the caller's own kind.
+
+A front room hands its arguments to one function here, below. It admits the arrays (kind and dtype),
+checks their shapes and ``out``, lays them out as C-contiguous (outer, n, inner), has the wing fill
+the result and gives that back as the kind that came in. Errors come before anything is written.
+"""
+
+import functools
+import math
+import operator
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from numba_acts.cpu import affine as cpu_affine
+from numba_acts.cpu import maxout as cpu_maxout
+from numba_acts.cpu import softmax as cpu_softmax
+from numba_acts.cpu.math import BFLOAT16, FLOAT16
+
+Axis = int | tuple[int, ...] | None
+
+_DIRECT = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+# dtypes that Numba does not know, and the ones that a wing sees in their place
+_HELD = {np.dtype(np.float16): FLOAT16, np.dtype(np.bool_): np.dtype(np.uint8), BFLOAT16: BFLOAT16}
+_NONE = np.empty(0, np.uint8)
+
+
+# ---- what comes in, what goes out -------------------------------------------------------------
+
+
+class Call:
+    """One call: the kind of its arrays, which is the kind of its results."""
+
+    torch: Any = None  # the module, if the arrays are its CPU tensors
+
+    def __init__(self, **arguments: Any) -> None:
+        on_gpu = {
+            name: hasattr(value, "__cuda_array_interface__")
+            for name, value in arguments.items()
+            if hasattr(value, "shape")
+        }
+        if any(on_gpu.values()):
+            places = ", ".join(
+                f"{name} is {'on a GPU' if there else 'in host memory'}"
+                for name, there in on_gpu.items()
+            )
+            if all(on_gpu.values()):
+                raise TypeError(f"{places}: numba_acts has no kernels for a GPU in this version")
+            raise TypeError(f"arrays must all be in one memory, but {places}")
+
+    def admit(self, name: str, value: Any) -> np.ndarray:
+        """The NumPy array behind an argument, in the machine's byte order."""
+        if type(value) is not np.ndarray:
+            value = self._array(name, value)
+        dtype = value.dtype
+        if dtype in _DIRECT or dtype in _HELD:
+            return value
+        if dtype.name == "bfloat16":
+            _HELD[dtype] = BFLOAT16
+            return value
+        if dtype.kind not in "iuf" or dtype.itemsize > 8:
+            raise TypeError(
+                f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
+                f"got {dtype}"
+            )
+        return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+
+    def _array(self, name: str, value: Any) -> np.ndarray:
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(value, torch.Tensor):
+            if value.requires_grad:
+                raise TypeError(
+                    f"{name} is a tensor that requires grad, which would be lost: the functions of "
+                    "numba_acts.torch are differentiable, or pass its detach()"
+                )
+            if value.layout != torch.strided or value.device.type != "cpu":
+                raise TypeError(
+                    f"{name} must be a dense tensor in host memory, got one of layout "
+                    f"{value.layout} on {value.device}"
+                )
+            self.torch = torch
+            if value.dtype == torch.bfloat16:
+                return value.view(torch.uint16).numpy().view(BFLOAT16)
+            return value.resolve_conj().resolve_neg().numpy()
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, whose mask would be ignored: pass its data, and "
+                "where=~mask to say which entries count"
+            )
+        return np.asarray(value)
+
+    def dtype(self, name: str, dtype: Any) -> np.dtype:
+        """The dtype behind an argument that names one."""
+        if self.torch is not None and isinstance(dtype, self.torch.dtype):
+            return self.admit(name, self.torch.empty(0, dtype=dtype)).dtype
+        return self.admit(name, np.empty(0, dtype)).dtype
+
+    def give(self, result: np.ndarray) -> Any:
+        """A fresh result as the caller's kind."""
+        if self.torch is None:
+            return result if result.ndim else result[()]
+        if result.dtype == BFLOAT16:
+            return self.torch.from_numpy(result.view(np.uint16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(result)
+
+
+def _float_dtype(dtype: np.dtype) -> np.dtype:
+    """What softmin and softmax2d give for a dtype: floats keep theirs, the rest is float64."""
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
+def _common(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Floating arrays of one dtype, that of their sum; sixteen-bit floats that differ: float32."""
+    dtypes = {_float_dtype(array.dtype) for array in arrays}
+    if len(dtypes) == 1:
+        (dtype,) = dtypes
+    else:
+        single, double = sorted(_DIRECT, key=lambda dtype: dtype.itemsize)
+        dtype = double if double in dtypes else single
+    return [_converted(array, dtype) for array in arrays]
+
+
+def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if array.dtype == dtype:
+        return array
+    if array.dtype == BFLOAT16:
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array.astype(dtype)
+
+
+def _temperature(temperature: Any) -> float:
+    """1/temperature, checked."""
+    try:
+        if 0.0 < temperature < math.inf:
+            return 1.0 / float(temperature)
+    except (TypeError, ValueError):
+        raise TypeError(f"temperature must be a number, got {temperature!r}") from None
+    raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
+
+
+def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {axis!r}") from None
+    if not -ndim <= number < ndim:
+        raise np.exceptions.AxisError(number, ndim, name if name != "axis" else None)
+    return number % ndim
+
+
+def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes of a slice, in order; an array of rank 0 is one slice of one number."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, tuple):
+        return () if ndim == 0 and axis in (0, -1) else (_axis(axis, ndim),)
+    axes = tuple(sorted(_axis(a, ndim) for a in axis))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
+    return axes
+
+
+def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: str = "out") -> Any:
+    """The array behind ``out``, which must be what the result would be."""
+    if not (isinstance(out, np.ndarray) or call.torch and isinstance(out, call.torch.Tensor)):
+        wanted = "a CPU tensor" if call.torch else "a NumPy array"
+        raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
+    array = Call().admit(name, out) if not isinstance(out, np.ndarray) else out
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array, got a masked one")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if array.dtype != dtype:
+        raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
+    if not array.flags.writeable:
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+    return array
+
+
+# ---- memory -----------------------------------------------------------------------------------
+
+
+@functools.lru_cache(1 << 12)
+def _lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """(outer, n, inner) of a C-contiguous array whose slices lie along one axis."""
+    axis %= len(shape)
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """A contiguous array's memory as a wing sees it: one axis, a dtype that Numba knows."""
+    array = array.ravel()
+    held = _HELD.get(array.dtype)
+    if held is not None:
+        array = array.view(held)
+    if not array.flags.writeable:  # another type to Numba, which would compile everything twice
+        interface = array.__array_interface__
+        interface["data"] = (interface["data"][0], False)
+        dtype = array.dtype
+        array = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))
+        array = array if array.dtype == dtype else array.view(dtype)
+    return array
+
+
+def _dense(array: np.ndarray) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned
+
+
+def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
+    """Do two arrays share memory other than number for number?"""
+    if array is target or not np.may_share_memory(array, target):
+        return False
+    return not (
+        array.ctypes.data == target.ctypes.data
+        and array.strides == target.strides
+        and array.itemsize == target.itemsize
+    )
+
+
+def _apart(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
+    """The array, or a copy if it isn't contiguous or a result is to be written over it."""
+    if _dense(array) and not any(np.may_share_memory(array, target) for target in targets):
+        return array
+    return np.array(array, order="C")
+
+
+class Layout:
+    """The order of an array's axes in which slices are (outer, n, inner) of its memory.
+
+    That is the order of its strides, so that no dense array is copied. Where the axes of a slice
+    would not stand together they come last, and the array has to be copied.
+    """
+
+    def __init__(self, array: np.ndarray, axes: tuple[int, ...]) -> None:
+        ndim = array.ndim
+        order = sorted(range(ndim), key=lambda axis: -abs(array.strides[axis]))
+        if array.flags.c_contiguous or not array.transpose(order).flags.c_contiguous:
+            order = list(range(ndim))
+        places = [order.index(axis) for axis in axes]
+        first = places[0] if places else ndim
+        if places != list(range(first, first + len(axes))):
+            order = [axis for axis in range(ndim) if axis not in axes] + list(axes)
+            first = ndim - len(axes)
+        self.order, self.axes = order, axes
+        shape = [array.shape[axis] for axis in order]
+        self.lengths = (
+            math.prod(shape[:first]),
+            math.prod(shape[first : first + len(axes)]),
+            math.prod(shape[first + len(axes) :]),
+        )
+
+    def reduced(self) -> list[int]:
+        """The order of a result without the slices' one axis."""
+        (gone,) = self.axes
+        return [axis - (axis > gone) for axis in self.order if axis != gone]
+
+    def doubled(self) -> list[int]:
+        """The order of a result with a second axis behind the slices' one."""
+        (twice,) = self.axes
+        return [
+            new
+            for axis in self.order
+            for new in ((axis, axis + 1) if axis == twice else (axis + (axis > twice),))
+        ]
+
+
+class Result:
+    """Contiguous memory in an order of axes for a wing to fill: that of ``out`` if it serves."""
+
+    def __init__(self, out: Any, array: Any, shape: tuple[int, ...], dtype: Any, order: list[int]):
+        self.out, self.array, self.order = out, array, order
+        self.memory = None if out is None else array.transpose(order)
+        if self.memory is None or not _dense(self.memory):
+            self.memory = np.empty([shape[axis] for axis in order], dtype)
+
+    def source(self, array: np.ndarray) -> np.ndarray:
+        """An operand in this order of axes, copied only if it isn't dense or would be overwritten."""
+        array = array.transpose(self.order)
+        if _dense(array) and not _overlaps(array, self.memory):
+            return array
+        return np.array(array, order="C")
+
+    def give(self, call: Call) -> Any:
+        result = self.memory.transpose(np.argsort(self.order))
+        if self.out is None:
+            return call.give(result)
+        if not np.may_share_memory(self.memory, self.array):
+            np.copyto(self.array, result)
+        return self.out
+
+
+# ---- softmin and softmax2d --------------------------------------------------------------------
+
+
+def inverse_temperature(temperature: Any) -> float:
+    """1/temperature, checked."""
+    try:
+        if 0.0 < temperature < math.inf:
+            return 1.0 / float(temperature)
+    except (TypeError, ValueError):
+        raise TypeError(f"temperature must be a number, got {temperature!r}") from None
+    raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
+
+
+def image_axis(name: str, image: Any, channel_axis: Any) -> int:
+    """The channel axis of an image, or of a batch of them."""
+    ndim = getattr(image, "ndim", None)
+    if ndim is None:
+        ndim = np.ndim(image)
+    if ndim not in (3, 4):
+        raise ValueError(
+            f"{name} must have 3 axes, which mean (C, H, W), or 4, (N, C, H, W), got {ndim}; "
+            "channel_axis=-1 says that C is last"
+        )
+    if channel_axis not in (-3, -1):
+        raise ValueError(
+            f"channel_axis must be -3, for (C, H, W), or -1, for (H, W, C), got {channel_axis!r}"
+        )
+    return channel_axis
+
+
+def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
+    """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    if (
+        type(x) is np.ndarray
+        and x.dtype in _DIRECT
+        and x.flags.carray
+        and where is None
+        and type(axis) is int
+        and -x.ndim <= axis < x.ndim
+        and x.size
+    ):  # the common case, in as few steps as Python allows
+        shape = x.shape
+        if out is None:
+            y = np.empty(shape, x.dtype)
+        elif _serves(out, x):
+            y = out
+        else:
+            return _softmax(x, axis, beta, where, out)
+        cpu_softmax.softmax(x.ravel(), _NONE, y.ravel(), *_lengths(shape, axis), beta)
+        return y
+    return _softmax(x, axis, beta, where, out)
+
+
+def _serves(out: Any, x: np.ndarray) -> bool:
+    """Is `out` plainly right: of x's shape and dtype, contiguous, in memory of its own?"""
+    return (
+        type(out) is np.ndarray
+        and out.dtype is x.dtype
+        and out.shape == x.shape
+        and out.flags.carray
+        and (out is x or (out.base is None and x.base is None))
+    )
+
+
+def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
+    call = Call(x=x, where=where, out=out)
+    array = call.admit("x", x)
+    axes = _axes(axis, array.ndim)
+    dtype = _float_dtype(array.dtype)
+    mask = None if where is None else _mask(call, where, array.shape)
+    given = None if out is None else _out(out, call, array.shape, dtype)
+    layout = Layout(array, axes)
+    result = Result(out, given, array.shape, dtype, layout.order)
+    if array.size:
+        source = array.transpose(layout.order)
+        if not _dense(source) or _overlaps(source, result.memory):
+            np.copyto(result.memory, source)  # and from there in place
+            source = result.memory
+        bits = _NONE if mask is None else _flat(result.source(mask))
+        cpu_softmax.softmax(_flat(source), bits, _flat(result.memory), *layout.lengths, beta)
+    return result.give(call)
+
+
+def _mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = call.admit("where", where)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
+    try:
+        return np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"where must broadcast to x's shape {shape}, got shape {mask.shape}"
+        ) from None
+
+
+def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
+    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    if (
+        type(g) is np.ndarray
+        and type(y) is np.ndarray
+        and y.dtype in _DIRECT
+        and g.dtype is y.dtype
+        and g.shape == y.shape
+        and g.flags.carray
+        and y.flags.carray
+        and type(axis) is int
+        and -y.ndim <= axis < y.ndim
+        and y.size
+        and (out is None or (_serves(out, g) and _serves(out, y)))
+    ):
+        shape = y.shape
+        dx = np.empty(shape, y.dtype) if out is None else out
+        cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *_lengths(shape, axis), beta)
+        return dx
+    call = Call(**{name: g}, y=y, out=out)
+    first, second = call.admit(name, g), call.admit("y", y)
+    _same_shape(name, first, "y", second)
+    axes = _axes(axis, second.ndim)
+    first, second = _common(first, second)
+    given = None if out is None else _out(out, call, second.shape, second.dtype)
+    layout = Layout(second, axes)
+    result = Result(out, given, second.shape, second.dtype, layout.order)
+    if second.size:
+        operands = _flat(result.source(first)), _flat(result.source(second))
+        cpu_softmax.product(*operands, _flat(result.memory), *layout.lengths, beta)
+    return result.give(call)
+
+
+def _same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    if array.shape != other.shape:
+        raise ValueError(f"{name} must have {other_name}'s shape {other.shape}, got {array.shape}")
+
+
+def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
+    """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    call = Call(y=y, out=out)
+    (array,) = _common(call.admit("y", y))
+    place = _axis(axis, array.ndim)
+    n = array.shape[place]
+    shape = (*array.shape[:place], n, n, *array.shape[place + 1 :])
+    given = None if out is None else _out(out, call, shape, array.dtype)
+    layout = Layout(array, (place,))
+    result = Result(out, given, shape, array.dtype, layout.doubled())
+    if array.size:
+        source = _apart(array.transpose(layout.order), result.memory)
+        cpu_softmax.jacobians(_flat(source), _flat(result.memory), *layout.lengths, beta)
+    return result.give(call)
+
+
+def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
+    """β y (1 − y), number by number."""
+    call = Call(y=y, out=out)
+    (array,) = _common(call.admit("y", y))
+    given = None if out is None else _out(out, call, array.shape, array.dtype)
+    layout = Layout(array, ())
+    result = Result(out, given, array.shape, array.dtype, layout.order)
+    if array.size:
+        cpu_softmax.diagonals(_flat(result.source(array)), _flat(result.memory), beta)
+    return result.give(call)
+
+
+# ---- maxout -----------------------------------------------------------------------------------
+
+
+def maxout(x: Any, axis: int, out: Any) -> Any:
+    """The maxima over `axis`."""
+    if (
+        type(x) is np.ndarray
+        and x.dtype in _DIRECT
+        and x.flags.carray
+        and out is None
+        and type(axis) is int
+        and -x.ndim <= axis < x.ndim
+        and x.size
+        and x.ndim > 1
+    ):
+        axis %= x.ndim
+        shape = x.shape
+        y = np.empty(shape[:axis] + shape[axis + 1 :], x.dtype)
+        cpu_maxout.maxout(x.ravel(), y.ravel(), _NONE, *_lengths(shape, axis))
+        return y
+    call = Call(x=x, out=out)
+    array, layout, shape = _pieces(call, x, axis)
+    given = None if out is None else _out(out, call, shape, array.dtype)
+    result = Result(out, given, shape, array.dtype, layout.reduced())
+    _maxout(array, layout, result.memory, _NONE)
+    return result.give(call)
+
+
+def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
+    """The maxima over `axis` and the winning pieces; `out` is a pair."""
+    first, second = _pair(out)
+    call = Call(x=x, **{"out[0]": first, "out[1]": second})
+    array, layout, shape = _pieces(call, x, axis)
+    kind = _index_dtype(call, index_dtype, layout.lengths[1])
+    given = None if out is None else _out(first, call, shape, array.dtype, "out[0]")
+    given_index = None if out is None else _out(second, call, shape, kind, "out[1]")
+    result = Result(first, given, shape, array.dtype, layout.reduced())
+    index = Result(second, given_index, shape, kind, layout.reduced())
+    _maxout(array, layout, result.memory, index.memory)
+    pair = result.give(call), index.give(call)
+    return pair if out is None else out
+
+
+def _pair(out: Any) -> Any:
+    if out is None:
+        return None, None
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"out must be a pair (y, index) of arrays, got {out!r}")
+    if np.may_share_memory(*(np.asarray(array) for array in out)):
+        raise ValueError("out must be two arrays that do not share memory")
+    return out
+
+
+def _pieces(call: Call, x: Any, axis: int) -> tuple[np.ndarray, Layout, tuple[int, ...]]:
+    array = call.admit("x", x)
+    place = _axis(axis, array.ndim)
+    shape = array.shape
+    if shape[place] == 0:
+        raise ValueError(f"x must have at least one piece on axis {axis}, got shape {shape}")
+    return array, Layout(array, (place,)), shape[:place] + shape[place + 1 :]
+
+
+def _index_dtype(call: Call, index_dtype: Any, pieces: int) -> np.dtype:
+    dtype = call.dtype("index_dtype", index_dtype)
+    if dtype.kind not in "iu":
+        raise TypeError(f"index_dtype must be an integer dtype, got {dtype}")
+    if pieces - 1 > np.iinfo(dtype).max:
+        raise ValueError(f"index_dtype must hold indices up to {pieces - 1}, got {dtype}")
+    return dtype
+
+
+def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray) -> None:
+    if array.size:
+        source = _apart(array.transpose(layout.order), y, index)
+        cpu_maxout.maxout(_flat(source), _flat(y), index.ravel(), *layout.lengths)
+
+
+def _index(call: Call, index: Any) -> np.ndarray:
+    array = call.admit("index", index)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"index must be of an integer dtype, got {array.dtype}")
+    return array
+
+
+def _check_range(index: np.ndarray, pieces: int) -> None:
+    if index.size and not cpu_maxout.in_range(index, pieces):
+        low, high = index.min(), index.max()
+        raise IndexError(
+            f"index must lie in [0, {pieces}), the pieces of a unit, got values from {low} to {high}"
+        )
+
+
+def _piece_count(pieces: Any) -> int:
+    try:
+        count = operator.index(pieces)
+    except TypeError:
+        raise TypeError(f"pieces must be an int, got {pieces!r}") from None
+    if count < 1:
+        raise ValueError(f"pieces must be at least 1, got {count}")
+    return count
+
+
+def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
+    """g at the winning pieces, zeros elsewhere."""
+    call = Call(g=g, index=index, out=out)
+    array = call.admit("g", g)
+    chosen = _index(call, index)
+    _same_shape("g", array, "index", chosen)
+    return _selected(call, array, chosen, pieces, axis, array.dtype, out)
+
+
+def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
+    """Ones at the winning pieces, zeros elsewhere."""
+    call = Call(index=index, out=out)
+    chosen = _index(call, index)
+    kind = call.dtype("dtype", dtype)
+    return _selected(call, np.empty(0, kind), chosen, pieces, axis, kind, out)
+
+
+def _selected(
+    call: Call, g: np.ndarray, index: np.ndarray, pieces: int, axis: int, dtype: Any, out: Any
+) -> Any:
+    """`g`, or ones if it is empty, spread over a pieces axis put back at `axis`."""
+    count = _piece_count(pieces)
+    place = _axis(axis, index.ndim + 1)
+    shape = (*index.shape[:place], count, *index.shape[place:])
+    given = None if out is None else _out(out, call, shape, dtype)
+    result = Result(out, given, shape, dtype, list(range(len(shape))))
+    if index.size:
+        flat = _flat(_apart(index, result.memory))
+        _check_range(flat, count)
+        gradient = _flat(_apart(g, result.memory))
+        cpu_maxout.vjp(gradient, flat, _flat(result.memory), *_lengths(shape, place))
+    return result.give(call)
+
+
+def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
+    """The tangents of the winning pieces."""
+    call = Call(t=t, index=index, out=out)
+    tangent = call.admit("t", t)
+    place = _axis(axis, tangent.ndim)
+    pieces = tangent.shape[place]
+    chosen = _index(call, index)
+    shape = tangent.shape[:place] + tangent.shape[place + 1 :]
+    if chosen.shape != shape:
+        raise ValueError(
+            f"index must have t's shape without axis {axis}, {shape}, got {chosen.shape}"
+        )
+    given = None if out is None else _out(out, call, shape, tangent.dtype)
+    result = Result(out, given, shape, tangent.dtype, list(range(len(shape))))
+    if chosen.size:
+        flat = _flat(_apart(chosen, result.memory))
+        _check_range(flat, pieces)
+        _, _, inner = _lengths(tangent.shape, place)
+        tangents = _flat(_apart(tangent, result.memory))
+        cpu_maxout.jvps(tangents, flat, _flat(result.memory), pieces, inner)
+    return result.give(call)
+
+
+# ---- maxout of an affine map ------------------------------------------------------------------
+
+
+def _numbers(arrays: dict[str, np.ndarray]) -> np.dtype:
+    """The dtype of an affine map: integers stay integers, floats of two kinds meet in the wider."""
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    if all(dtype.kind in "iub" for dtype in dtypes):
+        return np.result_type(*dtypes)
+    return _common(*(np.empty(0, dtype) for dtype in dtypes))[0].dtype
+
+
+def _weight(call: Call, weight: Any) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A weight and the shape of its units: one axis, or none for one unit alone."""
+    array = call.admit("weight", weight)
+    if array.ndim not in (2, 3) or array.shape[-2] == 0:
+        raise ValueError(
+            "weight must have shape (units, pieces, d), or (pieces, d) for one unit, with at least "
+            f"one piece, got {array.shape}"
+        )
+    return array, array.shape[:-2]
+
+
+def _like(call: Call, name: str, value: Any, shape: tuple[int, ...], why: str) -> np.ndarray:
+    array = call.admit(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have {why} {shape}, got {array.shape}")
+    return array
+
+
+def _inputs(call: Call, x: Any, depth: int) -> np.ndarray:
+    array = call.admit("x", x)
+    if array.ndim == 0 or array.shape[-1] != depth:
+        raise ValueError(f"x must have shape (..., d) with weight's d = {depth}, got {array.shape}")
+    return array
+
+
+def _rows(array: np.ndarray, width: int, dtype: Any) -> np.ndarray:
+    """An array as (rows, width), contiguous, of one dtype, as it is held."""
+    array = _converted(array, dtype) if dtype is not None else array
+    count = array.size // width if width else math.prod(array.shape[:-1])
+    return _flat(_apart(array)).reshape(count, width)
+
+
+def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) -> Any:
+    """max over i of weight[u, i]·x + bias[u, i]; with an `index_dtype` the winning pieces too."""
+    indexed = index_dtype is not None
+    first, second = _pair(out) if indexed else (out, None)
+    call = Call(x=x, weight=weight, bias=bias, **{"out": first, "out[1]": second})
+    weight, units = _weight(call, weight)
+    pieces, depth = weight.shape[-2:]
+    x = _inputs(call, x, depth)
+    given = {"x": x, "weight": weight}
+    if bias is not None:
+        given["bias"] = _like(call, "bias", bias, weight.shape[:-1], "weight's shape without d,")
+    dtype = _numbers(given)
+    shape = x.shape[:-1] + units
+    order = list(range(len(shape)))
+    kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.int32)
+    y_given = None if first is None else _out(first, call, shape, dtype)
+    index_given = None if second is None else _out(second, call, shape, kind, "out[1]")
+    y = Result(first, y_given, shape, dtype, order)
+    index = Result(second, index_given, shape if indexed else (0,), kind, order if indexed else [0])
+    if y.memory.size:
+        count = math.prod(units)
+        operands = [_converted(_apart(a, y.memory, index.memory), dtype) for a in given.values()]
+        flat_bias = _flat(operands[2]) if bias is not None else _rows(weight.ravel()[:0], 1, dtype)
+        cpu_affine.forward(
+            _rows(operands[0], depth, dtype),
+            _rows(operands[1], depth, dtype),
+            flat_bias.ravel(),
+            _flat(y.memory).reshape(-1, count),
+            index.memory.reshape(-1, count),
+            pieces,
+        )
+    if not indexed:
+        return y.give(call)
+    pair = y.give(call), index.give(call)
+    return pair if out is None else out
+
+
+def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.ndarray:
+    array = _index(call, index)
+    if units and array.shape[-1:] != units:
+        raise ValueError(
+            f"index must have shape (..., units) with weight's {units[0]} units, got {array.shape}"
+        )
+    _check_range(_flat(_apart(array)), pieces)
+    return array
+
+
+def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
+    """(dx, dweight, dbias)."""
+    call = Call(g=g, x=x, weight=weight, index=index)
+    weight, units = _weight(call, weight)
+    pieces, depth = weight.shape[-2:]
+    x = _inputs(call, x, depth)
+    shape = x.shape[:-1] + units
+    why = "the result's shape (..., units)"
+    g = _like(call, "g", g, shape, why)
+    index = _like(call, "index", _winners(call, index, units, pieces), shape, why)
+    dtype = _numbers({"g": g, "x": x, "weight": weight})
+    results = [np.zeros(a, dtype) for a in (x.shape, weight.shape, weight.shape[:-1])]
+    if g.size and depth:
+        count = math.prod(units)
+        dx, dweight, dbias = results
+        cpu_affine.vjp(
+            _rows(g, count, dtype),
+            _rows(x, depth, dtype),
+            _rows(weight, depth, dtype),
+            _rows(index, count, None),
+            _rows(dx, depth, dtype),
+            _rows(dweight, depth, dtype),
+            _flat(dbias),
+            pieces,
+        )
+    dx, dweight, dbias = results
+    return call.give(dx), call.give(dweight), call.give(dbias)
+
+
+def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
+    """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
+    call = Call(x=x, weight=weight, index=index, dx=dx, dweight=dweight, dbias=dbias)
+    weight, units = _weight(call, weight)
+    pieces, depth = weight.shape[-2:]
+    given = {"x": _inputs(call, x, depth), "weight": weight}
+    shape = given["x"].shape[:-1] + units
+    index = _like(
+        call,
+        "index",
+        _winners(call, index, units, pieces),
+        shape,
+        "the result's shape (..., units)",
+    )
+    if dx is not None:
+        given["dx"] = _like(call, "dx", dx, given["x"].shape, "x's shape")
+    if dweight is not None:
+        given["dweight"] = _like(call, "dweight", dweight, weight.shape, "weight's shape")
+    if dbias is not None:
+        why = "weight's shape without d,"
+        given["dbias"] = _like(call, "dbias", dbias, weight.shape[:-1], why)
+    dtype = _numbers(given)
+    dy = np.zeros(shape, dtype)
+    if dy.size:
+        count = math.prod(units)
+        two = {name: _rows(array, depth, dtype) for name, array in given.items() if name != "dbias"}
+        bias = given["dbias"].ravel() if dbias is not None else weight.ravel()[:0]
+        cpu_affine.jvp(
+            two.get("dx"),
+            two["x"],
+            two["weight"],
+            two.get("dweight"),
+            _flat(_converted(bias, dtype)),
+            _rows(index, count, None),
+            _rows(dy, count, dtype),
+            pieces,
+        )
+    return call.give(dy)
+
+
+def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
+    """∂y/∂x = weight[u, index[..., u], :]."""
+    call = Call(weight=weight, index=index)
+    weight, units = _weight(call, weight)
+    index = _winners(call, index, units, weight.shape[-2])
+    if units:
+        return call.give(weight[np.arange(units[0]), index])
+    return call.give(weight[index])

@@ -1,0 +1,471 @@
+"""Maxout: the largest of the pieces of a unit, ready-made or of an affine map."""
+
+from typing import Any
+
+import numpy as np
+
+from numba_acts import _arrays
+
+
+def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
+    r"""Take the largest piece of each unit.
+
+    Parameters
+    ----------
+    x : array_like
+        The pieces, of any shape with at least one axis: (batch, units, pieces), say. float16,
+        bfloat16, float32, float64, integers or bool.
+    axis : int, default -1
+        The axis of the pieces, which the result is without.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        The maxima, (batch, units) for (batch, units, pieces), in the dtype of `x`. For one unit a
+        NumPy scalar.
+
+    Raises
+    ------
+    TypeError
+        If `x` is complex, an object, text, a date, a masked array or a tensor that requires grad.
+    ValueError
+        If there are no pieces, or `out` is not what the result would be.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    See Also
+    --------
+    maxout_with_index : Also which piece won, as the derivatives need it.
+    maxout_affine : The whole unit, its affine map included.
+
+    Notes
+    -----
+    Edge cases are as in `numpy.max`, and the same on every machine: a NaN anywhere makes the
+    maximum NaN; of equal pieces the first wins, −0.0 being equal to 0.0; an infinity is a number
+    like others.
+
+    Frameworks lay out the pieces of flat features in two ways. Contiguous groups (Chainer, Paddle,
+    Lasagne) are ``x.reshape(batch, units, pieces)`` with axis -1; strided groups (TensorFlow
+    Addons) are ``x.reshape(batch, pieces, units)`` with axis -2. They give different answers.
+
+    Formula
+    -------
+    A maxout unit with $k$ pieces, weights $W_i \in \mathbb{R}^d$ and biases $b_i$ is
+
+    $$h(x) = \max_{i \in [1, k]} z_i, \qquad z_i = W_i \cdot x + b_i.$$
+
+    This function takes the pieces $z$ ready-made; `maxout_affine` makes them too.
+
+    Derivative
+    ----------
+    Only the winner counts: with $i^* = \min \arg\max_i z_i$,
+
+    $$\frac{\partial h}{\partial z_i} = [i = i^*],
+      \qquad \frac{\partial h}{\partial x} = W_{i^*},
+      \qquad \frac{\partial h}{\partial W_i} = [i = i^*]\, x,
+      \qquad \frac{\partial h}{\partial b_i} = [i = i^*].$$
+
+    At a tie every convex combination of the winners' gradients is a subgradient; the full gradient
+    to each of them is not. Here the first has all of it.
+
+    Use cases
+    ---------
+    * An activation that is learned, in dense and convolutional layers: a convex function made of k
+      linear pieces. ReLU is max(0, z), leaky ReLU max(0.01 z, z), the absolute value max(z, −z);
+      the difference of two units with enough pieces comes close to any continuous function.
+    * Hard classification and regression that need strong nonlinearity: it does not saturate, so
+      gradients do not vanish in it. With dropout, layers of 240 units of 5 pieces came to 0.94 % on
+      permutation-invariant MNIST; convolutional ones to 0.45 % on MNIST, 11.68 % on CIFAR-10
+      (9.38 % augmented), 38.57 % on CIFAR-100 and 2.47 % on SVHN [1]_.
+    * Pooling over the maps of a group of channels.
+
+    Limitations
+    -----------
+    * k times the parameters and products of a plain unit; with them the risk of overfitting, so it
+      was proposed together with dropout. Without dropout two pieces are advised.
+    * A piece that never wins is never trained. Spread initial weights and look at how often each
+      piece wins.
+    * The derivative jumps where the winner changes, and the second derivative in x is zero
+      elsewhere.
+
+    References
+    ----------
+    .. [1] I. J. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, "Maxout networks",
+       ICML 2013, pp. 1319-1327.
+
+    Examples
+    --------
+    >>> from numba_acts import maxout
+    >>> maxout([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]])
+    array([[ 3,  6],
+           [ 9, 12]])
+    >>> maxout([0.5, -1.0])
+    np.float64(0.5)
+    """
+    return _arrays.maxout(x, axis, out)
+
+
+def maxout_with_index(
+    x: Any, axis: int = -1, *, index_dtype: Any = np.int32, out: Any = None
+) -> Any:
+    r"""Take the largest piece of each unit, and say which it was.
+
+    Parameters
+    ----------
+    x : array_like
+        The pieces, of any shape with at least one axis.
+    axis : int, default -1
+        The axis of the pieces.
+    index_dtype : dtype, default numpy.int32
+        An integer dtype for the index; int8 is enough for 128 pieces and takes the least memory.
+    out : pair of arrays, optional
+        Where to put the maxima and the index, of their exact shapes and dtypes.
+
+    Returns
+    -------
+    y : array
+        The maxima, as `maxout` gives them.
+    index : array
+        The winning piece of each unit, from 0, of the shape of `y`: the first of the largest, or
+        the first NaN.
+
+    Raises
+    ------
+    TypeError
+        As for `maxout`; also if `index_dtype` is not an integer dtype or `out` not a pair.
+    ValueError
+        As for `maxout`; also if `index_dtype` is too narrow for the number of pieces.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    Examples
+    --------
+    >>> from numba_acts import maxout_with_index
+    >>> y, index = maxout_with_index([[1.0, 4.0, 4.0], [0.0, -1.0, -2.0]])
+    >>> y, index
+    (array([4., 0.]), array([1, 0], dtype=int32))
+    """
+    return _arrays.maxout_with_index(x, axis, index_dtype, out)
+
+
+def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = None) -> Any:
+    r"""Take a gradient from maxout's result back to its pieces.
+
+    Parameters
+    ----------
+    g : array_like
+        The cotangent, of the shape of maxout's result.
+    index : array_like of int
+        The winning pieces, from `maxout_with_index`.
+    pieces : int
+        How many pieces a unit has.
+    axis : int, default -1
+        Where the pieces axis stands in the result.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        g at the winning pieces and zeros elsewhere, in the dtype of `g`: for g of shape
+        (batch, units), (batch, units, pieces).
+
+    Raises
+    ------
+    TypeError
+        If an array's kind or dtype does not serve, or `pieces` is not an int.
+    ValueError
+        If `g` and `index` differ in shape, `pieces` is below 1, or `out` is not what the result
+        would be.
+    IndexError
+        If an index is not in [0, pieces).
+    numpy.exceptions.AxisError
+        If the result has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_vjp
+    >>> maxout_vjp([10.0, 20.0], np.array([1, 0]), 3)
+    array([[ 0., 10.,  0.],
+           [20.,  0.,  0.]])
+    """
+    return _arrays.maxout_vjp(g, index, pieces, axis, out)
+
+
+def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any:
+    r"""Take a change of maxout's pieces forward to its result: the winners' tangents.
+
+    Parameters
+    ----------
+    t : array_like
+        The tangent: how x changes, of its shape.
+    index : array_like of int
+        The winning pieces, from `maxout_with_index`.
+    axis : int, default -1
+        The axis of the pieces in `t`.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        Of the shape of `index`, in the dtype of `t`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As for `maxout_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_jvp
+    >>> maxout_jvp([[1.0, 2.0], [3.0, 4.0]], np.array([1, 0]))
+    array([2., 3.])
+    """
+    return _arrays.maxout_jvp(t, index, axis, out)
+
+
+def maxout_jacobian(
+    index: Any, pieces: int, axis: int = -1, *, dtype: Any = np.float64, out: Any = None
+) -> Any:
+    r"""Write out the derivative of each unit by its pieces: one at the winner, else zero.
+
+    Parameters
+    ----------
+    index : array_like of int
+        The winning pieces, from `maxout_with_index`.
+    pieces : int
+        How many pieces a unit has.
+    axis : int, default -1
+        Where the pieces axis stands in the result.
+    dtype : dtype, default numpy.float64
+        The dtype of the result.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        One-hot, of the shape of x: units do not touch each other, and the zeros between them are
+        left out.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As for `maxout_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_jacobian
+    >>> maxout_jacobian(np.array([1, 0]), 3)
+    array([[0., 1., 0.],
+           [1., 0., 0.]])
+    """
+    return _arrays.maxout_jacobian(index, pieces, axis, dtype, out)
+
+
+def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> Any:
+    r"""Compute a layer of maxout units: the largest of several affine maps.
+
+    Parameters
+    ----------
+    x : array_like
+        Inputs, (..., d).
+    weight : array_like
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    bias : array_like, optional
+        (units, pieces), or (pieces,) for one unit.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        $y_u = \max_i\,(W_{u,i} \cdot x + b_{u,i})$, (..., units), or (...) for one unit. Integers
+        stay integers; floats of different dtypes meet in the wider.
+
+    Raises
+    ------
+    TypeError
+        As for `maxout`.
+    ValueError
+        If the shapes do not fit each other, there are no pieces, or `out` is not what the result
+        would be.
+
+    See Also
+    --------
+    maxout : The formula, its derivative, what it is good for and what not.
+
+    Notes
+    -----
+    The products are taken by NumPy's BLAS in blocks of rows that stay in cache, bias and maximum
+    right behind them; the array of (..., units, pieces) never exists. Its rows' results do not
+    depend on their place in the batch as far as the BLAS's do not.
+
+    Examples
+    --------
+    The absolute value as a unit of two pieces:
+
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine
+    >>> maxout_affine(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
+    array([2. , 0.5])
+    """
+    return _arrays.maxout_affine(x, weight, bias, None, out)
+
+
+def maxout_affine_with_index(
+    x: Any, weight: Any, bias: Any = None, *, index_dtype: Any = np.int32, out: Any = None
+) -> Any:
+    r"""Compute a layer of maxout units, and say which piece of each won.
+
+    Parameters
+    ----------
+    x : array_like
+        Inputs, (..., d).
+    weight : array_like
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    bias : array_like, optional
+        (units, pieces), or (pieces,) for one unit.
+    index_dtype : dtype, default numpy.int32
+        An integer dtype for the index.
+    out : pair of arrays, optional
+        Where to put the maxima and the index, of their exact shapes and dtypes.
+
+    Returns
+    -------
+    y : array
+        As `maxout_affine` gives it.
+    index : array
+        The winning pieces, of the shape of `y`. They depend on the unit and on the sample.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `maxout_affine` and `maxout_with_index`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine_with_index
+    >>> maxout_affine_with_index(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
+    (array([2. , 0.5]), array([1, 0], dtype=int32))
+    """
+    return _arrays.maxout_affine(x, weight, bias, index_dtype, out)
+
+
+def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> Any:
+    r"""Take a gradient from a layer of maxout units back to its inputs, weights and biases.
+
+    Parameters
+    ----------
+    g : array_like
+        The cotangent, of the shape of the result: (..., units), or (...) for one unit.
+    x : array_like
+        Inputs, (..., d).
+    weight : array_like
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    index : array_like of int
+        The winning pieces, from `maxout_affine_with_index`.
+
+    Returns
+    -------
+    dx : array
+        $\sum_u g_u W_{u,i^*_u}$, of the shape of `x`.
+    dweight : array
+        $[i = i^*_u]\, g_u x$, summed over the batch, of the shape of `weight`.
+    dbias : array
+        $[i = i^*_u]\, g_u$, summed over the batch, (units, pieces) or (pieces,).
+
+    Raises
+    ------
+    TypeError
+        If an array's kind or dtype does not serve.
+    ValueError
+        If the shapes do not fit each other.
+    IndexError
+        If an index is not in [0, pieces).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine_vjp
+    >>> x, weight = np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]])
+    >>> dx, dweight, dbias = maxout_affine_vjp(np.ones(2), x, weight, np.array([1, 0]))
+    >>> dx.ravel(), dweight.ravel(), dbias
+    (array([-1.,  1.]), array([ 0.5, -2. ]), array([1., 1.]))
+    """
+    return _arrays.maxout_affine_vjp(g, x, weight, index)
+
+
+def maxout_affine_jvp(
+    x: Any, weight: Any, index: Any, *, dx: Any = None, dweight: Any = None, dbias: Any = None
+) -> Any:
+    r"""Take changes of a layer's inputs, weights and biases forward to its result.
+
+    Parameters
+    ----------
+    x : array_like
+        Inputs, (..., d).
+    weight : array_like
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    index : array_like of int
+        The winning pieces, from `maxout_affine_with_index`.
+    dx, dweight, dbias : array_like, optional
+        Tangents, of the shapes of `x`, `weight` and the bias. One that is left out is zero.
+
+    Returns
+    -------
+    array
+        $W_{u,i^*} \cdot \dot x + \dot W_{u,i^*} \cdot x + \dot b_{u,i^*}$, (..., units) or (...).
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As for `maxout_affine_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine_jvp
+    >>> x, weight = np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]])
+    >>> maxout_affine_jvp(x, weight, np.array([1, 0]), dx=np.ones((2, 1)))
+    array([-1.,  1.])
+    """
+    return _arrays.maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
+
+
+def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
+    r"""Write out the derivative of a layer's results by its inputs: the winners' weights.
+
+    Parameters
+    ----------
+    weight : array_like
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    index : array_like of int
+        The winning pieces, (..., units), or (...) for one unit.
+
+    Returns
+    -------
+    array
+        $\partial y_u/\partial x = W_{u,i^*_u}$, (..., units, d), or (..., d) for one unit.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As for `maxout_affine_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine_jacobian
+    >>> maxout_affine_jacobian(np.array([[1.0], [-1.0]]), np.array([1, 0]))
+    array([[-1.],
+           [ 1.]])
+    """
+    return _arrays.maxout_affine_jacobian(weight, index)

@@ -1,0 +1,293 @@
+"""Softmin: weights that favour small numbers. A softmax of −x/T along any axis."""
+
+from typing import Any
+
+from numba_acts import _arrays
+from numba_acts._arrays import Axis, inverse_temperature
+
+
+def softmin(
+    x: Any,
+    axis: Axis = -1,
+    *,
+    temperature: float = 1.0,
+    where: Any = None,
+    out: Any = None,
+) -> Any:
+    r"""Turn numbers into weights that sum to one, the smallest number getting the largest.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any shape: costs, distances or energies, in the unit of `temperature`.
+        float16, bfloat16, float32, float64, integers or bool.
+    axis : int, tuple of ints or None, default -1
+        The axis or axes along which the weights sum to one; None stands for all of them.
+    temperature : float, default 1.0
+        T > 0. Differences much smaller than T hardly count; as T falls, all weight goes to the
+        smallest number.
+    where : array_like of bool, optional
+        A mask that broadcasts to `x`: entries where it is False get weight 0 and count for nothing.
+        A slice that is masked whole gives zeros.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype. ``out=x`` computes in place.
+
+    Returns
+    -------
+    array
+        Weights in [0, 1], of the shape of `x`, as the kind of array that came in, in its dtype;
+        integers and bool give float64. For a number, 1.0 as a NumPy scalar.
+
+    Raises
+    ------
+    TypeError
+        If `x` is complex, an object, text, a date, a masked array or a tensor that requires grad.
+    ValueError
+        If `temperature` is not finite and above 0, `where` does not broadcast to `x`, `axis` names
+        an axis twice, or `out` is not what the result would be.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    See Also
+    --------
+    softmin_vjp : The product of its derivative with a cotangent.
+    softmin_jacobian : The derivative, written out.
+    softmax2d : The same formula with the other sign, over the channels of an image.
+
+    Notes
+    -----
+    Sums of float16, bfloat16 and float32 are as exact as sums of float64 rounded once: every weight
+    is within ``4 eps (1 + |x − min x|/T)`` of its true value, relative to itself, for slices of up
+    to a million numbers, where eps is that of float32 or float64; sixteen-bit results are rounded
+    once more. A slice has the same result, bit for bit, whatever lies beside it in the array.
+
+    Special values follow from the formula in IEEE arithmetic:
+
+    ==================================  ==============================================
+    in a slice                          its weights
+    ==================================  ==============================================
+    a NaN                               all NaN
+    +inf beside finite numbers          0 for the +inf, the others share the weight
+    only +inf                           all NaN
+    a −inf                              all NaN
+    nothing unmasked (``where=``)       all 0
+    ==================================  ==============================================
+
+    1/T and its product with log2(e) are held within the range of the dtype that is computed in.
+    Arrays that are dense in some order of their axes are read in place; others, and slices over
+    several axes that do not stand together, are copied to the result first. A mask that has to be
+    broadcast is written out, one byte an entry.
+
+    Formula
+    -------
+    Along the axis, with the temperature $T$,
+
+    $$y_i = \frac{e^{-x_i/T}}{\sum_j e^{-x_j/T}}
+          = \frac{e^{-(x_i - \min x)/T}}{\sum_j e^{-(x_j - \min x)/T}}.$$
+
+    The second form is computed. Without the shift, $e^{-x}$ overflows below −11.1, −88.7 and
+    −709.8 in float16, float32 and float64, and the whole sum underflows above 17.3, 104 and 745.
+    It must be the *minimum*: shifted by the maximum, [0, 100, 200] gives NaN in float32.
+
+    Derivative
+    ----------
+    The Jacobian is symmetric and depends on the result alone,
+
+    $$\frac{\partial y_i}{\partial x_j} = \frac{y_i y_j - y_i \delta_{ij}}{T},$$
+
+    so off the diagonal it is $+y_i y_j/T$, and on it $-y_i(1 - y_i)/T$. Its product with a
+    cotangent $g$ needs no matrix: $\bar x = -\tfrac1T\, y \odot (g - \langle g, y\rangle)$.
+
+    Use cases
+    ---------
+    * Choosing among costs smoothly: gradients flow to all candidates, most to the cheapest.
+    * Boltzmann weights of energies, where T is the temperature in units of energy.
+    * Attention over distances, soft nearest neighbours, soft assignments to cluster centres.
+    * Anomaly detection and cost-sensitive decisions, in which small scores are what matters; with
+      softmax at its side, to attend to both ends of a vector.
+
+    Limitations
+    -----------
+    * Differences count, not ratios: the temperature has to fit the scale of the numbers.
+    * It saturates: when one number is smaller than the rest by many T, all derivatives vanish.
+    * It is rarely what a classifier's last layer wants, where large scores mean likely classes.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, "Pattern Recognition and Machine Learning", Springer, 2006, section 4.3.
+    .. [2] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41(4), 2311-2330, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import softmin
+    >>> softmin([1.0, 2.0, 3.0, 4.0]).round(4)
+    array([0.6439, 0.2369, 0.0871, 0.0321])
+    >>> softmin([0.0, 100.0, 200.0], temperature=100.0).round(4)
+    array([0.6652, 0.2447, 0.09  ])
+    >>> softmin([[3, 1], [1, 1]], where=[[True, True], [False, False]]).round(4)
+    array([[0.1192, 0.8808],
+           [0.    , 0.    ]])
+    """
+    return _arrays.softmax(x, axis, -inverse_temperature(temperature), where, out)
+
+
+def softmin_vjp(
+    g: Any, y: Any, axis: Axis = -1, *, temperature: float = 1.0, out: Any = None
+) -> Any:
+    r"""Take a gradient from softmin's result back to its argument: dx = Jᵀg.
+
+    Parameters
+    ----------
+    g : array_like
+        The cotangent: the derivative of a loss by each weight, of the shape of `y`.
+    y : array_like
+        What `softmin` returned.
+    axis : int, tuple of ints or None, default -1
+        As for `softmin`.
+    temperature : float, default 1.0
+        As for `softmin`.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype; ``out=g`` and ``out=y`` are allowed.
+
+    Returns
+    -------
+    array
+        The derivative of the loss by x, of the shape and dtype of `y`. If the dtypes of `g` and
+        `y` differ, the wider counts. A slice that was masked whole, all zeros in `y`, gets zeros.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmin`; also if `g` and `y` differ in shape.
+
+    Notes
+    -----
+    $\bar x = -\tfrac1T\, y \odot (g - \langle g, y \rangle)$ in one reading of g and y, with no
+    matrix. For equal entries of g it is zero, as the weights' sum cannot change.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_acts import softmin, softmin_vjp
+    >>> y = softmin([1.0, 2.0, 3.0, 4.0])
+    >>> softmin_vjp(np.array([1.0, 0.0, 0.0, 0.0]), y).round(4)
+    array([-0.2293,  0.1525,  0.0561,  0.0206])
+    >>> abs(softmin_vjp(np.ones(4), y)).max() < 1e-15
+    np.True_
+    """
+    return _arrays.softmax_product("g", g, y, axis, -inverse_temperature(temperature), out)
+
+
+def softmin_jvp(
+    t: Any, y: Any, axis: Axis = -1, *, temperature: float = 1.0, out: Any = None
+) -> Any:
+    r"""Take a change of softmin's argument forward to its result: dy = Jt.
+
+    Parameters
+    ----------
+    t : array_like
+        The tangent: how x changes, of the shape of `y`.
+    y : array_like
+        What `softmin` returned.
+    axis : int, tuple of ints or None, default -1
+        As for `softmin`.
+    temperature : float, default 1.0
+        As for `softmin`.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype; ``out=t`` and ``out=y`` are allowed.
+
+    Returns
+    -------
+    array
+        How the weights change, of the shape of `y`. J is symmetric: this is `softmin_vjp` of t.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmin`; also if `t` and `y` differ in shape.
+
+    Examples
+    --------
+    >>> from numba_acts import softmin, softmin_jvp
+    >>> softmin_jvp([1.0, 0.0], softmin([0.0, 0.0]))
+    array([-0.25,  0.25])
+    """
+    return _arrays.softmax_product("t", t, y, axis, -inverse_temperature(temperature), out)
+
+
+def softmin_jacobian(y: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = None) -> Any:
+    r"""Write out softmin's Jacobian, the derivative of each weight by each number of its slice.
+
+    Parameters
+    ----------
+    y : array_like
+        What `softmin` returned.
+    axis : int, default -1
+        The axis of the slices.
+    temperature : float, default 1.0
+        As for `softmin`.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype.
+
+    Returns
+    -------
+    array
+        $J_{ij} = (y_i y_j - y_i \delta_{ij})/T$. In the place of `axis` stand two axes, output i
+        and input j: (..., n) gives (..., n, n).
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmin`.
+
+    Notes
+    -----
+    It takes n times the memory of `y`. A product with it is to be had for the price of one reading:
+    `softmin_vjp`, `softmin_jvp`.
+
+    Examples
+    --------
+    >>> from numba_acts import softmin, softmin_jacobian
+    >>> softmin_jacobian(softmin([0.0, 0.0]))
+    array([[-0.25,  0.25],
+           [ 0.25, -0.25]])
+    """
+    return _arrays.softmax_jacobian(y, axis, -inverse_temperature(temperature), out)
+
+
+def softmin_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None) -> Any:
+    r"""Derive each weight by its own number: the Jacobian's diagonal, −y(1 − y)/T.
+
+    Parameters
+    ----------
+    y : array_like
+        What `softmin` returned.
+    temperature : float, default 1.0
+        As for `softmin`.
+    out : array, optional
+        Where to put the result, of its exact shape and dtype; ``out=y`` is allowed.
+
+    Returns
+    -------
+    array
+        Of the shape of `y`. No axis is asked for: the formula is entry by entry.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmin`.
+
+    Notes
+    -----
+    It tells how sensitive a weight is to its own number, and is no substitute for the Jacobian in a
+    chain rule. With g = 1 the true product is 0, while the diagonal alone gives −y(1 − y)/T.
+
+    Examples
+    --------
+    >>> from numba_acts import softmin, softmin_jacobian_diag
+    >>> softmin_jacobian_diag(softmin([0.0, 0.0]))
+    array([-0.25, -0.25])
+    """
+    return _arrays.softmax_jacobian_diag(y, -inverse_temperature(temperature), out)
