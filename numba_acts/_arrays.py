@@ -63,7 +63,7 @@ class Call:
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             raise TypeError(
                 f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
-                f"got {dtype}"
+                f"got {dtype.name}"
             )
         return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
 
@@ -106,6 +106,10 @@ class Call:
         return self.torch.from_numpy(result)
 
 
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"
+
+
 def _float_dtype(dtype: np.dtype) -> np.dtype:
     """What softmin and softmax2d give for a dtype: floats keep theirs, the rest is float64."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
@@ -130,21 +134,11 @@ def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _temperature(temperature: Any) -> float:
-    """1/temperature, checked."""
-    try:
-        if 0.0 < temperature < math.inf:
-            return 1.0 / float(temperature)
-    except (TypeError, ValueError):
-        raise TypeError(f"temperature must be a number, got {temperature!r}") from None
-    raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
-
-
 def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
     try:
         number = operator.index(axis)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {axis!r}") from None
+        raise TypeError(f"{name} must be an int, got {_shown(axis)}") from None
     if not -ndim <= number < ndim:
         raise np.exceptions.AxisError(number, ndim, name if name != "axis" else None)
     return number % ndim
@@ -158,7 +152,7 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         return () if ndim == 0 and axis in (0, -1) else (_axis(axis, ndim),)
     axes = tuple(sorted(_axis(a, ndim) for a in axis))
     if len(set(axes)) < len(axes):
-        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
+        raise ValueError(f"axis must not hold a duplicate, got {axis!r}")
     return axes
 
 
@@ -196,11 +190,10 @@ def _flat(array: np.ndarray) -> np.ndarray:
     if held is not None:
         array = array.view(held)
     if not array.flags.writeable:  # another type to Numba, which would compile everything twice
-        interface = array.__array_interface__
+        interface = array.view(f"u{array.itemsize}").__array_interface__
         interface["data"] = (interface["data"][0], False)
-        dtype = array.dtype
-        array = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))
-        array = array if array.dtype == dtype else array.view(dtype)
+        alias = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))
+        return alias.view(array.dtype)
     return array
 
 
@@ -300,23 +293,23 @@ def inverse_temperature(temperature: Any) -> float:
         if 0.0 < temperature < math.inf:
             return 1.0 / float(temperature)
     except (TypeError, ValueError):
-        raise TypeError(f"temperature must be a number, got {temperature!r}") from None
+        raise TypeError(f"temperature must be a number, got {_shown(temperature)}") from None
     raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
 
 
 def image_axis(name: str, image: Any, channel_axis: Any) -> int:
     """The channel axis of an image, or of a batch of them."""
-    ndim = getattr(image, "ndim", None)
-    if ndim is None:
-        ndim = np.ndim(image)
+    ndim = image.ndim if hasattr(image, "ndim") else Call().admit(name, image).ndim
     if ndim not in (3, 4):
         raise ValueError(
             f"{name} must have 3 axes, which mean (C, H, W), or 4, (N, C, H, W), got {ndim}; "
             "channel_axis=-1 says that C is last"
         )
+    if type(channel_axis) is not int and not isinstance(channel_axis, np.integer):
+        raise TypeError(f"channel_axis must be the int -3 or -1, got {_shown(channel_axis)}")
     if channel_axis not in (-3, -1):
         raise ValueError(
-            f"channel_axis must be -3, for (C, H, W), or -1, for (H, W, C), got {channel_axis!r}"
+            f"channel_axis must be -3, for (C, H, W), or -1, for (H, W, C), got {channel_axis}"
         )
     return channel_axis
 
@@ -499,7 +492,7 @@ def _pair(out: Any) -> Any:
     if out is None:
         return None, None
     if not isinstance(out, tuple) or len(out) != 2:
-        raise TypeError(f"out must be a pair (y, index) of arrays, got {out!r}")
+        raise TypeError(f"out must be a pair (y, index) of arrays, got {_shown(out)}")
     if np.may_share_memory(*(np.asarray(array) for array in out)):
         raise ValueError("out must be two arrays that do not share memory")
     return out
@@ -548,7 +541,7 @@ def _piece_count(pieces: Any) -> int:
     try:
         count = operator.index(pieces)
     except TypeError:
-        raise TypeError(f"pieces must be an int, got {pieces!r}") from None
+        raise TypeError(f"pieces must be an int, got {_shown(pieces)}") from None
     if count < 1:
         raise ValueError(f"pieces must be at least 1, got {count}")
     return count

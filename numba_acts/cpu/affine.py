@@ -65,7 +65,7 @@ def vjp(g, x, weight, index, dx, dweight, dbias, pieces):
         sums += np.matmul(selected.T, numbers(x[rows]), out=part)
         maxout.affine_bias(g[rows].ravel(), here, bias_sums, units, pieces)
     convert(sums.ravel(), dweight.ravel())
-    convert(bias_sums, dbias.ravel())
+    convert(bias_sums.astype(weight.dtype), dbias.ravel())
 
 
 # ---- blocks -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
 from numba.np.numpy_support import from_dtype
@@ -273,6 +274,8 @@ def _widen(builder, dtype, value):
 
 def _narrow(context, builder, dtype, value, kind):
     """Numbers of type `kind` (one or several) as stored bits of `dtype`."""
+    if dtype in (_FLOAT16, _BFLOAT16) and kind != types.float32:
+        raise TypingError(f"sixteen-bit floats are rounded from float32, not from {kind}")
     if dtype == _FLOAT16:
         return builder.fptrunc(value, _like(ir.HalfType(), value))
     if dtype == _BFLOAT16:
