@@ -144,7 +144,9 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--output", default="segment_photo.png", help="where the figure is saved")
-    parser.add_argument("--photo", choices=("china", "flower"), default="china")
+    parser.add_argument(
+        "--photo", choices=("china", "flower"), default="china", help="which photograph"
+    )
     parser.add_argument("--clusters", type=int, default=8, help="number of clusters")
     parser.add_argument(
         "--temperature", type=float, default=40.0, help="softness, in squared units of L*a*b*"
@@ -155,8 +157,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=500, help="most rounds to try")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first centres")
     options = parser.parse_args()
-    if options.clusters < 1 or options.rounds < 1 or options.tolerance <= 0:
-        parser.error("--clusters, --rounds and --tolerance must be greater than 0")
+    for name in ("clusters", "temperature", "tolerance", "rounds"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name} must be greater than 0")
 
     start = time.perf_counter()
     photo = load_sample_image(f"{options.photo}.jpg")

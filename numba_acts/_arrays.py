@@ -6,9 +6,11 @@ the result and gives that back as the kind that came in. Errors come before anyt
 """
 
 import functools
+import itertools
 import math
 import operator
 import sys
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,7 +97,11 @@ class Call:
         """The dtype behind an argument that names one."""
         if self.torch is not None and isinstance(dtype, self.torch.dtype):
             return self.admit(name, self.torch.empty(0, dtype=dtype)).dtype
-        return self.admit(name, np.empty(0, dtype)).dtype
+        try:
+            empty = np.empty(0, dtype)
+        except TypeError:
+            raise TypeError(f"{name} must be a dtype, got {_shown(dtype)}") from None
+        return self.admit(name, empty).dtype
 
     def give(self, result: np.ndarray) -> Any:
         """A fresh result as the caller's kind."""
@@ -158,15 +164,16 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: str = "out") -> Any:
     """The array behind ``out``, which must be what the result would be."""
-    if not (isinstance(out, np.ndarray) or call.torch and isinstance(out, call.torch.Tensor)):
-        wanted = "a CPU tensor" if call.torch else "a NumPy array"
+    if call.torch is not None and isinstance(out, call.torch.Tensor):
+        array = call.admit(name, out)
+    elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
+        array = out
+    else:
+        wanted = "a NumPy array" if call.torch is None else "a PyTorch CPU tensor"
         raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
-    array = Call().admit(name, out) if not isinstance(out, np.ndarray) else out
-    if isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a plain array, got a masked one")
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    if array.dtype != dtype:
+    if array.dtype != dtype or not array.dtype.isnative:
         raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
@@ -219,11 +226,15 @@ def _apart(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
     return np.array(array, order="C")
 
 
+# Memory for copies of operands where they are needed: as many slices at a time as go into it.
+PORTION_BYTES = 1 << 19
+
+
 class Layout:
     """The order of an array's axes in which slices are (outer, n, inner) of its memory.
 
     That is the order of its strides, so that no dense array is copied. Where the axes of a slice
-    would not stand together they come last, and the array has to be copied.
+    would not stand together they come last.
     """
 
     def __init__(self, array: np.ndarray, axes: tuple[int, ...]) -> None:
@@ -237,12 +248,24 @@ class Layout:
             order = [axis for axis in range(ndim) if axis not in axes] + list(axes)
             first = ndim - len(axes)
         self.order, self.axes = order, axes
-        shape = [array.shape[axis] for axis in order]
-        self.lengths = (
-            math.prod(shape[:first]),
-            math.prod(shape[first : first + len(axes)]),
-            math.prod(shape[first + len(axes) :]),
-        )
+        self.first, self.last = first, first + len(axes)
+
+    def lengths(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(outer, n, inner) of an array in this order."""
+        parts = shape[: self.first], shape[self.first : self.last], shape[self.last :]
+        outer, n, inner = map(math.prod, parts)
+        return outer, n, inner
+
+    def portions(self, shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+        """Parts of arrays in this order, each of whole slices, in `PORTION_BYTES` if they fit."""
+        room = PORTION_BYTES // (itemsize * math.prod(shape[self.first : self.last]))
+        steps = list(shape)
+        for place in reversed([*range(self.first), *range(self.last, len(shape))]):
+            steps[place] = max(1, min(room, shape[place]))
+            room //= shape[place]
+        corners = itertools.product(*map(range, itertools.repeat(0), shape, steps))
+        for corner in corners:
+            yield tuple(slice(at, at + step) for at, step in zip(corner, steps, strict=True))
 
     def reduced(self) -> list[int]:
         """The order of a result without the slices' one axis."""
@@ -260,28 +283,30 @@ class Layout:
 
 
 class Result:
-    """Contiguous memory in an order of axes for a wing to fill: that of ``out`` if it serves."""
+    """Memory, in an order of axes, for a wing to fill: that of ``out``, or a fresh array's."""
 
     def __init__(self, out: Any, array: Any, shape: tuple[int, ...], dtype: Any, order: list[int]):
-        self.out, self.array, self.order = out, array, order
-        self.memory = None if out is None else array.transpose(order)
-        if self.memory is None or not _dense(self.memory):
+        self.out, self.order = out, order
+        if out is None:
             self.memory = np.empty([shape[axis] for axis in order], dtype)
-
-    def source(self, array: np.ndarray) -> np.ndarray:
-        """An operand in this order of axes, copied only if it isn't dense or would be overwritten."""
-        array = array.transpose(self.order)
-        if _dense(array) and not _overlaps(array, self.memory):
-            return array
-        return np.array(array, order="C")
+        else:
+            self.memory = array.transpose(order)
 
     def give(self, call: Call) -> Any:
-        result = self.memory.transpose(np.argsort(self.order))
-        if self.out is None:
-            return call.give(result)
-        if not np.may_share_memory(self.memory, self.array):
-            np.copyto(self.array, result)
-        return self.out
+        """The result, in the order of axes that the caller knows."""
+        if self.out is not None:
+            return self.out
+        return call.give(self.memory.transpose(np.argsort(self.order)))
+
+
+def _memory_for(target: np.ndarray) -> np.ndarray:
+    """Contiguous memory for a result: its own if it is, else some to be copied from."""
+    return target if _dense(target) else np.empty(target.shape, target.dtype)
+
+
+def _accept(filled: np.ndarray, target: np.ndarray) -> None:
+    if not np.may_share_memory(filled, target):
+        target[...] = filled
 
 
 # ---- softmin and softmax2d --------------------------------------------------------------------
@@ -357,13 +382,23 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     given = None if out is None else _out(out, call, array.shape, dtype)
     layout = Layout(array, axes)
     result = Result(out, given, array.shape, dtype, layout.order)
-    if array.size:
-        source = array.transpose(layout.order)
-        if not _dense(source) or _overlaps(source, result.memory):
-            np.copyto(result.memory, source)  # and from there in place
-            source = result.memory
-        bits = _NONE if mask is None else _flat(result.source(mask))
-        cpu_softmax.softmax(_flat(source), bits, _flat(result.memory), *layout.lengths, beta)
+    if not array.size:
+        return result.give(call)
+    source, target = array.transpose(layout.order), result.memory
+    if _overlaps(source, target):
+        source = source.copy()
+    if mask is not None:
+        mask = mask.transpose(layout.order)
+        mask = mask.copy() if np.may_share_memory(mask, target) else mask
+    whole = _dense(target) and (mask is None or _dense(mask))
+    for part in [...] if whole else layout.portions(source.shape, dtype.itemsize + 1):
+        into, from_ = _memory_for(target[part]), source[part]
+        if not _dense(from_):
+            np.copyto(into, from_)  # and from there in place
+            from_ = into
+        bits = _NONE if mask is None else _flat(np.ascontiguousarray(mask[part]))
+        cpu_softmax.softmax(_flat(from_), bits, _flat(into), *layout.lengths(from_.shape), beta)
+        _accept(into, target[part])
     return result.give(call)
 
 
@@ -406,9 +441,17 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     given = None if out is None else _out(out, call, second.shape, second.dtype)
     layout = Layout(second, axes)
     result = Result(out, given, second.shape, second.dtype, layout.order)
-    if second.size:
-        operands = _flat(result.source(first)), _flat(result.source(second))
-        cpu_softmax.product(*operands, _flat(result.memory), *layout.lengths, beta)
+    if not second.size:
+        return result.give(call)
+    target = result.memory
+    first, second = (array.transpose(layout.order) for array in (first, second))
+    first, second = (a.copy() if _overlaps(a, target) else a for a in (first, second))
+    whole = _dense(first) and _dense(second) and _dense(target)
+    for part in [...] if whole else layout.portions(target.shape, 3 * target.itemsize):
+        into = _memory_for(target[part])
+        operands = [_flat(np.ascontiguousarray(array[part])) for array in (first, second)]
+        cpu_softmax.product(*operands, _flat(into), *layout.lengths(into.shape), beta)
+        _accept(into, target[part])
     return result.give(call)
 
 
@@ -429,7 +472,9 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     result = Result(out, given, shape, array.dtype, layout.doubled())
     if array.size:
         source = _apart(array.transpose(layout.order), result.memory)
-        cpu_softmax.jacobians(_flat(source), _flat(result.memory), *layout.lengths, beta)
+        into = _memory_for(result.memory)
+        cpu_softmax.jacobians(_flat(source), _flat(into), *layout.lengths(source.shape), beta)
+        _accept(into, result.memory)
     return result.give(call)
 
 
@@ -441,7 +486,12 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     layout = Layout(array, ())
     result = Result(out, given, array.shape, array.dtype, layout.order)
     if array.size:
-        cpu_softmax.diagonals(_flat(result.source(array)), _flat(result.memory), beta)
+        source, target = array.transpose(layout.order), result.memory
+        into = _memory_for(target)
+        if not _dense(source) or _overlaps(source, into):
+            source = np.array(source, order="C")
+        cpu_softmax.diagonals(_flat(source), _flat(into), beta)
+        _accept(into, target)
     return result.give(call)
 
 
@@ -478,7 +528,7 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     first, second = _pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     array, layout, shape = _pieces(call, x, axis)
-    kind = _index_dtype(call, index_dtype, layout.lengths[1])
+    kind = _index_dtype(call, index_dtype, array.shape[layout.axes[0]])
     given = None if out is None else _out(first, call, shape, array.dtype, "out[0]")
     given_index = None if out is None else _out(second, call, shape, kind, "out[1]")
     result = Result(first, given, shape, array.dtype, layout.reduced())
@@ -519,7 +569,12 @@ def _index_dtype(call: Call, index_dtype: Any, pieces: int) -> np.dtype:
 def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray) -> None:
     if array.size:
         source = _apart(array.transpose(layout.order), y, index)
-        cpu_maxout.maxout(_flat(source), _flat(y), index.ravel(), *layout.lengths)
+        into, index_into = _memory_for(y), _memory_for(index)
+        cpu_maxout.maxout(
+            _flat(source), _flat(into), _flat(index_into), *layout.lengths(source.shape)
+        )
+        _accept(into, y)
+        _accept(index_into, index)
 
 
 def _index(call: Call, index: Any) -> np.ndarray:
@@ -576,8 +631,9 @@ def _selected(
     if index.size:
         flat = _flat(_apart(index, result.memory))
         _check_range(flat, count)
-        gradient = _flat(_apart(g, result.memory))
-        cpu_maxout.vjp(gradient, flat, _flat(result.memory), *_lengths(shape, place))
+        gradient, into = _flat(_apart(g, result.memory)), _memory_for(result.memory)
+        cpu_maxout.vjp(gradient, flat, _flat(into), *_lengths(shape, place))
+        _accept(into, result.memory)
     return result.give(call)
 
 
@@ -599,17 +655,18 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
         flat = _flat(_apart(chosen, result.memory))
         _check_range(flat, pieces)
         _, _, inner = _lengths(tangent.shape, place)
-        tangents = _flat(_apart(tangent, result.memory))
-        cpu_maxout.jvps(tangents, flat, _flat(result.memory), pieces, inner)
+        tangents, into = _flat(_apart(tangent, result.memory)), _memory_for(result.memory)
+        cpu_maxout.jvps(tangents, flat, _flat(into), pieces, inner)
+        _accept(into, result.memory)
     return result.give(call)
 
 
 # ---- maxout of an affine map ------------------------------------------------------------------
 
 
-def _numbers(arrays: dict[str, np.ndarray]) -> np.dtype:
+def _numbers(arrays: Iterable[np.ndarray]) -> np.dtype:
     """The dtype of an affine map: integers stay integers, floats of two kinds meet in the wider."""
-    dtypes = {array.dtype for array in arrays.values()}
+    dtypes = {array.dtype for array in arrays}
     if len(dtypes) == 1:
         return dtypes.pop()
     if all(dtype.kind in "iub" for dtype in dtypes):
@@ -642,13 +699,6 @@ def _inputs(call: Call, x: Any, depth: int) -> np.ndarray:
     return array
 
 
-def _rows(array: np.ndarray, width: int, dtype: Any) -> np.ndarray:
-    """An array as (rows, width), contiguous, of one dtype, as it is held."""
-    array = _converted(array, dtype) if dtype is not None else array
-    count = array.size // width if width else math.prod(array.shape[:-1])
-    return _flat(_apart(array)).reshape(count, width)
-
-
 def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) -> Any:
     """max over i of weight[u, i]·x + bias[u, i]; with an `index_dtype` the winning pieces too."""
     indexed = index_dtype is not None
@@ -660,27 +710,34 @@ def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) ->
     given = {"x": x, "weight": weight}
     if bias is not None:
         given["bias"] = _like(call, "bias", bias, weight.shape[:-1], "weight's shape without d,")
-    dtype = _numbers(given)
+    dtype = _numbers(given.values())
     shape = x.shape[:-1] + units
     order = list(range(len(shape)))
-    kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.int32)
+    kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.uint8)
     y_given = None if first is None else _out(first, call, shape, dtype)
     index_given = None if second is None else _out(second, call, shape, kind, "out[1]")
     y = Result(first, y_given, shape, dtype, order)
-    index = Result(second, index_given, shape if indexed else (0,), kind, order if indexed else [0])
+    index = Result(second, index_given, shape, kind, order) if indexed else None
     if y.memory.size:
-        count = math.prod(units)
-        operands = [_converted(_apart(a, y.memory, index.memory), dtype) for a in given.values()]
-        flat_bias = _flat(operands[2]) if bias is not None else _rows(weight.ravel()[:0], 1, dtype)
-        cpu_affine.forward(
-            _rows(operands[0], depth, dtype),
-            _rows(operands[1], depth, dtype),
-            flat_bias.ravel(),
-            _flat(y.memory).reshape(-1, count),
-            index.memory.reshape(-1, count),
+        into = _memory_for(y.memory)
+        index_into = _memory_for(index.memory) if index is not None else _NONE
+        flat = {
+            name: _flat(_apart(_converted(array, dtype), into, index_into))
+            for name, array in given.items()
+        }
+        cpu_affine.affine(
+            flat["x"].reshape(math.prod(x.shape[:-1]), depth),
+            flat["weight"].reshape(math.prod(units) * pieces, depth),
+            flat.get("bias", flat["weight"][:0]),
+            _flat(into),
+            _flat(index_into),
+            math.prod(units),
             pieces,
         )
-    if not indexed:
+        _accept(into, y.memory)
+        if index is not None:
+            _accept(index_into, index.memory)
+    if index is None:
         return y.give(call)
     pair = y.give(call), index.give(call)
     return pair if out is None else out
@@ -706,23 +763,26 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     why = "the result's shape (..., units)"
     g = _like(call, "g", g, shape, why)
     index = _like(call, "index", _winners(call, index, units, pieces), shape, why)
-    dtype = _numbers({"g": g, "x": x, "weight": weight})
-    results = [np.zeros(a, dtype) for a in (x.shape, weight.shape, weight.shape[:-1])]
-    if g.size and depth:
-        count = math.prod(units)
-        dx, dweight, dbias = results
-        cpu_affine.vjp(
-            _rows(g, count, dtype),
-            _rows(x, depth, dtype),
-            _rows(weight, depth, dtype),
-            _rows(index, count, None),
-            _rows(dx, depth, dtype),
-            _rows(dweight, depth, dtype),
-            _flat(dbias),
+    dtype = _numbers([g, x, weight])
+    number = _accumulated(dtype)
+    results = [np.zeros(a, number) for a in (x.shape, weight.shape, weight.shape[:-1])]
+    if g.size:
+        operands = [_flat(_apart(_converted(array, number))) for array in (g, x, weight)]
+        cpu_affine.affine_vjp(
+            *operands,
+            _flat(_apart(index)),
+            *map(_flat, results),
+            math.prod(units),
             pieces,
+            depth,
         )
-    dx, dweight, dbias = results
-    return call.give(dx), call.give(dweight), call.give(dbias)
+    dx, dweight, dbias = (call.give(_converted(result, dtype)) for result in results)
+    return dx, dweight, dbias
+
+
+def _accumulated(dtype: np.dtype) -> np.dtype:
+    """What sums of products are taken in: integers wrap as NumPy's do, from 64 bits."""
+    return dtype if dtype.kind not in "iub" else np.dtype(np.int64)
 
 
 def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
@@ -746,23 +806,25 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     if dbias is not None:
         why = "weight's shape without d,"
         given["dbias"] = _like(call, "dbias", dbias, weight.shape[:-1], why)
-    dtype = _numbers(given)
-    dy = np.zeros(shape, dtype)
+    dtype = _numbers(given.values())
+    number = _accumulated(dtype)
+    dy = np.zeros(shape, number)
     if dy.size:
-        count = math.prod(units)
-        two = {name: _rows(array, depth, dtype) for name, array in given.items() if name != "dbias"}
-        bias = given["dbias"].ravel() if dbias is not None else weight.ravel()[:0]
-        cpu_affine.jvp(
-            two.get("dx"),
-            two["x"],
-            two["weight"],
-            two.get("dweight"),
-            _flat(_converted(bias, dtype)),
-            _rows(index, count, None),
-            _rows(dy, count, dtype),
+        flat = {name: _flat(_apart(_converted(a, number))) for name, a in given.items()}
+        none = np.empty(0, flat["x"].dtype)
+        cpu_affine.affine_jvp(
+            flat.get("dx", none),
+            flat["x"],
+            flat["weight"],
+            flat.get("dweight", none),
+            flat.get("dbias", none),
+            _flat(_apart(index)),
+            _flat(dy),
+            math.prod(units),
             pieces,
+            depth,
         )
-    return call.give(dy)
+    return call.give(_converted(dy, dtype))
 
 
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 import oracle
@@ -281,7 +282,7 @@ def _axis(keywords):
 
 
 def _steepness(keywords):
-    return 1 / oracle.WIDE(keywords.get("temperature", 1.0))
+    return 1 / keywords.get("temperature", 1.0)
 
 
 def softmax_error(want, arguments, keywords):
@@ -324,18 +325,15 @@ def no_error(want, arguments, keywords):
 def affine_error(want, arguments, keywords):
     """(d + 2) Σ|w x|, the bound of a sum of products in any order."""
     x, weight, *bias = (np.abs(oracle.wide(a)) for a in arguments)
-    if bias:
-        bias = bias[0]
-    else:
-        bias = np.zeros(weight.shape[:-1])
     pieces = np.einsum("...d,...pd->...p", x if weight.ndim == 2 else x[..., None, :], weight)
-    return (x.shape[-1] + 2) * np.max(pieces + bias, axis=-1)
+    return (x.shape[-1] + 2) * np.max(pieces + bias[0] if bias else pieces, axis=-1)
 
 
 def affine_vjp_error(want, arguments, keywords):
     """(terms + 2) Σ|terms|: sums over the units for x, over the batch for weight and bias."""
     g, x, weight, index = arguments
-    largest = oracle.maxout_affine_vjp(*(np.abs(oracle.wide(a)) for a in (g, x, weight)), index)
+    sizes = [np.abs(oracle.wide(a)) for a in (g, x, weight)]
+    largest = oracle.maxout_affine_vjp(sizes[0], sizes[1], sizes[2], index)
     units = 1 if np.ndim(weight) == 2 else len(weight)
     batch = max(np.size(g) // max(units, 1), 1)
     return tuple((n + 2) * a for n, a in zip((units, batch, batch), largest, strict=True))
@@ -409,9 +407,9 @@ def assert_within(got, want, error, dtype, scale=1):
     if dtype.kind in "biu":
         np.testing.assert_array_equal(got, want)
         return
-    # Where a long double is no wider than a double, the oracle has errors of its own.
-    epsilon = EPSILON[dtype.name] + np.finfo(oracle.WIDE).eps
     got, want = oracle.wide(got), oracle.wide(want)
+    # The oracle has rounding errors too, no smaller where a long double is but a double.
+    epsilon = EPSILON[dtype.name] + np.finfo(want.dtype).eps
     with np.errstate(invalid="ignore"):
         error = epsilon * error
         allowed = error + ROUNDING[dtype.name] * (np.abs(want) + error)
@@ -508,14 +506,16 @@ INNERS = {1: (1, 1), 2: (1, 2), 7: (7, 1), 8: (2, 4), 9: (3, 3), 49: (7, 7), 100
 INNERS[1030] = (10, 103)
 GRID = [(n, inner) for n, inner in product(LENGTHS, INNERS) if n * inner <= 100_000]
 
-RANKS = [
+Shapes = list[tuple[tuple[int, ...], Any]]  # shapes, and the axis of a slice
+
+RANKS: Shapes = [
     ((7,), 0),
     *[((3, 5), axis) for axis in (0, 1, -2)],
     *[((4, 3, 5), axis) for axis in (0, 1, 2, -2)],
     *[((2, 3, 4, 5), axis) for axis in (0, 1, 2, -1)],
     *[((2, 3, 2, 4, 3), axis) for axis in (0, 2, 4, -5)],
 ]
-SEVERAL_AXES = [
+SEVERAL_AXES: Shapes = [
     ((), None),
     ((), -1),
     ((7,), None),
@@ -536,7 +536,7 @@ SEVERAL_AXES = [
     ((20, 31, 40), (0, 2)),
 ]
 # More than a million entries: many threads, over one slice, many slices, columns, blocks.
-LARGE = [
+LARGE: Shapes = [
     ((1_200_000,), 0),
     ((4, 300_000), 1),
     ((300_000, 4), 1),
@@ -545,12 +545,18 @@ LARGE = [
     ((3, 600, 700), 0),
     ((600, 21, 100), 1),
 ]
-LARGE_IMAGES = [((3, 21, 130, 131), -3), ((150, 90, 90), -3), ((2, 600, 900, 1), -3)]
+LARGE_IMAGES: Shapes = [((3, 21, 130, 131), -3), ((150, 90, 90), -3), ((2, 600, 900, 1), -3)]
 LARGE_IMAGES += [((3, 130, 131, 21), -1)]
-EMPTY = [((0,), 0), ((0, 5), 1), ((0, 5), 0), ((5, 0), 0), ((2, 0, 3), 1), ((2, 3, 0), 1)]
-EMPTY_IMAGES = [(0, 3, 3), (3, 0, 3), (0, 3, 3, 3), (2, 0, 3, 3), (2, 3, 3, 0)]
+EMPTY: Shapes = [((0,), 0), ((0, 5), 1), ((0, 5), 0), ((5, 0), 0), ((2, 0, 3), 1), ((2, 3, 0), 1)]
+EMPTY_IMAGES: list[tuple[int, ...]] = [
+    (0, 3, 3),
+    (3, 0, 3),
+    (0, 3, 3, 3),
+    (2, 0, 3, 3),
+    (2, 3, 3, 0),
+]
 
-# Shapes of x and weight: one sample and many, one unit alone and a layer, a dot product of one.
+# Shapes of x and weight: one sample and many, one unit alone and a layer, d of one and of none.
 AFFINE = [
     ((7,), (2, 7)),
     ((7,), (3, 2, 7)),
@@ -561,6 +567,7 @@ AFFINE = [
     ((2, 3, 7), (5, 7)),
     ((64, 33), (17, 3, 33)),
     ((130, 100), (9, 8, 100)),
+    ((4, 0), (3, 2, 0)),
     ((0, 7), (3, 2, 7)),
     ((4, 7), (0, 2, 7)),
 ]
@@ -574,6 +581,9 @@ def add(functions, shapes, dtypes=FLOATS, keywords=None, **more):
         TABLE.append(Case(function, shape, dtype, keywords or {}, **more))
 
 
+shape: tuple[int, ...]
+axis: Any
+mask: tuple[int, ...]
 for n, inner in GRID:
     shape = (2, n, inner) if inner > 1 else (2, n)
     add(SLICES[:2], [shape], keywords={"axis": 1})

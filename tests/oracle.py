@@ -1,53 +1,53 @@
 """The formulas in slow, obvious NumPy: the truth the tests compare with.
 
 Every public name stands here with its own signature, less `out`. Softmin, Softmax2d and the
-affine Maxout are computed in `np.longdouble`, which holds every float32, float64 and 16-bit
-float exactly; Maxout moves entries about and keeps their dtype.
+affine Maxout are computed in a wider float than the one given: float32 and 16-bit floats in
+float64, float64 in `np.longdouble`. Maxout moves entries about and keeps their dtype.
 """
+
+import math
 
 import numpy as np
 
-WIDE = np.longdouble
-
 
 def softmin(x, axis=-1, *, temperature=1.0, where=None):
-    return _softmax(x, axis, -_inverse(temperature), where)
+    return _softmax(x, axis, -1, temperature, where)
 
 
 def softmin_vjp(g, y, axis=-1, *, temperature=1.0):
-    return _product(g, y, axis, -_inverse(temperature))
+    return _product(g, y, axis, -1, temperature)
 
 
 def softmin_jvp(t, y, axis=-1, *, temperature=1.0):
-    return _product(t, y, axis, -_inverse(temperature))
+    return _product(t, y, axis, -1, temperature)
 
 
 def softmin_jacobian(y, axis=-1, *, temperature=1.0):
-    return _jacobian(y, axis, -_inverse(temperature))
+    return _jacobian(y, axis, -1, temperature)
 
 
 def softmin_jacobian_diag(y, *, temperature=1.0):
-    return -_inverse(temperature) * wide(y) * (1 - wide(y))
+    return _slope(y, -1, temperature) * wide(y) * (1 - wide(y))
 
 
 def softmax2d(x, *, channel_axis=-3, temperature=1.0, where=None):
-    return _softmax(x, channel_axis, _inverse(temperature), where)
+    return _softmax(x, channel_axis, 1, temperature, where)
 
 
 def softmax2d_vjp(g, y, *, channel_axis=-3, temperature=1.0):
-    return _product(g, y, channel_axis, _inverse(temperature))
+    return _product(g, y, channel_axis, 1, temperature)
 
 
 def softmax2d_jvp(t, y, *, channel_axis=-3, temperature=1.0):
-    return _product(t, y, channel_axis, _inverse(temperature))
+    return _product(t, y, channel_axis, 1, temperature)
 
 
 def softmax2d_jacobian(y, *, channel_axis=-3, temperature=1.0):
-    return _jacobian(y, channel_axis, _inverse(temperature))
+    return _jacobian(y, channel_axis, 1, temperature)
 
 
 def softmax2d_jacobian_diag(y, *, temperature=1.0):
-    return _inverse(temperature) * wide(y) * (1 - wide(y))
+    return _slope(y, 1, temperature) * wide(y) * (1 - wide(y))
 
 
 def maxout(x, axis=-1):
@@ -96,7 +96,7 @@ def maxout_affine_vjp(g, x, weight, index):
     units, pieces, d = weight.shape
     routed = g[..., None] * _winner(index, pieces, -1)  # (..., units, pieces)
     dx = np.einsum("...up,upd->...d", routed, weight)
-    batch = x.size // d
+    batch = math.prod(x.shape[:-1])
     routed = routed.reshape(batch, units, pieces)
     dweight = np.einsum("bup,bd->upd", routed, x.reshape(batch, d))
     return dx, dweight, routed.sum(axis=0)
@@ -108,7 +108,7 @@ def maxout_affine_jvp(x, weight, index, *, dx=None, dweight=None, dbias=None):
         tangents = {"dx": dx, "dweight": _unit(dweight), "dbias": _unit(dbias)}
         return maxout_affine_jvp(x, _unit(weight), index, **tangents)[..., 0]
     winner = _winner(index, np.shape(weight)[1], -1)
-    dy = np.zeros(winner.shape, WIDE)
+    dy = np.zeros(winner.shape)
     if dx is not None:
         dy = dy + np.einsum("...d,upd->...up", wide(dx), wide(weight))
     if dweight is not None:
@@ -123,26 +123,27 @@ def maxout_affine_jacobian(weight, index):
         return maxout_affine_jacobian(_unit(weight), np.expand_dims(index, -1))[..., 0, :]
     weight = wide(weight)
     winner = _winner(index, weight.shape[1], -1)
-    return np.einsum("...up,upd->...ud", winner.astype(WIDE), weight)
+    return np.einsum("...up,upd->...ud", winner.astype(weight.dtype), weight)
 
 
 def wide(x):
-    """x in the widest float; integers pass through float64, as the library converts them."""
+    """x in a wider float; integers pass through float64, as the library converts them."""
     x = np.asarray(x)
-    if x.dtype.kind in "biu":
-        x = x.astype(np.float64)
-    return x.astype(WIDE)
+    if x.dtype.kind in "biu" or x.dtype == np.float64:
+        return x.astype(np.float64).astype(np.longdouble)
+    return x if x.dtype == np.longdouble else x.astype(np.float64)
 
 
-def _inverse(temperature):
-    return 1 / WIDE(temperature)
+def _slope(x, sign, temperature):
+    """β, a number of the dtype that x is computed in."""
+    return sign / wide(x).dtype.type(temperature)
 
 
-def _softmax(x, axis, beta, where):
-    x = wide(x)
+def _softmax(x, axis, sign, temperature, where):
+    x, beta = wide(x), _slope(x, sign, temperature)
     where = np.broadcast_to(True if where is None else where, x.shape)
     with np.errstate(all="ignore"):
-        if beta > 0:
+        if sign > 0:
             winner = np.max(x, axis=axis, keepdims=True, initial=-np.inf, where=where)
         else:
             winner = np.min(x, axis=axis, keepdims=True, initial=np.inf, where=where)
@@ -152,16 +153,17 @@ def _softmax(x, axis, beta, where):
         return np.where(where, weight / total, 0)[()]
 
 
-def _product(g, y, axis, beta):
+def _product(g, y, axis, sign, temperature):
+    beta = _slope(y, sign, temperature)
     g, y = wide(g), wide(y)
     return beta * y * (g - (g * y).sum(axis=axis, keepdims=True))
 
 
-def _jacobian(y, axis, beta):
-    y = wide(y)
-    axis = axis % y.ndim
-    y = np.moveaxis(y, axis, -1)
-    identity = np.eye(y.shape[-1], dtype=WIDE)
+def _jacobian(y, axis, sign, temperature):
+    beta = _slope(y, sign, temperature)
+    axis = axis % np.ndim(y)
+    y = np.moveaxis(wide(y), axis, -1)
+    identity = np.eye(y.shape[-1])
     jacobian = beta * (y[..., :, None] * identity - y[..., :, None] * y[..., None, :])
     return np.moveaxis(jacobian, (-2, -1), (axis, axis + 1))
 

@@ -1,5 +1,7 @@
 """Softmin and its derivatives."""
 
+from typing import Any
+
 import cases
 import numpy as np
 import oracle
@@ -41,7 +43,8 @@ def test_temperature_divides_the_input(rng):
 def test_temperature_may_be_any_real_number():
     x = [1.0, 2.0, 4.0]
     want = softmin(x, temperature=2.0)
-    for temperature in (2, np.float32(2), np.int64(2), np.float64(2)):
+    temperatures: list[Any] = [2, np.float32(2), np.int64(2), np.float64(2)]
+    for temperature in temperatures:
         np.testing.assert_array_equal(softmin(x, temperature=temperature), want)
 
 
@@ -61,6 +64,11 @@ def test_order_of_a_tuple_axis_does_not_matter(rng):
 def test_axis_none_is_every_axis(rng):
     x = rng.normal(size=(4, 3, 5))
     np.testing.assert_array_equal(softmin(x, None), softmin(x, (0, 1, 2)))
+
+
+def test_empty_tuple_of_axes_is_every_number_alone(rng):
+    x = rng.normal(size=(3, 4))
+    np.testing.assert_array_equal(softmin(x, ()), np.ones((3, 4)))
 
 
 @pytest.mark.parametrize("x", [2.5, 7, True, np.float32(2.5), np.array(2.5)])

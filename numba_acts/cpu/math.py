@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
-from numba.np.numpy_support import from_dtype
+from numba.np.numpy_support import as_dtype, from_dtype
 
 LANES = 8
 
@@ -516,12 +516,22 @@ def computed(array):
 
 
 def scratch(array, size):
-    """Uninitialised memory for `size` numbers of the type that `array` is computed in."""
+    """Uninitialised memory for `size` numbers of the float type that `array` is computed in."""
+
+
+def memory(array, size):
+    """Uninitialised memory for `size` numbers of the type that `array`'s are held as in lanes."""
 
 
 @overload(scratch)
 def _scratch(array, size):
     dtype = np.float32 if _register_type(array.dtype) == types.float32 else np.float64
+    return lambda array, size: np.empty(size, dtype)
+
+
+@overload(memory)
+def _memory(array, size):
+    dtype = as_dtype(_register_type(array.dtype))
     return lambda array, size: np.empty(size, dtype)
 
 

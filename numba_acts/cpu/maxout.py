@@ -224,66 +224,6 @@ def jvp_parallel(tangent, index, out, pieces, inner, units, threads):
         jvp(tangent, index, out, pieces, inner, t * units // threads, (t + 1) * units // threads)
 
 
-# ---- behind a matrix product: z holds the pieces of some rows of a batch ----------------------
-
-
-@serial
-def affine_max(z, bias, out, index, units, pieces, start, stop):
-    """max over i of z[r, u, i] + bias[u, i]; a unit of work is a row r."""
-    width = units * pieces
-    for r in range(start, stop):
-        for u in range(units):
-            first = r * width + u * pieces
-            best, winner = get(z, first), 0
-            if bias.size:
-                best = best + get(bias, u * pieces)
-            for i in range(1, pieces):
-                v = get(z, first + i)
-                if bias.size:
-                    v = v + get(bias, u * pieces + i)
-                if v > best or (v != v and best == best):
-                    best, winner = v, i
-            put(out, r * units + u, best)
-            if index.size:
-                put(index, r * units + u, winner)
-
-
-@parallel
-def affine_max_parallel(z, bias, out, index, units, pieces, rows, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * rows // threads, (t + 1) * rows // threads
-        affine_max(z, bias, out, index, units, pieces, start, stop)
-
-
-@serial
-def affine_select(z, bias, index, out, units, pieces, start, stop):
-    """z[r, u, i*] + bias[u, i*] for the winning piece i*; a unit of work is a row r."""
-    for r in range(start, stop):
-        for u in range(units):
-            piece = u * pieces + np.intp(index[r * units + u])
-            v = get(z, r * units * pieces + piece)
-            put(out, r * units + u, v + get(bias, piece) if bias.size else v)
-
-
-@parallel
-def affine_select_parallel(z, bias, index, out, units, pieces, rows, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * rows // threads, (t + 1) * rows // threads
-        affine_select(z, bias, index, out, units, pieces, start, stop)
-
-
-@serial
-def affine_bias(g, index, sums, units, pieces):
-    """sums[u, i*] += g[r, u] over all rows, in their order."""
-    for r in range(index.size // units):
-        for u in range(units):
-            i = r * units + u
-            piece = u * pieces + np.intp(index[i])
-            sums[piece] += get(g, i)
-
-
 # ---- which traversal --------------------------------------------------------------------------
 
 
@@ -314,20 +254,6 @@ def in_range(index, pieces):
     found = np.zeros(1, np.uint8)
     run(outside, outside_parallel, _spans(index.size), index.size, index, pieces, found)
     return not found[0]
-
-
-def affine_maxima(z, bias, out, index, units, pieces):
-    """Fill `out` and `index` from the products z of some rows of a batch; an empty bias is none."""
-    rows = out.size // units
-    task = rows, z.size, z, bias, out, index, units, pieces
-    run(affine_max, affine_max_parallel, *task)
-
-
-def affine_selection(z, bias, index, out, units, pieces):
-    """Fill `out` with what z and bias hold for the winning pieces."""
-    rows = out.size // units
-    task = rows, z.size, z, bias, index, out, units, pieces
-    run(affine_select, affine_select_parallel, *task)
 
 
 def _spans(count):

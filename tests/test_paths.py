@@ -1,0 +1,142 @@
+"""Every traversal is taken by the shapes meant for it, on one thread and on several."""
+
+import numba
+import numpy as np
+import oracle
+import pytest
+
+import numba_acts
+from numba_acts.cpu import affine, launch, maxout, softmax
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The names of the kernels that ran, in order."""
+    names = []
+
+    def recorded(kernel):
+        def call(*arguments):
+            names.append(kernel.__name__)
+            return kernel(*arguments)
+
+        return call
+
+    def run(one, many, *task):
+        launch.run(recorded(one), recorded(many), *task)
+
+    for wing in (softmax, maxout, affine):
+        monkeypatch.setattr(wing, "run", run)
+    return names
+
+
+FORWARD = [
+    ((3, 1), -1, ["rows"]),
+    ((3, softmax.SHORT), -1, ["rows"]),
+    ((3, softmax.CHUNK), -1, ["rows"]),
+    ((20_000, 4), -1, ["rows_parallel"]),
+    ((20, softmax.CHUNK), -1, ["rows_parallel"]),
+    ((3, softmax.CHUNK + 1), -1, ["long_sums", "long_writes"]),
+    ((1, 3 * softmax.GROUP + 5), -1, ["long_sums_parallel", "long_writes_parallel"]),
+    ((2, 3, 5), 1, ["columns"]),
+    ((2, softmax.CHUNK, 5), 1, ["columns"]),
+    ((21, 70, 70), 0, ["columns_parallel"]),
+    ((softmax.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
+    ((softmax.CHUNK + 1, 20), 0, ["long_sums_parallel", "long_writes_parallel"]),
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "expected"), FORWARD)
+def test_forward(shape, axis, expected, taken, rng):
+    x = rng.normal(size=shape)
+    y = numba_acts.softmin(x, axis)
+    assert taken == expected
+    np.testing.assert_allclose(y, oracle.softmin(x, axis), rtol=1e-14)
+
+
+def test_long_slices_are_read_twice_while_a_cache_holds_them(taken, rng):
+    rows = 2 * softmax.BATCH // (softmax.CHUNK + 1) + 1
+    x = rng.normal(size=(rows, softmax.CHUNK + 1))
+    y = numba_acts.softmin(x)
+    assert taken == ["long_sums_parallel", "long_writes_parallel"] * 2 + ["long_sums", "long_writes"]
+    np.testing.assert_allclose(y, oracle.softmin(x), rtol=1e-14)
+
+
+PRODUCT = [
+    ((3, softmax.SHORT), -1, ["product_rows"]),
+    ((3, softmax.GROUP), -1, ["product_rows_parallel"]),
+    ((1, softmax.GROUP + 1), -1, ["long_dots_parallel", "long_products_parallel"]),
+    ((2, 3, 5), 1, ["product_columns"]),
+    ((21, 70, 70), 0, ["product_columns_parallel"]),
+    ((softmax.CHUNK + 1, 3), 0, ["long_dots", "long_products"]),
+    ((softmax.CHUNK + 1, 20), 0, ["long_dots_parallel", "long_products_parallel"]),
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "expected"), PRODUCT)
+def test_product(shape, axis, expected, taken, rng):
+    y, g = numba_acts.softmin(rng.normal(size=shape), axis), rng.normal(size=shape)
+    taken.clear()
+    dx = numba_acts.softmin_vjp(g, y, axis)
+    assert taken == expected
+    np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y, axis), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(10, ["jacobian"]), (400, ["jacobian_parallel"])])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_jacobian(n, expected, axis, taken, rng):
+    y = rng.random((n, 3) if axis == 0 else (3, n))
+    jacobian = numba_acts.softmin_jacobian(y, axis)
+    assert taken == expected
+    np.testing.assert_allclose(jacobian, oracle.softmin_jacobian(y, axis), rtol=1e-14)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(10, ["diagonal"]), (70_000, ["diagonal_parallel"])])
+def test_diagonal(n, expected, taken, rng):
+    y = rng.random(n)
+    diagonal = numba_acts.softmin_jacobian_diag(y)
+    assert taken == expected
+    np.testing.assert_allclose(diagonal, oracle.softmin_jacobian_diag(y), rtol=1e-14)
+
+
+MAXOUT = [
+    ((5, maxout.FEW), -1, "rows", ""),
+    ((5, maxout.FEW + 1), -1, "rows", ""),
+    ((20_000, 5), -1, "rows", "_parallel"),
+    ((4, 3, 7), 1, "columns", ""),
+    ((4, 3, 2 * maxout.SPAN + 7), 1, "columns", ""),
+    ((5, 20_000), 0, "columns", "_parallel"),
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "traversal", "threads"), MAXOUT)
+def test_maxout(shape, axis, traversal, threads, taken, rng):
+    x = rng.normal(size=shape)
+    y, index = numba_acts.maxout_with_index(x, axis)
+    dx = numba_acts.maxout_vjp(y, index, shape[axis], axis)
+    assert taken[0] == traversal + threads
+    assert taken[-1] == f"vjp_{traversal}{threads}"
+    np.testing.assert_array_equal(y, x.max(axis))
+    np.testing.assert_array_equal(dx, np.where(x == x.max(axis, keepdims=True), x, 0))
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(3, ""), (3000, "_parallel")])
+def test_affine(rows, threads, taken, rng):
+    x, weight = rng.normal(size=(rows, 30)), rng.normal(size=(20, 4, 30))
+    y, index = numba_acts.maxout_affine_with_index(x, weight)
+    assert taken[0] == "winners" + threads
+    taken.clear()
+    numba_acts.maxout_affine_vjp(y, x, weight, index)
+    numba_acts.maxout_affine_jvp(x, weight, index, dx=x)
+    kernels = [name for name in taken if not name.startswith("outside")]
+    assert kernels == [name + threads for name in ("gradient_x", "gradient_weight", "tangent")]
+    np.testing.assert_allclose(y, oracle.maxout_affine(x, weight), rtol=1e-12, atol=1e-13)
+
+
+def test_one_thread_is_enough_when_numba_is_told_so(taken):
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        numba_acts.softmin(np.zeros((20_000, 4)))
+    finally:
+        numba.set_num_threads(threads)
+    assert taken == ["rows"]
