@@ -26,7 +26,10 @@ Axis = int | tuple[int, ...] | None
 _DIRECT = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 # dtypes that Numba does not know, and the ones that a wing sees in their place
 _HELD = {np.dtype(np.float16): FLOAT16, np.dtype(np.bool_): np.dtype(np.uint8), BFLOAT16: BFLOAT16}
+# the same for floats alone
+_FLOATS = {dtype: dtype for dtype in _DIRECT} | {np.dtype(np.float16): FLOAT16}
 _NONE = np.empty(0, np.uint8)
+_ndarray = np.ndarray
 
 
 # ---- what comes in, what goes out -------------------------------------------------------------
@@ -60,7 +63,7 @@ class Call:
         if dtype in _DIRECT or dtype in _HELD:
             return value
         if dtype.name == "bfloat16":
-            _HELD[dtype] = BFLOAT16
+            _HELD[dtype] = _FLOATS[dtype] = BFLOAT16
             return value
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             raise TypeError(
@@ -184,8 +187,10 @@ def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: st
 
 
 @functools.lru_cache(1 << 12)
-def _lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    """(outer, n, inner) of a C-contiguous array whose slices lie along one axis."""
+def _lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int] | None:
+    """(outer, n, inner) of a C-contiguous array; None if it is empty or has no such axis."""
+    if 0 in shape or not -len(shape) <= axis < len(shape):
+        return None
     axis %= len(shape)
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
@@ -341,35 +346,37 @@ def image_axis(name: str, image: Any, channel_axis: Any) -> int:
 
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
-    if (
-        type(x) is np.ndarray
-        and x.dtype in _DIRECT
-        and x.flags.carray
-        and where is None
-        and type(axis) is int
-        and -x.ndim <= axis < x.ndim
-        and x.size
-    ):  # the common case, in as few steps as Python allows
-        shape = x.shape
-        if out is None:
-            y = np.empty(shape, x.dtype)
-        elif _serves(out, x):
-            y = out
-        else:
-            return _softmax(x, axis, beta, where, out)
-        cpu_softmax.softmax(x.ravel(), _NONE, y.ravel(), *_lengths(shape, axis), beta)
-        return y
+    # The common case, in as few steps as Python allows.
+    if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
+        lengths = _lengths(x.shape, axis)
+        held = _FLOATS.get(x.dtype)
+        if lengths is not None and held is not None:
+            if out is None:
+                y = np.empty(x.shape, x.dtype)
+            elif _serves(out, x):
+                y = out
+            else:
+                return _softmax(x, axis, beta, where, out)
+            if x.ndim == 1 and held is x.dtype:
+                cpu_softmax.softmax(x, _NONE, y, 1, x.size, 1, beta)
+            elif held is x.dtype:
+                cpu_softmax.softmax(x.ravel(), _NONE, y.ravel(), *lengths, beta)
+            else:
+                bits, into = x.ravel().view(held), y.ravel().view(held)
+                cpu_softmax.softmax(bits, _NONE, into, *lengths, beta)
+            return y
     return _softmax(x, axis, beta, where, out)
 
 
 def _serves(out: Any, x: np.ndarray) -> bool:
     """Is `out` plainly right: of x's shape and dtype, contiguous, in memory of its own?"""
-    return (
-        type(out) is np.ndarray
+    return out is x or (
+        type(out) is _ndarray
+        and out.base is None
+        and x.base is None
         and out.dtype is x.dtype
         and out.shape == x.shape
         and out.flags.carray
-        and (out is x or (out.base is None and x.base is None))
     )
 
 
@@ -417,22 +424,23 @@ def _mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
     if (
-        type(g) is np.ndarray
-        and type(y) is np.ndarray
-        and y.dtype in _DIRECT
+        type(g) is type(y) is _ndarray
+        and type(axis) is int
         and g.dtype is y.dtype
         and g.shape == y.shape
         and g.flags.carray
         and y.flags.carray
-        and type(axis) is int
-        and -y.ndim <= axis < y.ndim
-        and y.size
-        and (out is None or (_serves(out, g) and _serves(out, y)))
     ):
-        shape = y.shape
-        dx = np.empty(shape, y.dtype) if out is None else out
-        cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *_lengths(shape, axis), beta)
-        return dx
+        lengths = _lengths(y.shape, axis)
+        held = _FLOATS.get(y.dtype)
+        if lengths and held and (out is None or (_serves(out, g) and _serves(out, y))):
+            dx = np.empty(y.shape, y.dtype) if out is None else out
+            if held is y.dtype:
+                cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
+            else:
+                bits = (array.ravel().view(held) for array in (g, y, dx))
+                cpu_softmax.product(*bits, *lengths, beta)
+            return dx
     call = Call(**{name: g}, y=y, out=out)
     first, second = call.admit(name, g), call.admit("y", y)
     _same_shape(name, first, "y", second)
@@ -500,21 +508,18 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
-    if (
-        type(x) is np.ndarray
-        and x.dtype in _DIRECT
-        and x.flags.carray
-        and out is None
-        and type(axis) is int
-        and -x.ndim <= axis < x.ndim
-        and x.size
-        and x.ndim > 1
-    ):
-        axis %= x.ndim
-        shape = x.shape
-        y = np.empty(shape[:axis] + shape[axis + 1 :], x.dtype)
-        cpu_maxout.maxout(x.ravel(), y.ravel(), _NONE, *_lengths(shape, axis))
-        return y
+    if type(x) is _ndarray and out is None and type(axis) is int and x.flags.carray:
+        lengths = _lengths(x.shape, axis)
+        held = _FLOATS.get(x.dtype)
+        if lengths and held and x.ndim > 1:
+            axis %= x.ndim
+            y = np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
+            if held is x.dtype:
+                cpu_maxout.maxout(x.ravel(), y.ravel(), _NONE, *lengths)
+            else:
+                bits, into = x.ravel().view(held), y.ravel().view(held)
+                cpu_maxout.maxout(bits, into, _NONE, *lengths)
+            return y
     call = Call(x=x, out=out)
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
@@ -632,7 +637,8 @@ def _selected(
         flat = _flat(_apart(index, result.memory))
         _check_range(flat, count)
         gradient, into = _flat(_apart(g, result.memory)), _memory_for(result.memory)
-        cpu_maxout.vjp(gradient, flat, _flat(into), *_lengths(shape, place))
+        lengths = math.prod(shape[:place]), count, math.prod(shape[place + 1 :])
+        cpu_maxout.vjp(gradient, flat, _flat(into), *lengths)
         _accept(into, result.memory)
     return result.give(call)
 
@@ -654,7 +660,7 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     if chosen.size:
         flat = _flat(_apart(chosen, result.memory))
         _check_range(flat, pieces)
-        _, _, inner = _lengths(tangent.shape, place)
+        inner = math.prod(tangent.shape[place + 1 :])
         tangents, into = _flat(_apart(tangent, result.memory)), _memory_for(result.memory)
         cpu_maxout.jvps(tangents, flat, _flat(into), pieces, inner)
         _accept(into, result.memory)

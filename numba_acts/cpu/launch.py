@@ -66,15 +66,17 @@ def run(one: Any, many: Any, units: int, work: int, *arguments: Any) -> None:
     second caller computes on its own thread, as does a child forked after the threads were started
     (no threading layer survives both). The bits of the result are the same.
     """
-    if work >= PARALLEL_FROM and units > 1 and not _forked and _pool.acquire(blocking=False):
-        try:
-            threads = min(numba.get_num_threads(), units)
-            if threads > 1:
-                many(*arguments, units, threads)
-                return
-        finally:
-            _pool.release()
-    one(*arguments, 0, units)
+    if work < PARALLEL_FROM or units < 2 or _forked or not _pool.acquire(blocking=False):
+        one(*arguments, 0, units)
+        return
+    try:
+        threads = min(numba.get_num_threads(), units)
+        if threads > 1:
+            many(*arguments, units, threads)
+        else:
+            one(*arguments, 0, units)
+    finally:
+        _pool.release()
 
 
 def _in_child() -> None:

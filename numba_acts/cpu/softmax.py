@@ -16,7 +16,7 @@ A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by i
 import numpy as np
 from numba import prange
 
-from numba_acts.cpu.launch import parallel, run, serial
+from numba_acts.cpu.launch import PARALLEL_FROM, parallel, run, serial
 from numba_acts.cpu.math import (
     LANES,
     as_float,
@@ -680,7 +680,9 @@ def diagonal_parallel(y, out, beta, units, threads):
 
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or none for no mask."""
-    if n > CHUNK:
+    if inner == 1 and x.size < PARALLEL_FROM and n <= CHUNK:
+        rows(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
+    elif n > CHUNK:
         for sums, base, units, work in _batches(out, outer, n, inner):
             task = units, work, x, mask, sums
             run(long_sums, long_sums_parallel, *task, n, inner, beta, base)
