@@ -536,6 +536,7 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     kind = _index_dtype(call, index_dtype, array.shape[layout.axes[0]])
     given = None if out is None else _out(first, call, shape, array.dtype, "out[0]")
     given_index = None if out is None else _out(second, call, shape, kind, "out[1]")
+    _distinct(given, given_index)
     result = Result(first, given, shape, array.dtype, layout.reduced())
     index = Result(second, given_index, shape, kind, layout.reduced())
     _maxout(array, layout, result.memory, index.memory)
@@ -548,9 +549,12 @@ def _pair(out: Any) -> Any:
         return None, None
     if not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(f"out must be a pair (y, index) of arrays, got {_shown(out)}")
-    if np.may_share_memory(*(np.asarray(array) for array in out)):
-        raise ValueError("out must be two arrays that do not share memory")
     return out
+
+
+def _distinct(first: Any, second: Any) -> None:
+    if first is not None and second is not None and np.may_share_memory(first, second):
+        raise ValueError("out must be two arrays that do not share memory")
 
 
 def _pieces(call: Call, x: Any, axis: int) -> tuple[np.ndarray, Layout, tuple[int, ...]]:
@@ -722,6 +726,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) ->
     kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.uint8)
     y_given = None if first is None else _out(first, call, shape, dtype)
     index_given = None if second is None else _out(second, call, shape, kind, "out[1]")
+    _distinct(y_given, index_given)
     y = Result(first, y_given, shape, dtype, order)
     index = Result(second, index_given, shape, kind, order) if indexed else None
     if y.memory.size:
@@ -732,13 +737,14 @@ def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) ->
             for name, array in given.items()
         }
         cpu_affine.affine(
-            flat["x"].reshape(math.prod(x.shape[:-1]), depth),
-            flat["weight"].reshape(math.prod(units) * pieces, depth),
+            flat["x"],
+            flat["weight"],
             flat.get("bias", flat["weight"][:0]),
             _flat(into),
             _flat(index_into),
             math.prod(units),
             pieces,
+            depth,
         )
         _accept(into, y.memory)
         if index is not None:

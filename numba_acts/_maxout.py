@@ -303,9 +303,10 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
 
     Notes
     -----
-    The products are taken by NumPy's BLAS in blocks of rows that stay in cache, bias and maximum
-    right behind them; the array of (..., units, pieces) never exists. Its rows' results do not
-    depend on their place in the batch as far as the BLAS's do not.
+    The pieces of a few rows of `x` are made in cache, and the maximum follows at once: the array of
+    (..., units, pieces) never exists. A product is summed in the order of d, in float32 for
+    sixteen-bit floats and in the dtype itself otherwise, so a row has the same result, bit for bit,
+    alone and in any batch.
 
     Examples
     --------

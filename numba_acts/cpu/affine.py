@@ -1,9 +1,10 @@
 """Maxout of an affine map: a layer of units, each the largest of several affine maps.
 
 x is (rows, d), a weight (units, pieces, d), a bias (units, pieces) or empty, y and index
-(rows, units), all of them flat here. Forward, every piece is needed: the products go to NumPy's BLAS
-and the maximum follows behind them in cache, so that of (rows, units, pieces) only a block exists.
-The derivatives need the winners alone: they touch one piece in a unit, and no product is wasted.
+(rows, units), all of them flat here. Forward, the pieces of a few rows are made in cache, where the
+maximum follows at once. The derivatives need the winners alone: they touch one piece in a unit. A
+matrix product by a BLAS would be neither: it writes all pieces to memory, and its bits change with
+the batch around a row and with the number of threads, which would be a second pool besides.
 """
 
 import numpy as np
@@ -12,22 +13,30 @@ from numba import prange
 from numba_acts.cpu.launch import parallel, run, serial
 from numba_acts.cpu.math import (
     LANES,
+    WIDE_BYTES,
+    beats,
+    choose,
     extract,
     fill,
+    fma,
     get,
     head,
     lane,
     lanes_sum,
     load,
     load_some,
+    load_wide,
     memory,
     put,
+    scatter,
+    splat,
     store,
     store_some,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
-BLOCK_BYTES = 1 << 19  # pieces that the BLAS makes at a time
+PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
+DEPTH = 1024  # numbers of each row of x in a panel
 ROWS = 128  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
 SPAN = 128  # numbers of a row that are handled at a time
@@ -73,35 +82,90 @@ def dot(a, i, b, j, count):
     return extract(lanes_sum((p + q) + (r + s)), 0)
 
 
-# ---- forward: behind the BLAS -----------------------------------------------------------------
+# ---- forward ----------------------------------------------------------------------------------
+
+
+@lane
+def pack(x, first, depth, samples, start, stop, panel, wide):
+    """panel[k, s] = x[s, k] for k from start to stop; zeros fill up the samples."""
+    for s in range(samples):
+        row = first + s * depth
+        whole = start + ((stop - start) & -LANES)
+        for k in range(start, whole, LANES):
+            scatter(panel, (k - start) * wide + s, wide, load(x, row + k))
+        for k in range(whole, stop):
+            put(panel, (k - start) * wide + s, get(x, row + k))
+    for s in range(samples, wide):
+        for k in range(stop - start):
+            put(panel, k * wide + s, get(panel, k * wide) * 0)
+
+
+@lane
+def multiply(weight, first, rows, depth, start, stop, panel, z, wide):
+    """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop, in the order of k."""
+    for r in range(0, rows, 3):
+        second, third = min(r + 1, rows - 1), min(r + 2, rows - 1)
+        i, j, k = first + r * depth, first + second * depth, first + third * depth
+        a, b, c = load_wide(z, r * wide), load_wide(z, second * wide), load_wide(z, third * wide)
+        for n in range(start, stop):
+            v = load_wide(panel, (n - start) * wide)
+            a = fma(v, get(weight, i + n), a)
+            b = fma(v, get(weight, j + n), b)
+            c = fma(v, get(weight, k + n), c)
+        store(z, third * wide, c)
+        store(z, second * wide, b)
+        store(z, r * wide, a)
 
 
 @serial
-def winners(z, bias, out, index, units, pieces, start, stop):
-    """max over i of z[r, u, i] + bias[u, i] and the first such i; a unit of work is a row r."""
-    for r in range(start, stop):
-        for u in range(units):
-            first = (r * units + u) * pieces
-            best, winner = get(z, first), 0
-            if bias.size:
-                best = best + get(bias, u * pieces)
-            for i in range(1, pieces):
-                v = get(z, first + i)
-                if bias.size:
-                    v = v + get(bias, u * pieces + i)
-                if v > best or (v != v and best == best):
-                    best, winner = v, i
-            put(out, r * units + u, best)
-            if index.size:
-                put(index, r * units + u, winner)
+def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
+    """y = max over i of weight[u, i]·x + bias[u, i]; a unit of work is a panel of rows of x.
+
+    The products of a panel with some units' pieces stay in the second cache, where the maximum is
+    taken. Each is summed in the order of k: it depends neither on the batch nor on the threads.
+    """
+    wide = WIDE_BYTES // memory(x, 1).itemsize
+    together = max(1, min(units, PRODUCTS // (pieces * wide)))
+    z, panel = memory(x, together * pieces * wide), memory(x, min(depth, DEPTH) * wide + wide)
+    rows = out.size // units
+    for block in range(start, stop):
+        first = block * wide
+        samples = min(wide, rows - first)
+        for u in range(0, units, together):
+            some = min(together, units - u)
+            for piece in range(some * pieces):
+                v = fill(load(z, 0), get(bias, u * pieces + piece) if bias.size else 0)
+                for s in range(0, wide, LANES):
+                    store(z, piece * wide + s, v)
+            for k in range(0, depth, DEPTH):
+                last = min(k + DEPTH, depth)
+                if u == 0 or depth > DEPTH:
+                    pack(x, first * depth, depth, samples, k, last, panel, wide)
+                there = u * pieces * depth
+                multiply(weight, there, some * pieces, depth, k, last, panel, z, wide)
+            for unit in range(some):
+                for s in range(0, samples, LANES):
+                    at = unit * pieces * wide + s
+                    best = load(z, at)
+                    winner = splat(np.int32(0))
+                    for i in range(1, pieces):
+                        v = load(z, at + i * wide)
+                        wins = beats(v, best)
+                        best = choose(wins, v, best)
+                        winner = choose(wins, fill(winner, i), winner)
+                    for j in range(min(LANES, samples - s)):
+                        there = (first + s + j) * units + u + unit
+                        put(out, there, extract(best, j))
+                        if index.size:
+                            put(index, there, extract(winner, j))
 
 
 @parallel
-def winners_parallel(z, bias, out, index, units, pieces, rows, threads):
+def affine_rows_parallel(x, weight, bias, out, index, units, pieces, depth, blocks, threads):
     for p in prange(threads):
         t = np.int64(p)
-        start, stop = t * rows // threads, (t + 1) * rows // threads
-        winners(z, bias, out, index, units, pieces, start, stop)
+        start, stop = t * blocks // threads, (t + 1) * blocks // threads
+        affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop)
 
 
 # ---- derivatives: the winners alone -----------------------------------------------------------
@@ -200,51 +264,15 @@ def tangent_parallel(
         tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, start, stop)
 
 
-# ---- sixteen-bit floats for the BLAS ----------------------------------------------------------
-
-
-@serial
-def widening(x, out, start, stop):
-    """Sixteen-bit floats to float32; a unit is eight of them."""
-    whole = min(stop, x.size // LANES) * LANES
-    for i in range(start * LANES, whole, LANES):
-        store(out, i, load(x, i))
-    for i in range(whole, min(stop * LANES, x.size)):
-        put(out, i, get(x, i))
-
-
-@parallel
-def widening_parallel(x, out, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        widening(x, out, t * units // threads, (t + 1) * units // threads)
-
-
-def _widened(array):
-    """An array as the BLAS computes with it."""
-    if array.dtype.names is None:
-        return array
-    wide = np.empty(array.shape, np.float32)
-    task = -(-array.size // LANES), array.size, array.ravel(), wide.ravel()
-    run(widening, widening_parallel, *task)
-    return wide
-
-
 # ---- what the hall calls ----------------------------------------------------------------------
 
 
-@np.errstate(all="ignore")
-def affine(x, weight, bias, y, index, units, pieces):
-    """Fill y and, unless it is empty, index; x is (rows, d) and weight (units·pieces, d)."""
-    weight, bias = _widened(weight), _widened(bias)
-    rows = min(len(x), max(1, BLOCK_BYTES // (len(weight) * weight.itemsize)))
-    products = np.empty((rows, len(weight)), weight.dtype)
-    for start in range(0, len(x), rows):
-        some = _widened(x[start : start + rows])
-        z = np.matmul(some, weight.T, out=products[: len(some)])
-        part = slice(start * units, (start + len(some)) * units)
-        task = len(some), 4 * z.size, z.ravel(), bias, y[part], index[part]
-        run(winners, winners_parallel, *task, units, pieces)
+def affine(x, weight, bias, y, index, units, pieces, depth):
+    """Fill y and, unless it is empty, index; an empty bias is none."""
+    wide = WIDE_BYTES // (4 if x.dtype.itemsize == 2 and x.dtype.names else x.dtype.itemsize)
+    blocks = -(-y.size // (units * wide))
+    task = blocks, y.size * pieces * depth // 8, x, weight, bias, y, index
+    run(affine_rows, affine_rows_parallel, *task, units, pieces, depth)
 
 
 def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):

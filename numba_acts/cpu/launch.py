@@ -1,5 +1,6 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 # Elements from which several threads beat one. Two cores, AMD Zen 3, OpenMP: a parallel region costs
 # about 6 µs, an element of softmin 0.3 ns.
@@ -25,6 +27,21 @@ def _sources() -> tuple[float, int]:
 _SOURCES = _sources()
 
 
+class _CacheFile(IndexDataCacheFile):
+    """Numba's cache of a kernel, safe for processes that compile it at the same time.
+
+    Numba numbers the files of machine code as they come and writes the index first: of two such
+    processes one could find the other's code under its own signature. Here a file's name follows
+    from the signature, and the index names it once it is there.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        digest = hashlib.sha256(repr(key).encode()).digest()
+        name = self._data_name(int.from_bytes(digest[:8], "big"))
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile on first use, and cache on disk where a folder can be written.
 
@@ -38,7 +55,8 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
         if "no locator available" not in str(error):
             raise
         return numba.njit(**options)(function)
-    kernel._cache._cache_file._source_stamp = _SOURCES
+    cache = kernel._cache
+    cache._cache_file = _CacheFile(cache.cache_path, cache._impl.filename_base, _SOURCES)
     return kernel
 
 

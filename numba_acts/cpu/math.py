@@ -30,18 +30,18 @@ lane = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, er
 
 
 class Lanes(types.Type):
-    """The Numba type of a vector of eight numbers."""
+    """The Numba type of a vector of numbers: eight, but for matrix products."""
 
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(name=f"Lanes({dtype})")
+    def __init__(self, dtype, count=LANES):
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"Lanes({dtype} x {count})")
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         element = manager.lookup(kind.dtype).get_value_type()
-        super().__init__(manager, kind, ir.VectorType(element, LANES))
+        super().__init__(manager, kind, ir.VectorType(element, kind.count))
 
 
 # ---- arithmetic -------------------------------------------------------------------------------
@@ -56,11 +56,11 @@ def _splat(builder, scalar, width=LANES):
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
-def _as_lanes(context, builder, kind, value, element):
-    """Broadcast a scalar argument of an operation; lanes pass as they are."""
+def _as_lanes(context, builder, kind, value, lanes):
+    """Broadcast a scalar argument of an operation on `lanes`; lanes pass as they are."""
     if isinstance(kind, Lanes):
         return value
-    return _splat(builder, context.cast(builder, value, kind, element))
+    return _splat(builder, context.cast(builder, value, kind, lanes.dtype), lanes.count)
 
 
 class _Arithmetic(AbstractTemplate):
@@ -77,7 +77,7 @@ def _define(operation, name):
     def lower(context, builder, sig, args):
         element = sig.return_type.dtype
         left, right = (
-            _as_lanes(context, builder, kind, value, element)
+            _as_lanes(context, builder, kind, value, sig.return_type)
             for kind, value in zip(sig.args, args, strict=True)
         )
         emit = getattr(builder, ("f" if isinstance(element, types.Float) else "") + name)
@@ -101,14 +101,16 @@ def _call(builder, name, *args):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """``a*b + c`` rounded once; `b` and `c` may be scalars."""
+    """``a*b + c``, rounded once if it is rounded; `b` and `c` may be scalars."""
 
     def emit(context, builder, sig, args):
         lanes = [
-            _as_lanes(context, builder, kind, value, a.dtype)
+            _as_lanes(context, builder, kind, value, a)
             for kind, value in zip(sig.args, args, strict=True)
         ]
-        return _call(builder, "fma", *lanes)
+        if isinstance(a.dtype, types.Float):
+            return _call(builder, "fma", *lanes)
+        return builder.add(builder.mul(lanes[0], lanes[1]), lanes[2])
 
     if isinstance(a, Lanes):
         return a(a, *(kind if isinstance(kind, Lanes) else a.dtype for kind in (b, c))), emit
@@ -150,7 +152,9 @@ def splat(typingctx, scalar):
 @intrinsic
 def fill(typingctx, lanes, number):
     """Eight copies of a number, of the type of `lanes`."""
-    return lanes(lanes, lanes.dtype), lambda context, builder, sig, args: _splat(builder, args[1])
+    return lanes(lanes, lanes.dtype), lambda context, builder, sig, args: _splat(
+        builder, args[1], lanes.count
+    )
 
 
 @intrinsic
@@ -320,6 +324,23 @@ def load(typingctx, array, index):
     return Lanes(_register_type(dtype))(array, types.intp), emit
 
 
+WIDE_BYTES = 128  # what a matrix product takes of a row of its result at a time
+
+
+@intrinsic
+def load_wide(typingctx, array, index):
+    """`WIDE_BYTES` of numbers from an array of float32, float64 or integers."""
+    lanes = Lanes(array.dtype, WIDE_BYTES // _size(array.dtype))
+
+    def emit(context, builder, sig, args):
+        vector = context.get_value_type(lanes)
+        pointer = _address(context, builder, array, args[0], args[1], vector.element)
+        pointer = builder.bitcast(pointer, vector.as_pointer())
+        return builder.load(pointer, typ=vector, align=_size(array.dtype))
+
+    return lanes(array, types.intp), emit
+
+
 @intrinsic
 def gather(typingctx, array, index, stride):
     """Eight elements, `stride` apart."""
@@ -487,7 +508,7 @@ def equals(typingctx, a, b):
     """Are the lanes equal? All bits set for yes. `b` may be a scalar."""
 
     def emit(context, builder, sig, args):
-        right = _as_lanes(context, builder, sig.args[1], args[1], a.dtype)
+        right = _as_lanes(context, builder, sig.args[1], args[1], a)
         same = _compare(builder, a, "==", args[0], right)
         return builder.sext(same, ir.VectorType(_INT32, LANES))
 
