@@ -491,16 +491,16 @@ def beats(typingctx, new, old):
     """Is `new` to replace `old` as the maximum: larger, or the first NaN? All bits set for yes."""
 
     def emit(context, builder, sig, args):
-        a, b = args
-        if isinstance(new.dtype, types.Float):
-            wins = builder.and_(
-                builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("ord", b, b)
-            )
-        else:
-            wins = _compare(builder, new, ">", a, b)
-        return builder.sext(wins, ir.VectorType(_INT32, LANES))
+        return builder.sext(_beats(builder, new, *args), ir.VectorType(_INT32, LANES))
 
     return Lanes(types.int32)(new, new), emit
+
+
+def _beats(builder, lanes, new, old):
+    if not isinstance(lanes.dtype, types.Float):
+        return _compare(builder, lanes, ">", new, old)
+    larger = builder.fcmp_unordered(">", new, old)
+    return builder.and_(larger, builder.fcmp_ordered("ord", old, old))
 
 
 @intrinsic
@@ -516,6 +516,16 @@ def equals(typingctx, a, b):
 
 
 @intrinsic
+def narrow(typingctx, lanes):
+    """Integers of any size as 32 bits."""
+
+    def emit(context, builder, sig, args):
+        return _narrow(context, builder, types.int32, args[0], lanes.dtype)
+
+    return Lanes(types.int32)(lanes), emit
+
+
+@intrinsic
 def choose(typingctx, condition, yes, no):
     """Lane by lane `yes` where all bits of the condition are set, else `no`."""
 
@@ -524,6 +534,67 @@ def choose(typingctx, condition, yes, no):
         return builder.select(bit, args[1], args[2])
 
     return yes(condition, yes, yes), emit
+
+
+# ---- units of few pieces, contiguous, their number known when compiled -------------------------
+
+
+@intrinsic
+def winners(typingctx, array, index, pieces):
+    """The largest of each of eight units and its index; `pieces` is a tuple of their number."""
+    dtype, count = array.dtype, len(pieces)
+    values, indices = Lanes(_register_type(dtype)), Lanes(types.int32)
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        vector = ir.VectorType(element, LANES * count)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        pointer = builder.bitcast(pointer, vector.as_pointer())
+        units = builder.load(pointer, typ=vector, align=_size(dtype))
+
+        def piece(i):
+            places = ir.Constant(ir.VectorType(_INT32, LANES), list(range(i, LANES * count, count)))
+            chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
+            return _widen(builder, dtype, chosen)
+
+        best, winner = piece(0), _splat(builder, _INT32(0))
+        for i in range(1, count):
+            new = piece(i)
+            wins = _beats(builder, values, new, best)
+            best = builder.select(wins, new, best)
+            winner = builder.select(wins, _splat(builder, _INT32(i)), winner)
+        return context.make_tuple(builder, sig.return_type, (best, winner))
+
+    return types.Tuple((values, indices))(array, types.intp, pieces), emit
+
+
+@intrinsic
+def spread(typingctx, array, index, pieces, lanes, indices):
+    """Write eight units: a lane's number at the piece that its index names, zeros elsewhere."""
+    dtype, count = array.dtype, len(pieces)
+
+    def emit(context, builder, sig, args):
+        number = _narrow(context, builder, dtype, args[3], lanes.dtype)
+
+        def repeated(vector):
+            places = [lane for lane in range(LANES) for _ in range(count)]
+            mask = ir.Constant(ir.VectorType(_INT32, LANES * count), places)
+            return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+        winner = repeated(args[4])
+        places = ir.Constant(winner.type, list(range(count)) * LANES)
+        wide = repeated(number)
+        zero = _splat(builder, _zero(wide.type.element), LANES * count)
+        value = builder.select(builder.icmp_signed("==", winner, places), wide, zero)
+        pointer = _address(context, builder, array, args[0], args[1], number.type.element)
+        builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=_size(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, pieces, lanes, indices), emit
+
+
+def _zero(scalar):
+    return ir.Constant(scalar, 0 if isinstance(scalar, ir.IntType) else 0.0)
 
 
 # ---- scratch memory ---------------------------------------------------------------------------

@@ -15,20 +15,22 @@ from numba_acts.cpu.math import (
     equals,
     extract,
     fill,
-    gather,
     get,
     lane,
     lane_places,
     load,
     load_some,
+    narrow,
     put,
     splat,
+    spread,
     store,
     store_some,
+    winners,
 )
 
 # Tuned on two cores of an AMD Zen 3.
-FEW = 16  # units of at most so many pieces are taken eight at a time
+FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 SPAN = 1024  # neighbouring positions that one unit of work handles
 
 
@@ -48,25 +50,30 @@ def first_max(values, indices):
 
 
 @serial
-def rows(x, out, index, pieces, inner, start, stop):
-    """Pieces that are contiguous: eight units at a time across the lanes, or one along them."""
-    unit = start
-    numbers = splat(np.int32(0))
+def few(x, out, index, pieces, start, stop):
+    """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
+    whole = start + ((stop - start) & -LANES)
+    for u in range(start, whole, LANES):
+        best, winner = winners(x, u * len(pieces), pieces)
+        store(out, u, best)
+        if index.size:
+            store(index, u, winner)
+    if whole < stop:
+        rows(x, out, index, len(pieces), whole, stop)
+
+
+@parallel
+def few_parallel(x, out, index, pieces, units, threads):
+    for p in prange(threads):
+        t = np.int64(p)
+        few(x, out, index, pieces, t * units // threads, (t + 1) * units // threads)
+
+
+@serial
+def rows(x, out, index, pieces, start, stop):
+    """Contiguous pieces, any number of them: along a unit, eight pieces at a time."""
     places = lane_places()
-    if pieces <= FEW:
-        while unit + LANES <= stop:
-            best = gather(x, unit * pieces, pieces)
-            winner = numbers
-            for i in range(1, pieces):
-                v = gather(x, unit * pieces + i, pieces)
-                wins = beats(v, best)
-                best = choose(wins, v, best)
-                winner = choose(wins, fill(winner, i), winner)
-            store(out, unit, best)
-            if index.size:
-                store(index, unit, winner)
-            unit += LANES
-    for u in range(unit, stop):
+    for u in range(start, stop):
         first = u * pieces
         best = load_some(x, first, min(LANES, pieces))
         winner = places
@@ -83,10 +90,10 @@ def rows(x, out, index, pieces, inner, start, stop):
 
 
 @parallel
-def rows_parallel(x, out, index, pieces, inner, units, threads):
+def rows_parallel(x, out, index, pieces, units, threads):
     for p in prange(threads):
         t = np.int64(p)
-        rows(x, out, index, pieces, inner, t * units // threads, (t + 1) * units // threads)
+        rows(x, out, index, pieces, t * units // threads, (t + 1) * units // threads)
 
 
 @serial
@@ -153,6 +160,24 @@ def cotangent(g, i, count, like):
     if g.size == 0:
         return fill(like, 1)
     return load(g, i) if count == LANES else load_some(g, i, count)
+
+
+@serial
+def vjp_few(g, index, out, pieces, start, stop):
+    """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
+    one = fill(load_some(out, 0, 1), 1)
+    whole = start + ((stop - start) & -LANES)
+    for u in range(start, whole, LANES):
+        spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
+    if whole < stop:
+        vjp_rows(g, index, out, len(pieces), 1, whole, stop)
+
+
+@parallel
+def vjp_few_parallel(g, index, out, pieces, units, threads):
+    for p in prange(threads):
+        t = np.int64(p)
+        vjp_few(g, index, out, pieces, t * units // threads, (t + 1) * units // threads)
 
 
 @serial
@@ -229,15 +254,19 @@ def jvp_parallel(tangent, index, out, pieces, inner, units, threads):
 
 def maxout(x, out, index, outer, pieces, inner):
     """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
-    if inner == 1:
-        run(rows, rows_parallel, outer, x.size, x, out, index, pieces, inner)
+    if inner == 1 and pieces <= FEW:
+        run(few, few_parallel, outer, x.size, x, out, index, (0,) * pieces)
+    elif inner == 1:
+        run(rows, rows_parallel, outer, x.size, x, out, index, pieces)
     else:
         run(columns, columns_parallel, outer * _spans(inner), x.size, x, out, index, pieces, inner)
 
 
 def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
-    if inner == 1:
+    if inner == 1 and pieces <= FEW:
+        run(vjp_few, vjp_few_parallel, outer, out.size, g, index, out, (0,) * pieces)
+    elif inner == 1:
         run(vjp_rows, vjp_rows_parallel, outer, out.size, g, index, out, pieces, inner)
     else:
         units = outer * _spans(inner)

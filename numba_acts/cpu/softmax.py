@@ -77,53 +77,42 @@ def finish(total, lost):
 
 
 @lane
-def sum_along(z, count):
-    """The sum of z[:count], in every lane; `count` is a multiple of eight."""
-    total = lost = fill(load(z, 0), 0.0)
-    for start in range(0, count, BLOCK):
-        lanes = fill(total, 0.0)
-        for i in range(start, min(start + BLOCK, count), LANES):
-            lanes = lanes + load(z, i)
-        total, lost = add(total, lost, lanes_sum(lanes))
-    return total, lost
-
-
-@lane
 def folded(lanes):
-    """Eight times eight numbers added in the order of `lanes_sum`."""
+    """Eight numbers from each of eight lanes, added in the order of `lanes_sum`."""
     even = (load(lanes, 0) + load(lanes, 32)) + (load(lanes, 16) + load(lanes, 48))
     odd = (load(lanes, 8) + load(lanes, 40)) + (load(lanes, 24) + load(lanes, 56))
     return even + odd
 
 
 @lane
-def sum_across(z, first, n, lanes):
-    """Eight sums of n numbers each, in the order of `sum_along`; `lanes` is memory for 64."""
-    total = lost = fill(load(z, first), 0.0)
-    for start in range(0, n, BLOCK):
-        for j in range(LANES):
-            store(lanes, j * LANES, fill(total, 0.0))
-        for k in range(start, min(start + BLOCK, n)):
-            j = (k & (LANES - 1)) * LANES
-            store(lanes, j, load(lanes, j) + load(z, first + k * LANES))
-        total, lost = add(total, lost, folded(lanes))
+def exponentials_along(z, count, m, law):
+    """Replace z[:count] by exp(z − m); returns the sum, in every lane, and its errors."""
+    total = lost = fill(m, 0.0)
+    for start in range(0, count, BLOCK):
+        lanes = fill(m, 0.0)
+        for i in range(start, min(start + BLOCK, count), LANES):
+            e = exp(load(z, i) - m, law)
+            store(z, i, e)
+            lanes = lanes + e
+        total, lost = add(total, lost, lanes_sum(lanes))
     return total, lost
 
 
 @lane
-def exponentials_along(z, count, m, law):
-    """z becomes exp(z − m); returns its sum."""
-    for i in range(0, count, LANES):
-        store(z, i, exp(load(z, i) - m, law))
-    return sum_along(z, count)
-
-
-@lane
 def exponentials_across(z, first, n, m, law, lanes):
-    """Eight slices at once: z becomes exp(z − m); returns their sums."""
-    for i in range(first, first + n * LANES, LANES):
-        store(z, i, exp(load(z, i) - m, law))
-    return sum_across(z, first, n, lanes)
+    """The same for eight slices at once, in the same order; `lanes` is memory for 64 numbers."""
+    total = lost = fill(m, 0.0)
+    for start in range(0, n, BLOCK):
+        for j in range(0, LANES * LANES, LANES):
+            store(lanes, j, fill(m, 0.0))
+        for k in range(start, min(start + BLOCK, n)):
+            i = first + k * LANES
+            e = exp(load(z, i) - m, law)
+            store(z, i, e)
+            j = (k & (LANES - 1)) * LANES
+            store(lanes, j, load(lanes, j) + e)
+        total, lost = add(total, lost, folded(lanes))
+    return total, lost
 
 
 @lane
