@@ -653,7 +653,7 @@ _TWO_TO_R = {
         4.078071929588337e-10,
     ),
 }
-# mantissa bits, bias, a power of two that keeps 2^n normal for the smallest n, the smallest n
+# mantissa bits, bias, the power by which 2^n is raised to be normal, the smallest n
 _FORMAT = {types.float32: (23, 127, 64, -190), types.float64: (52, 1023, 128, -1150)}
 
 
@@ -685,10 +685,7 @@ def magic(typingctx, lanes):
 
 @intrinsic
 def times_power(typingctx, value, shifted):
-    """``value * 2^n`` for the integer n in the low bits of ``shifted = n + magic``.
-
-    Rounds once, also to a subnormal: n is raised to keep 2^n normal, and lowered at the end.
-    """
+    """``value * 2^n``, raised, for the integer n in the low bits of ``shifted = n + magic``."""
     mantissa, bias, raised, _ = _FORMAT[value.dtype]
 
     def emit(context, builder, sig, args):
@@ -697,11 +694,20 @@ def times_power(typingctx, value, shifted):
         bits = builder.bitcast(args[1], vector)
         bits = builder.add(bits, ir.Constant(vector, [bias + raised] * LANES))
         bits = builder.shl(bits, ir.Constant(vector, [mantissa] * LANES))
-        scaled = builder.fmul(args[0], builder.bitcast(bits, args[0].type))
-        lowered = ir.Constant(args[0].type, [2.0**-raised] * LANES)
-        return builder.fmul(scaled, lowered)
+        return builder.fmul(args[0], builder.bitcast(bits, args[0].type))
 
     return value(value, value), emit
+
+
+@intrinsic
+def lowered(typingctx, lanes):
+    """What `raised_exp` raised, at its true size."""
+    factor = 2.0 ** -_FORMAT[lanes.dtype][2]
+
+    def emit(context, builder, sig, args):
+        return builder.fmul(args[0], ir.Constant(args[0].type, [factor] * LANES))
+
+    return lanes(lanes), emit
 
 
 def exponent_law(array, beta):
@@ -746,8 +752,11 @@ def _factor_law(array, beta):
 
 
 @lane
-def exp(w, law):
-    """exp(|beta|·w) for w <= 0, subnormal results included; a NaN passes."""
+def raised_exp(w, law):
+    """exp(|beta|·w) for w <= 0, times a power of two that keeps it normal; a NaN passes.
+
+    In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
+    """
     _, high, low, floor = law
     w = at_least(w, floor)
     shifted = fma(w, high, magic(w))

@@ -2,8 +2,9 @@
 
 Arrays come flat, as C-contiguous (outer, n, inner); a slice is the n numbers of one (outer, inner).
 However a slice lies in memory and whatever runs beside it, its sums are taken in the same order:
-number k goes to lane k mod 8, the lanes of a block of 128 are folded, and blocks are added one after
-the other with the rounding errors carried along. So a slice has one answer, bit for bit.
+number k goes to lane k mod 8, four numbers of a lane are added in pairs, their sums one after the
+other with the rounding errors carried along, and the lanes are folded at the end. So a slice has one
+answer, bit for bit, and no more than two roundings of it hurt.
 
 Numbers are held in lanes in two ways:
 
@@ -24,7 +25,6 @@ from numba_acts.cpu.math import (
     computed,
     divide,
     equals,
-    exp,
     exponent_law,
     extract,
     factor_law,
@@ -37,8 +37,10 @@ from numba_acts.cpu.math import (
     lanes_sum,
     load,
     load_some,
+    lowered,
     maximum,
     put,
+    raised_exp,
     scatter,
     scratch,
     splat,
@@ -50,7 +52,7 @@ from numba_acts.cpu.math import (
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 SHORT = 16  # rows of at most so many numbers are taken eight at a time
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
-BLOCK = 128  # numbers that are added before a rounding error is carried
+BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 17  # scratch memory for a tile of columns
 TILE_GROUPS = 128  # at most so many groups of eight columns in a tile
@@ -77,42 +79,81 @@ def finish(total, lost):
 
 
 @lane
-def folded(lanes):
-    """Eight numbers from each of eight lanes, added in the order of `lanes_sum`."""
-    even = (load(lanes, 0) + load(lanes, 32)) + (load(lanes, 16) + load(lanes, 48))
-    odd = (load(lanes, 8) + load(lanes, 40)) + (load(lanes, 24) + load(lanes, 56))
-    return even + odd
+def four_along(z, start, count):
+    """Four of each lane's numbers, from `start` on, added in pairs."""
+    if start + BLOCK <= count:
+        low = load(z, start) + load(z, start + 8)
+        return low + (load(z, start + 16) + load(z, start + 24))
+    numbers = load(z, start)
+    for i in range(start + LANES, count, LANES):
+        numbers = numbers + load(z, i)
+    return numbers
 
 
 @lane
 def exponentials_along(z, count, m, law):
-    """Replace z[:count] by exp(z − m); returns the sum, in every lane, and its errors."""
-    total = lost = fill(m, 0.0)
+    """Replace z[:count] by exp(z − m), raised; returns the sum, in every lane, and its errors."""
+    zero = fill(m, 0.0)
+    total = lost = zero
     for start in range(0, count, BLOCK):
-        lanes = fill(m, 0.0)
         for i in range(start, min(start + BLOCK, count), LANES):
-            e = exp(load(z, i) - m, law)
-            store(z, i, e)
-            lanes = lanes + e
-        total, lost = add(total, lost, lanes_sum(lanes))
-    return total, lost
+            store(z, i, raised_exp(load(z, i) - m, law))
+        total, lost = add(total, lost, four_along(z, start, count))
+    return lanes_sum(total), lanes_sum(lost)
+
+
+@lane
+def folded(lanes, first):
+    """Eight numbers from each of eight lanes, added in the order of `lanes_sum`."""
+    even = (load(lanes, first) + load(lanes, first + 32)) + (
+        load(lanes, first + 16) + load(lanes, first + 48)
+    )
+    odd = (load(lanes, first + 8) + load(lanes, first + 40)) + (
+        load(lanes, first + 24) + load(lanes, first + 56)
+    )
+    return even + odd
+
+
+@lane
+def clear(lanes, zero):
+    for j in range(0, 2 * LANES * LANES, LANES):
+        store(lanes, j, zero)
+
+
+@lane
+def add_across(z, first, n, lanes):
+    """Add n numbers of eight slices each, as `exponentials_along` does; `lanes` holds the sums."""
+    for start in range(0, n, BLOCK):
+        for j in range(min(LANES, n - start)):
+            left = n - start - j
+            i = first + (start + j) * LANES
+            numbers = load(z, i)
+            if left > 3 * LANES:
+                numbers = (numbers + load(z, i + 64)) + (load(z, i + 128) + load(z, i + 192))
+            elif left > 2 * LANES:
+                numbers = (numbers + load(z, i + 64)) + load(z, i + 128)
+            elif left > LANES:
+                numbers = numbers + load(z, i + 64)
+            at = j * LANES
+            total, lost = add(load(lanes, at), load(lanes, at + 64), numbers)
+            store(lanes, at, total)
+            store(lanes, at + 64, lost)
+
+
+@lane
+def sums_across(z, first, n, zero, lanes):
+    """The sums of eight slices of n numbers, and their errors."""
+    clear(lanes, zero)
+    add_across(z, first, n, lanes)
+    return folded(lanes, 0), folded(lanes, 64)
 
 
 @lane
 def exponentials_across(z, first, n, m, law, lanes):
-    """The same for eight slices at once, in the same order; `lanes` is memory for 64 numbers."""
-    total = lost = fill(m, 0.0)
-    for start in range(0, n, BLOCK):
-        for j in range(0, LANES * LANES, LANES):
-            store(lanes, j, fill(m, 0.0))
-        for k in range(start, min(start + BLOCK, n)):
-            i = first + k * LANES
-            e = exp(load(z, i) - m, law)
-            store(z, i, e)
-            j = (k & (LANES - 1)) * LANES
-            store(lanes, j, load(lanes, j) + e)
-        total, lost = add(total, lost, folded(lanes))
-    return total, lost
+    """Eight slices at once: replace z by exp(z − m), raised; returns the sums and their errors."""
+    for i in range(first, first + n * LANES, LANES):
+        store(z, i, raised_exp(load(z, i) - m, law))
+    return sums_across(z, first, n, fill(m, 0.0), lanes)
 
 
 @lane
@@ -133,8 +174,8 @@ def finite(m):
 def merge(m, total, lost, m2, total2, lost2, law):
     """Two parts of a slice, each shifted by its own maximum, under their common one."""
     both = maximum(m2, m)
-    old = exp(m - finite(both), law)
-    new = exp(m2 - finite(both), law)
+    old = lowered(raised_exp(m - finite(both), law))
+    new = lowered(raised_exp(m2 - finite(both), law))
     total, lost = add(total * old, lost * old + lost2 * new, total2 * new)
     return both, total, lost
 
@@ -225,7 +266,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     z = scratch(x, LANES * CHUNK if n <= SHORT else padded(n))
     row = start
     if n <= SHORT:
-        lanes = scratch(x, LANES * LANES)
+        lanes = scratch(x, 2 * LANES * LANES)
         while row + LANES <= stop:
             softmax_eight_rows(x, mask, out, row * n, n, law, z, lanes)
             row += LANES
@@ -251,7 +292,7 @@ def columns(x, mask, out, n, inner, groups, beta, start, stop):
     law = exponent_law(x, beta)
     tile = scratch(x, groups * n * LANES)
     weights = scratch(x, groups * LANES)
-    lanes = scratch(x, LANES * LANES)
+    lanes = scratch(x, 2 * LANES * LANES)
     width = groups * LANES
     tiles = (inner + width - 1) // width
     for unit in range(start, stop):
@@ -302,7 +343,7 @@ def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
     z = scratch(x, CHUNK * (1 if inner == 1 else LANES))
-    lanes = scratch(x, LANES * LANES)
+    lanes = scratch(x, 2 * LANES * LANES)
     for unit in range(start, stop):
         bundle = (base + unit) // groups
         group = (base + unit - bundle * groups) * GROUP
@@ -364,15 +405,15 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
         if inner == 1:
             whole = size & -LANES
             for i in range(first, first + whole, LANES):
-                write(exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
+                write(raised_exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
             i, count, step, rest = first + whole, size - whole, 1, size > whole
         else:
             i, step, rest = first, inner, size
         for k in range(rest):
             if count == LANES:
-                write(exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
+                write(raised_exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
             else:
-                y = exp(read_some(x, mask, i, count, law[0]) - m, law) * weight
+                y = raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * weight
                 write_some(y, mask, out, i, count)
             i += step
 
@@ -389,39 +430,28 @@ def long_writes_parallel(x, mask, sums, out, n, inner, beta, base, units, thread
 
 
 @lane
-def dot_along(g, y, first, n, zero):
-    """⟨g, y⟩ over n contiguous numbers, in every lane, and its errors."""
-    total = lost = zero
-    for start in range(first, first + n, BLOCK):
-        stop = min(start + BLOCK, first + n)
-        whole = start + ((stop - start) & -LANES)
-        lanes = zero
-        for i in range(start, whole, LANES):
-            lanes = lanes + load(g, i) * load(y, i)
-        if whole < stop:
-            term = load_some(g, whole, stop - whole) * load_some(y, whole, stop - whole)
-            lanes = lanes + head(term, stop - whole, 0.0)
-        total, lost = add(total, lost, lanes_sum(lanes))
-    return total, lost
+def term(g, y, i, end):
+    """g·y for eight numbers, or those before `end`."""
+    if i + LANES <= end:
+        return load(g, i) * load(y, i)
+    return head(load_some(g, i, end - i) * load_some(y, i, end - i), end - i, 0.0)
 
 
 @lane
-def dot_across(g, y, first, step, n, count, zero, lanes):
-    """⟨g, y⟩ of `count` neighbouring slices whose numbers lie `step` apart, and the errors."""
+def dot_along(g, y, first, n, zero):
+    """⟨g, y⟩ over n contiguous numbers, in every lane, and its errors."""
     total = lost = zero
-    for start in range(0, n, BLOCK):
-        for j in range(LANES):
-            store(lanes, j * LANES, zero)
-        for k in range(start, min(start + BLOCK, n)):
-            i = first + k * step
-            j = (k & (LANES - 1)) * LANES
-            if count == LANES:
-                term = load(g, i) * load(y, i)
-            else:
-                term = load_some(g, i, count) * load_some(y, i, count)
-            store(lanes, j, load(lanes, j) + term)
-        total, lost = add(total, lost, folded(lanes))
-    return total, lost
+    end = first + n
+    for i in range(first, end, BLOCK):
+        four = term(g, y, i, end)
+        if i + 8 < end:
+            four = four + term(g, y, i + 8, end)
+        if i + 24 < end:
+            four = four + (term(g, y, i + 16, end) + term(g, y, i + 24, end))
+        elif i + 16 < end:
+            four = four + term(g, y, i + 16, end)
+        total, lost = add(total, lost, four)
+    return lanes_sum(total), lanes_sum(lost)
 
 
 @lane
@@ -451,8 +481,9 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
     """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache."""
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    lanes = scratch(y, LANES * LANES)
+    lanes = scratch(y, 2 * LANES * LANES)
     tile_g, tile_y = scratch(y, LANES * SHORT), scratch(y, LANES * SHORT)
+    products = scratch(y, LANES * SHORT)
     row = start
     if n <= SHORT:
         while row + LANES <= stop:
@@ -460,8 +491,9 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
             for k in range(n):
                 store(tile_g, k * LANES, gather(g, first + k, n))
                 store(tile_y, k * LANES, gather(y, first + k, n))
-            total, lost = dot_across(tile_g, tile_y, 0, LANES, n, LANES, zero, lanes)
-            dot = finish(total, lost)
+            for i in range(0, n * LANES, LANES):
+                store(products, i, load(tile_g, i) * load(tile_y, i))
+            dot = finish(*sums_across(products, 0, n, zero, lanes))
             for k in range(n):
                 v = load(tile_y, k * LANES) * factor * (load(tile_g, k * LANES) - dot)
                 scatter(out, first + k, n, v)
@@ -483,8 +515,9 @@ def product_columns(g, y, out, n, inner, groups, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them, by tiles as in `columns`."""
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    lanes = scratch(y, LANES * LANES)
+    lanes = scratch(y, 2 * LANES * LANES)
     tile_g, tile_y = scratch(y, groups * n * LANES), scratch(y, groups * n * LANES)
+    products = scratch(y, n * LANES)
     dots = scratch(y, groups * LANES)
     width = groups * LANES
     tiles = (inner + width - 1) // width
@@ -506,8 +539,9 @@ def product_columns(g, y, out, n, inner, groups, beta, start, stop):
                 store(tile_y, b, load_some(y, i + whole * LANES, rest))
         for b in range(whole + (rest > 0)):
             at = b * n * LANES
-            total, lost = dot_across(tile_g, tile_y, at, LANES, n, LANES, zero, lanes)
-            store(dots, b * LANES, finish(total, lost))
+            for i in range(0, n * LANES, LANES):
+                store(products, i, load(tile_g, at + i) * load(tile_y, at + i))
+            store(dots, b * LANES, finish(*sums_across(products, 0, n, zero, lanes)))
         for k in range(n):
             i = first + k * inner
             for b in range(whole + (rest > 0)):
@@ -531,7 +565,8 @@ def product_columns_parallel(g, y, out, n, inner, groups, beta, units, threads):
 def long_dots(g, y, sums, n, inner, base, start, stop):
     """First reading of longer slices: ⟨g, y⟩ by groups; a unit leaves 16 numbers in `sums`."""
     zero = fill(load_some(y, 0, 1), 0.0)
-    lanes = scratch(y, LANES * LANES)
+    lanes = scratch(y, 2 * LANES * LANES)
+    products = scratch(y, LANES * (CHUNK if inner > 1 else 1))
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
     for unit in range(start, stop):
@@ -545,7 +580,14 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
             total, lost = dot_along(g, y, first, size, zero)
         else:
             count = min(LANES, inner - column)
-            total, lost = dot_across(g, y, first, inner, size, count, zero, lanes)
+            clear(lanes, zero)
+            for chunk in range(0, size, CHUNK):
+                length = min(CHUNK, size - chunk)
+                for k in range(length):
+                    i = first + (chunk + k) * inner
+                    store(products, k * LANES, term(g, y, i, i + count))
+                add_across(products, 0, length, lanes)
+            total, lost = folded(lanes, 0), folded(lanes, 64)
         store(sums, unit * 2 * LANES, total)
         store(sums, unit * 2 * LANES + LANES, lost)
 
