@@ -843,7 +843,10 @@ def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     """∂y/∂x = weight[u, index[..., u], :]."""
     call = Call(weight=weight, index=index)
     weight, units = _weight(call, weight)
-    index = _winners(call, index, units, weight.shape[-2])
-    if units:
-        return call.give(weight[np.arange(units[0]), index])
-    return call.give(weight[index])
+    pieces, depth = weight.shape[-2:]
+    index = _winners(call, index, units, pieces)
+    jacobian = np.empty((*index.shape, depth), weight.dtype)
+    if jacobian.size:
+        operands = _flat(_apart(weight)), _flat(_apart(index)), _flat(jacobian)
+        cpu_affine.affine_jacobian(*operands, math.prod(units), pieces, depth)
+    return call.give(jacobian)

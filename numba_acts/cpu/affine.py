@@ -36,10 +36,10 @@ from numba_acts.cpu.math import (
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
-DEPTH = 1024  # numbers of each row of x in a panel
-ROWS = 128  # rows of x that are kept in cache for many units
+DEPTH = 256  # numbers of each row of x in a panel; sums of so many are added up
+ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
-SPAN = 128  # numbers of a row that are handled at a time
+SPAN = 256  # numbers of a row that are handled at a time
 
 
 @lane
@@ -102,19 +102,22 @@ def pack(x, first, depth, samples, start, stop, panel, wide):
 
 @lane
 def multiply(weight, first, rows, depth, start, stop, panel, z, wide):
-    """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop, in the order of k."""
+    """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop."""
     for r in range(0, rows, 3):
         second, third = min(r + 1, rows - 1), min(r + 2, rows - 1)
         i, j, k = first + r * depth, first + second * depth, first + third * depth
-        a, b, c = load_wide(z, r * wide), load_wide(z, second * wide), load_wide(z, third * wide)
+        zero = fill(load_wide(panel, 0), 0)
+        a, b, c = zero, zero, zero
         for n in range(start, stop):
             v = load_wide(panel, (n - start) * wide)
             a = fma(v, get(weight, i + n), a)
             b = fma(v, get(weight, j + n), b)
             c = fma(v, get(weight, k + n), c)
-        store(z, third * wide, c)
-        store(z, second * wide, b)
-        store(z, r * wide, a)
+        store(z, r * wide, load_wide(z, r * wide) + a)
+        if r + 1 < rows:
+            store(z, second * wide, load_wide(z, second * wide) + b)
+        if r + 2 < rows:
+            store(z, third * wide, load_wide(z, third * wide) + c)
 
 
 @serial
@@ -122,7 +125,7 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     """y = max over i of weight[u, i]·x + bias[u, i]; a unit of work is a panel of rows of x.
 
     The products of a panel with some units' pieces stay in the second cache, where the maximum is
-    taken. Each is summed in the order of k: it depends neither on the batch nor on the threads.
+    taken. Each is summed in an order of its own depth: it depends on no batch and no threads.
     """
     wide = WIDE_BYTES // memory(x, 1).itemsize
     together = max(1, min(units, PRODUCTS // (pieces * wide)))
@@ -134,9 +137,7 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
         for u in range(0, units, together):
             some = min(together, units - u)
             for piece in range(some * pieces):
-                v = fill(load(z, 0), get(bias, u * pieces + piece) if bias.size else 0)
-                for s in range(0, wide, LANES):
-                    store(z, piece * wide + s, v)
+                store(z, piece * wide, fill(load_wide(z, 0), 0))
             for k in range(0, depth, DEPTH):
                 last = min(k + DEPTH, depth)
                 if u == 0 or depth > DEPTH:
@@ -146,10 +147,15 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
             for unit in range(some):
                 for s in range(0, samples, LANES):
                     at = unit * pieces * wide + s
+                    first_piece = (u + unit) * pieces
                     best = load(z, at)
+                    if bias.size:
+                        best = best + get(bias, first_piece)
                     winner = splat(np.int32(0))
                     for i in range(1, pieces):
                         v = load(z, at + i * wide)
+                        if bias.size:
+                            v = v + get(bias, first_piece + i)
                         wins = beats(v, best)
                         best = choose(wins, v, best)
                         winner = choose(wins, fill(winner, i), winner)
@@ -175,16 +181,27 @@ def affine_rows_parallel(x, weight, bias, out, index, units, pieces, depth, bloc
 def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r."""
     sums = memory(weight, SPAN)
+    wide = WIDE_BYTES // sums.itemsize
+    whole = depth // (2 * wide) * (2 * wide)
     for j in range(0, SPAN, LANES):
         store(sums, j, fill(load(sums, j), 0))
-    for span in range(0, depth, SPAN):
-        count = min(SPAN, depth - span)
+    for span in range(0, whole, 2 * wide):  # of which all pieces' weights stay in a cache
+        for r in range(start, stop):
+            a = b = fill(load_wide(sums, 0), 0)
+            for u in range(units):
+                at = r * units + u
+                there = (u * pieces + np.intp(index[at])) * depth + span
+                a = fma(load_wide(weight, there), get(g, at), a)
+                b = fma(load_wide(weight, there + wide), get(g, at), b)
+            store(dx, r * depth + span, a)
+            store(dx, r * depth + span + wide, b)
+    if whole < depth:
         for r in range(start, stop):
             for u in range(units):
                 at = r * units + u
-                winner = u * pieces + np.intp(index[at])
-                add_scaled(sums, 0, weight, winner * depth + span, count, get(g, at))
-            take_sums(sums, 0, dx, r * depth + span, count)
+                there = (u * pieces + np.intp(index[at])) * depth + whole
+                add_scaled(sums, 0, weight, there, depth - whole, get(g, at))
+            take_sums(sums, 0, dx, r * depth + whole, depth - whole)
 
 
 @parallel
@@ -195,28 +212,76 @@ def gradient_x_parallel(g, weight, index, dx, units, pieces, depth, rows, thread
         gradient_x(g, weight, index, dx, units, pieces, depth, start, stop)
 
 
+@lane
+def by_piece(g, index, units, u, pieces, first, last, rows, factors, starts):
+    """Sort the rows from `first` to `last` by the piece that wins in unit u, in their order.
+
+    Those of piece i, and their cotangents, come to stand from starts[i] to starts[i + 1].
+    """
+    for i in range(pieces + 1):
+        starts[i] = 0
+    for r in range(first, last):
+        starts[np.intp(index[r * units + u]) + 1] += 1
+    for i in range(pieces):
+        starts[i + 1] += starts[i]
+    for r in range(first, last):
+        piece = np.intp(index[r * units + u])
+        rows[starts[piece]] = r
+        put(factors, starts[piece], get(g, r * units + u))
+        starts[piece] += 1
+    for i in range(pieces, 0, -1):
+        starts[i] = starts[i - 1]
+    starts[0] = 0
+
+
 @serial
 def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, stop):
     """dweight[u, i*] += g[r, u] x[r] and dbias[u, i*] += g[r, u]; a unit of work is `UNITS` of u."""
-    rows = index.size // units
+    count = index.size // units
     sums = memory(x, UNITS * pieces * SPAN)
+    wide = WIDE_BYTES // sums.itemsize
+    rows, factors = np.empty((UNITS, ROWS), np.intp), memory(x, UNITS * ROWS)
+    starts = np.empty((UNITS, pieces + 1), np.intp)
     for j in range(0, sums.size, LANES):
         store(sums, j, fill(load(sums, j), 0))
     for group in range(start * UNITS, min(stop * UNITS, units), UNITS):
         last = min(group + UNITS, units)
         for span in range(0, depth, SPAN):
-            count = min(SPAN, depth - span)
-            for block in range(0, rows, ROWS):
-                for u in range(group, last):
-                    for r in range(block, min(block + ROWS, rows)):
-                        piece = (u - group) * pieces + np.intp(index[r * units + u])
-                        factor = get(g, r * units + u)
-                        add_scaled(sums, piece * SPAN, x, r * depth + span, count, factor)
+            size = min(SPAN, depth - span)
+            whole = size // (2 * wide) * (2 * wide)
+            for block in range(0, count, ROWS):
+                end = min(block + ROWS, count)
+                for u in range(last - group):
+                    by_piece(
+                        g,
+                        *(index, units, group + u, pieces, block, end),
+                        *(rows[u], factors[u * ROWS : (u + 1) * ROWS], starts[u]),
+                    )
+                for k in range(0, whole, 2 * wide):  # of which the block's rows stay in a cache
+                    for u in range(last - group):
+                        for i in range(pieces):
+                            at = (u * pieces + i) * SPAN + k
+                            a, b = load_wide(sums, at), load_wide(sums, at + wide)
+                            for j in range(starts[u, i], starts[u, i + 1]):
+                                there = rows[u, j] * depth + span + k
+                                factor = get(factors, u * ROWS + j)
+                                a = fma(load_wide(x, there), factor, a)
+                                b = fma(load_wide(x, there + wide), factor, b)
+                            store(sums, at, a)
+                            store(sums, at + wide, b)
+                if whole < size:
+                    for u in range(last - group):
+                        for r in range(block, end):
+                            there = r * depth + span + whole
+                            piece = u * pieces + np.intp(index[r * units + group + u])
+                            factor = get(g, r * units + group + u)
+                            at = piece * SPAN + whole
+                            add_scaled(sums, at, x, there, size - whole, factor)
             for piece in range((last - group) * pieces):
                 there = (group * pieces + piece) * depth + span
-                take_sums(sums, piece * SPAN, dweight, there, count)
+                take_sums(sums, piece * SPAN, dweight, there, size)
         for u in range(group, last):
-            for r in range(rows):
+            for r in range(count):
                 at = (u - group) * pieces + np.intp(index[r * units + u])
                 put(sums, at, get(sums, at) + get(g, r * units + u))
         for piece in range((last - group) * pieces):
@@ -264,6 +329,26 @@ def tangent_parallel(
         tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, start, stop)
 
 
+@serial
+def selected(weight, index, out, units, pieces, depth, start, stop):
+    """out[r, u] = weight[u, i*]; a unit of work is an (r, u)."""
+    whole = depth & -LANES
+    for n in range(start, stop):
+        there = ((n % units) * pieces + np.intp(index[n])) * depth
+        for k in range(0, whole, LANES):
+            store(out, n * depth + k, load(weight, there + k))
+        for k in range(whole, depth):
+            put(out, n * depth + k, get(weight, there + k))
+
+
+@parallel
+def selected_parallel(weight, index, out, units, pieces, depth, numbers, threads):
+    for p in prange(threads):
+        t = np.int64(p)
+        start, stop = t * numbers // threads, (t + 1) * numbers // threads
+        selected(weight, index, out, units, pieces, depth, start, stop)
+
+
 # ---- what the hall calls ----------------------------------------------------------------------
 
 
@@ -271,13 +356,13 @@ def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
     wide = WIDE_BYTES // (4 if x.dtype.itemsize == 2 and x.dtype.names else x.dtype.itemsize)
     blocks = -(-y.size // (units * wide))
-    task = blocks, y.size * pieces * depth // 8, x, weight, bias, y, index
+    task = blocks, y.size * pieces * depth // 16, x, weight, bias, y, index
     run(affine_rows, affine_rows_parallel, *task, units, pieces, depth)
 
 
 def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     """Fill dx, dweight and dbias."""
-    work = index.size * depth
+    work = index.size * depth // 8
     task = index.size // units, work, g, weight, index, dx
     run(gradient_x, gradient_x_parallel, *task, units, pieces, depth)
     task = -(-units // UNITS), work, g, x, index, dweight, dbias
@@ -286,5 +371,21 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):
     """Fill dy."""
-    task = -(-dy.size // (units * ROWS)), dy.size * depth, dx, x, weight, dweight, dbias, index, dy
+    task = (
+        -(-dy.size // (units * ROWS)),
+        dy.size * depth // 8,
+        dx,
+        x,
+        weight,
+        dweight,
+        dbias,
+        index,
+        dy,
+    )
     run(tangent, tangent_parallel, *task, units, pieces, depth)
+
+
+def affine_jacobian(weight, index, out, units, pieces, depth):
+    """Fill `out` with the winners' weights."""
+    task = index.size, out.size, weight, index, out
+    run(selected, selected_parallel, *task, units, pieces, depth)

@@ -324,19 +324,22 @@ def load(typingctx, array, index):
     return Lanes(_register_type(dtype))(array, types.intp), emit
 
 
-WIDE_BYTES = 128  # what a matrix product takes of a row of its result at a time
+WIDE_BYTES = 128  # the numbers, as they are computed with, of the wide lanes in products
 
 
 @intrinsic
 def load_wide(typingctx, array, index):
-    """`WIDE_BYTES` of numbers from an array of float32, float64 or integers."""
-    lanes = Lanes(array.dtype, WIDE_BYTES // _size(array.dtype))
+    """`WIDE_BYTES` of consecutive numbers."""
+    dtype = array.dtype
+    register = _register_type(dtype)
+    lanes = Lanes(register, WIDE_BYTES // _size(register))
 
     def emit(context, builder, sig, args):
-        vector = context.get_value_type(lanes)
-        pointer = _address(context, builder, array, args[0], args[1], vector.element)
+        element = _storage(context, dtype)
+        vector = ir.VectorType(element, lanes.count)
+        pointer = _address(context, builder, array, args[0], args[1], element)
         pointer = builder.bitcast(pointer, vector.as_pointer())
-        return builder.load(pointer, typ=vector, align=_size(array.dtype))
+        return _widen(builder, dtype, builder.load(pointer, typ=vector, align=_size(dtype)))
 
     return lanes(array, types.intp), emit
 
