@@ -1,4 +1,4 @@
-"""Maxout, Softmin and Softmax2d with their derivatives, as Numba kernels behind NumPy-like calls."""
+"""Maxout, Softmin and Softmax2d and their derivatives: Numba kernels behind NumPy-like calls."""
 
 from numba_acts._maxout import maxout as maxout
 from numba_acts._maxout import maxout_affine as maxout_affine

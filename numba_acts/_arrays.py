@@ -23,7 +23,7 @@ from numba_acts.cpu.math import BFLOAT16, FLOAT16
 
 Axis = int | tuple[int, ...] | None
 
-_DIRECT = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+_DIRECT: frozenset[Any] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 # dtypes that Numba does not know, and the ones that a wing sees in their place
 _HELD = {np.dtype(np.float16): FLOAT16, np.dtype(np.bool_): np.dtype(np.uint8), BFLOAT16: BFLOAT16}
 # the same for floats alone
@@ -341,7 +341,7 @@ def image_axis(name: str, image: Any, channel_axis: Any) -> int:
         raise ValueError(
             f"channel_axis must be -3, for (C, H, W), or -1, for (H, W, C), got {channel_axis}"
         )
-    return channel_axis
+    return int(channel_axis)
 
 
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
@@ -438,8 +438,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
             if held is y.dtype:
                 cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
             else:
-                bits = (array.ravel().view(held) for array in (g, y, dx))
-                cpu_softmax.product(*bits, *lengths, beta)
+                bits, saved, into = (array.ravel().view(held) for array in (g, y, dx))
+                cpu_softmax.product(bits, saved, into, *lengths, beta)
             return dx
     call = Call(**{name: g}, y=y, out=out)
     first, second = call.admit(name, g), call.admit("y", y)
@@ -457,8 +457,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     whole = _dense(first) and _dense(second) and _dense(target)
     for part in [...] if whole else layout.portions(target.shape, 3 * target.itemsize):
         into = _memory_for(target[part])
-        operands = [_flat(np.ascontiguousarray(array[part])) for array in (first, second)]
-        cpu_softmax.product(*operands, _flat(into), *layout.lengths(into.shape), beta)
+        one, other = (_flat(np.ascontiguousarray(array[part])) for array in (first, second))
+        cpu_softmax.product(one, other, _flat(into), *layout.lengths(into.shape), beta)
         _accept(into, target[part])
     return result.give(call)
 
@@ -597,7 +597,7 @@ def _check_range(index: np.ndarray, pieces: int) -> None:
     if index.size and not cpu_maxout.in_range(index, pieces):
         low, high = index.min(), index.max()
         raise IndexError(
-            f"index must lie in [0, {pieces}), the pieces of a unit, got values from {low} to {high}"
+            f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"
         )
 
 
@@ -779,15 +779,10 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     number = _accumulated(dtype)
     results = [np.zeros(a, number) for a in (x.shape, weight.shape, weight.shape[:-1])]
     if g.size:
-        operands = [_flat(_apart(_converted(array, number))) for array in (g, x, weight)]
-        cpu_affine.affine_vjp(
-            *operands,
-            _flat(_apart(index)),
-            *map(_flat, results),
-            math.prod(units),
-            pieces,
-            depth,
-        )
+        flat_g, flat_x, flat_weight = (_flat(_apart(_converted(a, number))) for a in (g, x, weight))
+        dx, dweight, dbias = map(_flat, results)
+        operands = flat_g, flat_x, flat_weight, _flat(_apart(index)), dx, dweight, dbias
+        cpu_affine.affine_vjp(*operands, math.prod(units), pieces, depth)
     dx, dweight, dbias = (call.give(_converted(result, dtype)) for result in results)
     return dx, dweight, dbias
 

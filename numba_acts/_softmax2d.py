@@ -100,7 +100,7 @@ def softmax2d(
 
     Limitations
     -----------
-    * Time and memory grow with classes times pixels: 150 classes at 512 × 512 are 157 MB in float32.
+    * Time and memory grow with classes times pixels: 150 classes at 512 × 512 take 157 MB.
     * Under strong class imbalance it leans towards the frequent classes; weights in the loss,
       sampling or shifted logits must make up for that.
     * Its probabilities are often overconfident; check the calibration before they are trusted.

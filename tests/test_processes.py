@@ -40,7 +40,8 @@ import sys, numba
 before = set(sys.modules)
 import numba_acts
 from numba_acts.cpu import affine, maxout, softmax
-kernels = [k for m in (affine, maxout, softmax) for k in vars(m).values() if hasattr(k, "signatures")]
+values = [value for module in (affine, maxout, softmax) for value in vars(module).values()]
+kernels = [value for value in values if hasattr(value, "signatures")]
 assert len(kernels) > 50 and not any(kernel.signatures for kernel in kernels)
 added = set(sys.modules) - before
 print(*(n for n in added if n.split(".")[0] in ("torch", "scipy", "ml_dtypes", "dask", "cupy")))
@@ -85,7 +86,8 @@ def test_works_where_no_cache_can_be_written(copied):
     (copied / "numba_acts" / "cpu" / "__pycache__").write_text("")
     nowhere = {name: "/dev/null/nowhere" for name in ("HOME", "XDG_CACHE_HOME", "IPYTHONDIR")}
     code = CALL.replace("sum(softmax", "0 and sum(softmax")
-    *_, folder, value = run(code, copied, NUMBA_CACHE_DIR="", PYTHONDONTWRITEBYTECODE="1", **nowhere)
+    nowhere |= {"NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    *_, folder, value = run(code, copied, **nowhere)
     assert folder == "None"
     assert float(value) == pytest.approx(0.64391426)
 

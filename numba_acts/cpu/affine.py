@@ -236,7 +236,7 @@ def by_piece(g, index, units, u, pieces, first, last, rows, factors, starts):
 
 @serial
 def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, stop):
-    """dweight[u, i*] += g[r, u] x[r] and dbias[u, i*] += g[r, u]; a unit of work is `UNITS` of u."""
+    """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work is `UNITS` of u."""
     count = index.size // units
     sums = memory(x, UNITS * pieces * SPAN)
     wide = WIDE_BYTES // sums.itemsize
@@ -365,8 +365,8 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     work = index.size * depth // 8
     task = index.size // units, work, g, weight, index, dx
     run(gradient_x, gradient_x_parallel, *task, units, pieces, depth)
-    task = -(-units // UNITS), work, g, x, index, dweight, dbias
-    run(gradient_weight, gradient_weight_parallel, *task, units, pieces, depth)
+    groups = -(-units // UNITS), work, g, x, index, dweight, dbias
+    run(gradient_weight, gradient_weight_parallel, *groups, units, pieces, depth)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):

@@ -98,7 +98,7 @@ def rows_parallel(x, out, index, pieces, units, threads):
 
 @serial
 def columns(x, out, index, pieces, inner, start, stop):
-    """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work is a span."""
+    """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
     spans = (inner + SPAN - 1) // SPAN
     numbers = splat(np.int32(0))
     for unit in range(start, stop):

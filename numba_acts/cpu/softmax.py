@@ -3,8 +3,8 @@
 Arrays come flat, as C-contiguous (outer, n, inner); a slice is the n numbers of one (outer, inner).
 However a slice lies in memory and whatever runs beside it, its sums are taken in the same order:
 number k goes to lane k mod 8, four numbers of a lane are added in pairs, their sums one after the
-other with the rounding errors carried along, and the lanes are folded at the end. So a slice has one
-answer, bit for bit, and no more than two roundings of it hurt.
+other with the rounding errors carried along, and the lanes are folded at the end. So a slice has
+one answer, bit for bit.
 
 Numbers are held in lanes in two ways:
 
@@ -383,7 +383,7 @@ def long_sums_parallel(x, mask, sums, n, inner, beta, base, units, threads):
 
 @serial
 def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
-    """Second reading of long slices: the sums of a slice's groups are joined, the result written."""
+    """Second reading of long slices: the sums of all groups are joined, the result written."""
     law = exponent_law(x, beta)
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
@@ -409,7 +409,7 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
             i, count, step, rest = first + whole, size - whole, 1, size > whole
         else:
             i, step, rest = first, inner, size
-        for k in range(rest):
+        for _ in range(rest):
             if count == LANES:
                 write(raised_exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
             else:
