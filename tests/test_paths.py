@@ -26,6 +26,7 @@ def taken(monkeypatch):
 
     for wing in (softmax, maxout, affine):
         monkeypatch.setattr(wing, "run", run)
+    monkeypatch.setattr(softmax, "small_rows", recorded(softmax.rows))
     return names
 
 
@@ -100,9 +101,10 @@ def test_diagonal(n, expected, taken, rng):
 
 
 MAXOUT = [
-    ((5, maxout.FEW), -1, "rows", ""),
+    ((5, maxout.FEW), -1, "few", ""),
+    ((20_000, 5), -1, "few", "_parallel"),
     ((5, maxout.FEW + 1), -1, "rows", ""),
-    ((20_000, 5), -1, "rows", "_parallel"),
+    ((20_000, maxout.FEW + 1), -1, "rows", "_parallel"),
     ((4, 3, 7), 1, "columns", ""),
     ((4, 3, 2 * maxout.SPAN + 7), 1, "columns", ""),
     ((5, 20_000), 0, "columns", "_parallel"),

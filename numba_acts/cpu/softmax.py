@@ -709,10 +709,13 @@ def diagonal_parallel(y, out, beta, units, threads):
 # ---- which traversal --------------------------------------------------------------------------
 
 
+small_rows = rows
+
+
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or none for no mask."""
     if inner == 1 and x.size < PARALLEL_FROM and n <= CHUNK:
-        rows(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
+        small_rows(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
     elif n > CHUNK:
         for sums, base, units, work in _batches(out, outer, n, inner):
             task = units, work, x, mask, sums
