@@ -1,0 +1,1 @@
+"""Measurements of numba_acts beside its peers: ``python -m benchmarks --help``."""
