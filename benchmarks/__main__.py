@@ -36,8 +36,7 @@ def accuracy() -> None:
     for dtype in (np.float32, np.float64):
         for n in (1, 2, 3, 7, 10, 16, 17, 100, 128, 1000, 4096, 4097, 10**5, 10**6):
             errors = [
-                _error(dtype(scale) * rng.normal(size=(4, n)).astype(dtype))
-                for scale in (1, 30, 1e4)
+                _error((scale * rng.normal(size=(4, n))).astype(dtype)) for scale in (1, 30, 1e4)
             ]
             print(f"{np.dtype(dtype).name:8} {n:8}  " + "".join(f"{e:12.2f}" for e in errors))
 
