@@ -8,6 +8,7 @@ the result and gives that back as the kind that came in. Errors come before anyt
 import functools
 import itertools
 import math
+import numbers
 import operator
 import sys
 from collections.abc import Iterable, Iterator
@@ -60,17 +61,19 @@ class Call:
         if type(value) is not np.ndarray:
             value = self._array(name, value)
         dtype = value.dtype
-        if dtype in _DIRECT or dtype in _HELD:
+        if dtype in _DIRECT or dtype in _HELD and (dtype.names is None or self.torch is not None):
             return value
+        if not dtype.isnative and dtype.names is None:
+            value = value.astype(dtype.newbyteorder("="))
+            dtype = value.dtype
         if dtype.name == "bfloat16":
             _HELD[dtype] = _FLOATS[dtype] = BFLOAT16
-            return value
-        if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        elif dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
             raise TypeError(
                 f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
                 f"got {dtype.name}"
             )
-        return value if dtype.isnative else value.astype(dtype.newbyteorder("="))
+        return value
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         torch = sys.modules.get("torch")
@@ -143,13 +146,13 @@ def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
+def _axis(axis: Any, ndim: int) -> int:
     try:
         number = operator.index(axis)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {_shown(axis)}") from None
+        raise TypeError(f"axis must be an int, got {_shown(axis)}") from None
     if not -ndim <= number < ndim:
-        raise np.exceptions.AxisError(number, ndim, name if name != "axis" else None)
+        raise np.exceptions.AxisError(number, ndim)
     return number % ndim
 
 
@@ -168,6 +171,8 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: str = "out") -> Any:
     """The array behind ``out``, which must be what the result would be."""
     if call.torch is not None and isinstance(out, call.torch.Tensor):
+        if out.is_neg() or out.is_conj():
+            raise TypeError(f"{name} must be a plain tensor, got the view of a conjugate")
         array = call.admit(name, out)
     elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
         array = out
@@ -176,7 +181,7 @@ def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: st
         raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    if array.dtype != dtype or not array.dtype.isnative:
+    if array.dtype != dtype:
         raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
@@ -261,7 +266,7 @@ class Layout:
         outer, n, inner = map(math.prod, parts)
         return outer, n, inner
 
-    def portions(self, shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    def portions(self, shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
         """Parts of arrays in this order, each of whole slices, in `PORTION_BYTES` if they fit."""
         room = PORTION_BYTES // (itemsize * math.prod(shape[self.first : self.last]))
         steps = list(shape)
@@ -270,7 +275,8 @@ class Layout:
             room //= shape[place]
         corners = itertools.product(*map(range, itertools.repeat(0), shape, steps))
         for corner in corners:
-            yield tuple(slice(at, at + step) for at, step in zip(corner, steps, strict=True))
+            parts = (slice(at, at + step) for at, step in zip(corner, steps, strict=True))
+            yield ..., *parts
 
     def reduced(self) -> list[int]:
         """The order of a result without the slices' one axis."""
@@ -319,12 +325,23 @@ def _accept(filled: np.ndarray, target: np.ndarray) -> None:
 
 def inverse_temperature(temperature: Any) -> float:
     """1/temperature, checked."""
+    if type(temperature) is not float:
+        temperature = _number(temperature)
+    if 0.0 < temperature < math.inf:
+        return 1.0 / temperature
+    raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
+
+
+def _number(temperature: Any) -> float:
+    scalar = isinstance(temperature, numbers.Real) or getattr(temperature, "ndim", None) == 0
+    if not scalar or getattr(temperature, "requires_grad", False):
+        raise TypeError(f"temperature must be a number, got {_shown(temperature)}")
     try:
-        if 0.0 < temperature < math.inf:
-            return 1.0 / float(temperature)
+        return float(temperature)
+    except OverflowError:
+        return math.inf
     except (TypeError, ValueError):
         raise TypeError(f"temperature must be a number, got {_shown(temperature)}") from None
-    raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
 
 
 def image_axis(name: str, image: Any, channel_axis: Any) -> int:
@@ -385,7 +402,7 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     array = call.admit("x", x)
     axes = _axes(axis, array.ndim)
     dtype = _float_dtype(array.dtype)
-    mask = None if where is None else _mask(call, where, array.shape)
+    mask = None if where is None else _mask(where, array.shape)
     given = None if out is None else _out(out, call, array.shape, dtype)
     layout = Layout(array, axes)
     result = Result(out, given, array.shape, dtype, layout.order)
@@ -409,8 +426,8 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     return result.give(call)
 
 
-def _mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
-    mask = call.admit("where", where)
+def _mask(where: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = Call().admit("where", where)
     if mask.dtype != np.bool_:
         raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
     try:
@@ -457,7 +474,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     whole = _dense(first) and _dense(second) and _dense(target)
     for part in [...] if whole else layout.portions(target.shape, 3 * target.itemsize):
         into = _memory_for(target[part])
-        one, other = (_flat(np.ascontiguousarray(array[part])) for array in (first, second))
+        one, other = (_flat(_apart(array[part])) for array in (first, second))
         cpu_softmax.product(one, other, _flat(into), *layout.lengths(into.shape), beta)
         _accept(into, target[part])
     return result.give(call)
@@ -553,7 +570,7 @@ def _pair(out: Any) -> Any:
 
 
 def _distinct(first: Any, second: Any) -> None:
-    if first is not None and second is not None and np.may_share_memory(first, second):
+    if first is not None and second is not None and np.shares_memory(first, second):
         raise ValueError("out must be two arrays that do not share memory")
 
 
@@ -677,6 +694,8 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
 def _numbers(arrays: Iterable[np.ndarray]) -> np.dtype:
     """The dtype of an affine map: integers stay integers, floats of two kinds meet in the wider."""
     dtypes = {array.dtype for array in arrays}
+    if dtypes == {np.dtype(np.bool_)}:
+        raise TypeError("x and weight must not all be bool, which has no sum: convert them first")
     if len(dtypes) == 1:
         return dtypes.pop()
     if all(dtype.kind in "iub" for dtype in dtypes):
@@ -709,9 +728,8 @@ def _inputs(call: Call, x: Any, depth: int) -> np.ndarray:
     return array
 
 
-def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) -> Any:
-    """max over i of weight[u, i]·x + bias[u, i]; with an `index_dtype` the winning pieces too."""
-    indexed = index_dtype is not None
+def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any) -> Any:
+    """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     first, second = _pair(out) if indexed else (out, None)
     call = Call(x=x, weight=weight, bias=bias, **{"out": first, "out[1]": second})
     weight, units = _weight(call, weight)
@@ -724,8 +742,11 @@ def maxout_affine(x: Any, weight: Any, bias: Any, index_dtype: Any, out: Any) ->
     shape = x.shape[:-1] + units
     order = list(range(len(shape)))
     kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.uint8)
-    y_given = None if first is None else _out(first, call, shape, dtype)
-    index_given = None if second is None else _out(second, call, shape, kind, "out[1]")
+    name = "out[0]" if indexed else "out"
+    y_given = None if out is None else _out(first, call, shape, dtype, name)
+    index_given = None
+    if indexed and out is not None:
+        index_given = _out(second, call, shape, kind, "out[1]")
     _distinct(y_given, index_given)
     y = Result(first, y_given, shape, dtype, order)
     index = Result(second, index_given, shape, kind, order) if indexed else None

@@ -275,7 +275,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     Parameters
     ----------
     x : array_like
-        Inputs, (..., d).
+        Inputs, (..., d). Not all of the arguments may be bool, which has no sum.
     weight : array_like
         (units, pieces, d), or (pieces, d) for one unit alone.
     bias : array_like, optional
@@ -317,7 +317,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     >>> maxout_affine(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     array([2. , 0.5])
     """
-    return _arrays.maxout_affine(x, weight, bias, None, out)
+    return _arrays.maxout_affine(x, weight, bias, False, None, out)
 
 
 def maxout_affine_with_index(
@@ -357,7 +357,7 @@ def maxout_affine_with_index(
     >>> maxout_affine_with_index(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     (array([2. , 0.5]), array([1, 0], dtype=int32))
     """
-    return _arrays.maxout_affine(x, weight, bias, index_dtype, out)
+    return _arrays.maxout_affine(x, weight, bias, True, index_dtype, out)
 
 
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> Any:

@@ -73,7 +73,8 @@ def softmin(
     nothing unmasked (``where=``)       all 0
     ==================================  ==============================================
 
-    1/T and its product with log2(e) are held within the range of the dtype that is computed in.
+    Temperatures are held to what the exponential can work with: in float32 (and below) between
+    1e-38 and 1.8e36, in float64 between 1e-307 and 1.5e305; differences must not overflow.
     Arrays that are dense in some order of their axes are read in place; others, and slices over
     several axes that do not stand together, are copied to the result first. A mask that has to be
     broadcast is written out, one byte an entry.

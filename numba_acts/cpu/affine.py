@@ -40,6 +40,7 @@ DEPTH = 256  # numbers of each row of x in a panel; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
 SPAN = 256  # numbers of a row that are handled at a time
+SUMS = 1 << 16  # sums of a gradient that one thread keeps at a time
 
 
 @lane
@@ -235,19 +236,20 @@ def by_piece(g, index, units, u, pieces, first, last, rows, factors, starts):
 
 
 @serial
-def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, stop):
-    """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work is `UNITS` of u."""
+def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together, start, stop):
+    """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work: `together` of u."""
     count = index.size // units
-    sums = memory(x, UNITS * pieces * SPAN)
+    room = max(LANES, min(SPAN, (depth + LANES - 1) & -LANES))
+    sums = memory(x, together * pieces * room)
     wide = WIDE_BYTES // sums.itemsize
-    rows, factors = np.empty((UNITS, ROWS), np.intp), memory(x, UNITS * ROWS)
-    starts = np.empty((UNITS, pieces + 1), np.intp)
+    rows, factors = np.empty((together, ROWS), np.intp), memory(x, together * ROWS)
+    starts = np.empty((together, pieces + 1), np.intp)
     for j in range(0, sums.size, LANES):
         store(sums, j, fill(load(sums, j), 0))
-    for group in range(start * UNITS, min(stop * UNITS, units), UNITS):
-        last = min(group + UNITS, units)
-        for span in range(0, depth, SPAN):
-            size = min(SPAN, depth - span)
+    for group in range(start * together, min(stop * together, units), together):
+        last = min(group + together, units)
+        for span in range(0, depth, room):
+            size = min(room, depth - span)
             whole = size // (2 * wide) * (2 * wide)
             for block in range(0, count, ROWS):
                 end = min(block + ROWS, count)
@@ -260,7 +262,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, st
                 for k in range(0, whole, 2 * wide):  # of which the block's rows stay in a cache
                     for u in range(last - group):
                         for i in range(pieces):
-                            at = (u * pieces + i) * SPAN + k
+                            at = (u * pieces + i) * room + k
                             a, b = load_wide(sums, at), load_wide(sums, at + wide)
                             for j in range(starts[u, i], starts[u, i + 1]):
                                 there = rows[u, j] * depth + span + k
@@ -275,11 +277,11 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, st
                             there = r * depth + span + whole
                             piece = u * pieces + np.intp(index[r * units + group + u])
                             factor = get(g, r * units + group + u)
-                            at = piece * SPAN + whole
+                            at = piece * room + whole
                             add_scaled(sums, at, x, there, size - whole, factor)
             for piece in range((last - group) * pieces):
                 there = (group * pieces + piece) * depth + span
-                take_sums(sums, piece * SPAN, dweight, there, size)
+                take_sums(sums, piece * room, dweight, there, size)
         for u in range(group, last):
             for r in range(count):
                 at = (u - group) * pieces + np.intp(index[r * units + u])
@@ -290,11 +292,14 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, st
 
 
 @parallel
-def gradient_weight_parallel(g, x, index, dweight, dbias, units, pieces, depth, groups, threads):
+def gradient_weight_parallel(
+    g, x, index, dweight, dbias, units, pieces, depth, together, groups, threads
+):
     for p in prange(threads):
         t = np.int64(p)
-        start, stop = t * groups // threads, (t + 1) * groups // threads
-        gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, start, stop)
+        first, last = t * groups // threads, (t + 1) * groups // threads
+        task = g, x, index, dweight, dbias, units, pieces, depth, together
+        gradient_weight(*task, first, last)
 
 
 @serial
@@ -365,8 +370,10 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     work = index.size * depth // 8
     task = index.size // units, work, g, weight, index, dx
     run(gradient_x, gradient_x_parallel, *task, units, pieces, depth)
-    groups = -(-units // UNITS), work, g, x, index, dweight, dbias
-    run(gradient_weight, gradient_weight_parallel, *groups, units, pieces, depth)
+    room = max(LANES, min(SPAN, depth))
+    together = max(1, min(UNITS, units, SUMS // (pieces * room)))
+    groups = -(-units // together), work, g, x, index, dweight, dbias
+    run(gradient_weight, gradient_weight_parallel, *groups, units, pieces, depth, together)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):

@@ -214,7 +214,12 @@ def _fold(builder, vector, combine):
 @intrinsic
 def lanes_sum(typingctx, lanes):
     """((0+4)+(2+6)) + ((1+5)+(3+7)) in every lane."""
-    return lanes(lanes), lambda context, builder, sig, args: _fold(builder, args[0], builder.fadd)
+
+    def emit(context, builder, sig, args):
+        add = builder.fadd if isinstance(lanes.dtype, types.Float) else builder.add
+        return _fold(builder, args[0], add)
+
+    return lanes(lanes), emit
 
 
 @intrinsic

@@ -220,9 +220,9 @@ def vjp_columns(g, index, out, pieces, inner, start, stop):
                 at = (outer * pieces + i) * inner + c
                 v = cotangent(g, here, count, zero)
                 if count == LANES:
-                    store(out, at, choose(equals(load(index, here), i), v, zero))
+                    store(out, at, choose(equals(narrow(load(index, here)), i), v, zero))
                 else:
-                    selected = choose(equals(load_some(index, here, count), i), v, zero)
+                    selected = choose(equals(narrow(load_some(index, here, count)), i), v, zero)
                     store_some(out, at, count, selected)
 
 
