@@ -139,6 +139,7 @@ def startup() -> None:
 
 
 def _fresh(code: str, **environment: str) -> float:
+    environment |= {"PYTHONDONTWRITEBYTECODE": ""}  # as when it is installed
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,
