@@ -16,6 +16,8 @@ from numba_acts.cpu.math import (
     WIDE_BYTES,
     beats,
     choose,
+    counters,
+    elements,
     extract,
     fill,
     fma,
@@ -28,10 +30,12 @@ from numba_acts.cpu.math import (
     load_wide,
     memory,
     put,
+    release,
     scatter,
     splat,
     store,
     store_some,
+    wide_lanes,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
@@ -128,7 +132,14 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     The products of a panel with some units' pieces stay in the second cache, where the maximum is
     taken. Each is summed in an order of its own depth: it depends on no batch and no threads.
     """
-    wide = WIDE_BYTES // memory(x, 1).itemsize
+    x, weight, bias, out, index = (
+        elements(x),
+        elements(weight),
+        elements(bias),
+        elements(out),
+        elements(index),
+    )
+    wide = wide_lanes(x)
     together = max(1, min(units, PRODUCTS // (pieces * wide)))
     z, panel = memory(x, together * pieces * wide), memory(x, min(depth, DEPTH) * wide + wide)
     rows = out.size // units
@@ -165,6 +176,8 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
                         put(out, there, extract(best, j))
                         if index.size:
                             put(index, there, extract(winner, j))
+    release(z)
+    release(panel)
 
 
 @parallel
@@ -181,8 +194,9 @@ def affine_rows_parallel(x, weight, bias, out, index, units, pieces, depth, bloc
 @serial
 def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r."""
+    g, weight, index, dx = elements(g), elements(weight), elements(index), elements(dx)
     sums = memory(weight, SPAN)
-    wide = WIDE_BYTES // sums.itemsize
+    wide = wide_lanes(sums)
     whole = depth // (2 * wide) * (2 * wide)
     for j in range(0, SPAN, LANES):
         store(sums, j, fill(load(sums, j), 0))
@@ -191,7 +205,7 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
             a = b = fill(load_wide(sums, 0), 0)
             for u in range(units):
                 at = r * units + u
-                there = (u * pieces + np.intp(index[at])) * depth + span
+                there = (u * pieces + np.intp(get(index, at))) * depth + span
                 a = fma(load_wide(weight, there), get(g, at), a)
                 b = fma(load_wide(weight, there + wide), get(g, at), b)
             store(dx, r * depth + span, a)
@@ -200,9 +214,10 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
         for r in range(start, stop):
             for u in range(units):
                 at = r * units + u
-                there = (u * pieces + np.intp(index[at])) * depth + whole
+                there = (u * pieces + np.intp(get(index, at))) * depth + whole
                 add_scaled(sums, 0, weight, there, depth - whole, get(g, at))
             take_sums(sums, 0, dx, r * depth + whole, depth - whole)
+    release(sums)
 
 
 @parallel
@@ -214,36 +229,47 @@ def gradient_x_parallel(g, weight, index, dx, units, pieces, depth, rows, thread
 
 
 @lane
-def by_piece(g, index, units, u, pieces, first, last, rows, factors, starts):
+def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts, here):
     """Sort the rows from `first` to `last` by the piece that wins in unit u, in their order.
 
-    Those of piece i, and their cotangents, come to stand from starts[i] to starts[i + 1].
+    Those of piece i, and their cotangents, come to stand from starts[here + i] to
+    starts[here + i + 1], from `at` on.
     """
-    for i in range(pieces + 1):
-        starts[i] = 0
+    put(starts, here, np.intp(at))
+    for i in range(1, pieces + 1):
+        put(starts, here + i, np.intp(0))
     for r in range(first, last):
-        starts[np.intp(index[r * units + u]) + 1] += 1
-    for i in range(pieces):
-        starts[i + 1] += starts[i]
+        piece = here + 1 + np.intp(get(index, r * units + u))
+        put(starts, piece, get(starts, piece) + 1)
+    for i in range(here, here + pieces):
+        put(starts, i + 1, get(starts, i + 1) + get(starts, i))
     for r in range(first, last):
-        piece = np.intp(index[r * units + u])
-        rows[starts[piece]] = r
-        put(factors, starts[piece], get(g, r * units + u))
-        starts[piece] += 1
-    for i in range(pieces, 0, -1):
-        starts[i] = starts[i - 1]
-    starts[0] = 0
+        piece = here + np.intp(get(index, r * units + u))
+        place = get(starts, piece)
+        put(rows, place, np.intp(r))
+        put(factors, place, get(g, r * units + u))
+        put(starts, piece, place + 1)
+    for i in range(here + pieces, here, -1):
+        put(starts, i, get(starts, i - 1))
+    put(starts, here, np.intp(at))
 
 
 @serial
 def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together, start, stop):
     """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work: `together` of u."""
+    g, x, index, dweight, dbias = (
+        elements(g),
+        elements(x),
+        elements(index),
+        elements(dweight),
+        elements(dbias),
+    )
     count = index.size // units
     room = max(LANES, min(SPAN, (depth + LANES - 1) & -LANES))
     sums = memory(x, together * pieces * room)
-    wide = WIDE_BYTES // sums.itemsize
-    rows, factors = np.empty((together, ROWS), np.intp), memory(x, together * ROWS)
-    starts = np.empty((together, pieces + 1), np.intp)
+    wide = wide_lanes(sums)
+    rows, factors = counters(together * ROWS), memory(x, together * ROWS)
+    starts = counters(together * (pieces + 1))
     for j in range(0, sums.size, LANES):
         store(sums, j, fill(load(sums, j), 0))
     for group in range(start * together, min(stop * together, units), together):
@@ -257,16 +283,17 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                     by_piece(
                         g,
                         *(index, units, group + u, pieces, block, end),
-                        *(rows[u], factors[u * ROWS : (u + 1) * ROWS], starts[u]),
+                        *(rows, factors, u * ROWS, starts, u * (pieces + 1)),
                     )
                 for k in range(0, whole, 2 * wide):  # of which the block's rows stay in a cache
                     for u in range(last - group):
                         for i in range(pieces):
                             at = (u * pieces + i) * room + k
                             a, b = load_wide(sums, at), load_wide(sums, at + wide)
-                            for j in range(starts[u, i], starts[u, i + 1]):
-                                there = rows[u, j] * depth + span + k
-                                factor = get(factors, u * ROWS + j)
+                            here = u * (pieces + 1) + i
+                            for j in range(get(starts, here), get(starts, here + 1)):
+                                there = get(rows, j) * depth + span + k
+                                factor = get(factors, j)
                                 a = fma(load_wide(x, there), factor, a)
                                 b = fma(load_wide(x, there + wide), factor, b)
                             store(sums, at, a)
@@ -275,7 +302,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                     for u in range(last - group):
                         for r in range(block, end):
                             there = r * depth + span + whole
-                            piece = u * pieces + np.intp(index[r * units + group + u])
+                            piece = u * pieces + np.intp(get(index, r * units + group + u))
                             factor = get(g, r * units + group + u)
                             at = piece * room + whole
                             add_scaled(sums, at, x, there, size - whole, factor)
@@ -284,11 +311,15 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                 take_sums(sums, piece * room, dweight, there, size)
         for u in range(group, last):
             for r in range(count):
-                at = (u - group) * pieces + np.intp(index[r * units + u])
+                at = (u - group) * pieces + np.intp(get(index, r * units + u))
                 put(sums, at, get(sums, at) + get(g, r * units + u))
         for piece in range((last - group) * pieces):
             put(dbias, group * pieces + piece, get(sums, piece))
             put(sums, piece, get(sums, piece) * 0)
+    release(sums)
+    release(rows)
+    release(factors)
+    release(starts)
 
 
 @parallel
@@ -308,12 +339,14 @@ def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, star
 
     A unit of work is `ROWS` rows, for which each unit's pieces are read from memory once.
     """
+    dx, x, weight, index = elements(dx), elements(x), elements(weight), elements(index)
+    dweight, dbias, dy = elements(dweight), elements(dbias), elements(dy)
     zero = extract(fill(load_some(dy, 0, 1), 0), 0)
     for block in range(start, stop):
         rows = min((block + 1) * ROWS, index.size // units)
         for u in range(units):
             for r in range(block * ROWS, rows):
-                piece = u * pieces + np.intp(index[r * units + u])
+                piece = u * pieces + np.intp(get(index, r * units + u))
                 v = zero
                 if dx.size:
                     v = v + dot(weight, piece * depth, dx, r * depth, depth)
@@ -337,9 +370,10 @@ def tangent_parallel(
 @serial
 def selected(weight, index, out, units, pieces, depth, start, stop):
     """out[r, u] = weight[u, i*]; a unit of work is an (r, u)."""
+    weight, index, out = elements(weight), elements(index), elements(out)
     whole = depth & -LANES
     for n in range(start, stop):
-        there = ((n % units) * pieces + np.intp(index[n])) * depth
+        there = ((n % units) * pieces + np.intp(get(index, n))) * depth
         for k in range(0, whole, LANES):
             store(out, n * depth + k, load(weight, there + k))
         for k in range(whole, depth):

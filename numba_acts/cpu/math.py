@@ -17,8 +17,15 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, overload, register_model
-from numba.np.numpy_support import as_dtype, from_dtype
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    make_attribute_wrapper,
+    models,
+    overload,
+    register_model,
+)
+from numba.np.numpy_support import from_dtype
 
 LANES = 8
 
@@ -42,6 +49,47 @@ class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         element = manager.lookup(kind.dtype).get_value_type()
         super().__init__(manager, kind, ir.VectorType(element, kind.count))
+
+
+class Elements(types.Type):
+    """The Numba type of a contiguous array that nobody counts references to.
+
+    Numba counts them wherever an array goes to another function, atomically and in the innermost
+    loops. A kernel takes the `elements` of its arguments once, and holds `scratch` memory until it
+    calls `release`.
+    """
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Elements({dtype})")
+
+
+@register_model(Elements)
+class _ElementsModel(models.StructModel):
+    def __init__(self, manager, kind):
+        members = [("data", types.voidptr), ("size", types.intp), ("memory", types.voidptr)]
+        super().__init__(manager, kind, members)
+
+
+make_attribute_wrapper(Elements, "size", "size")
+
+
+@intrinsic
+def elements(typingctx, array):
+    """An array's memory and size. The caller holds the array."""
+    if isinstance(array, Elements):
+        return array(array), lambda context, builder, sig, args: args[0]
+    kind = Elements(array.dtype)
+
+    def emit(context, builder, sig, args):
+        source = context.make_array(array)(context, builder, args[0])
+        result = cgutils.create_struct_proxy(kind)(context, builder)
+        result.data = builder.bitcast(source.data, cgutils.voidptr_t)
+        result.size = source.nitems
+        result.memory = ir.Constant(cgutils.voidptr_t, None)
+        return result._getvalue()
+
+    return kind(array), emit
 
 
 # ---- arithmetic -------------------------------------------------------------------------------
@@ -137,7 +185,7 @@ def at_least(typingctx, value, floor):
     """``floor if floor > value else value`` with a scalar floor: a NaN in `value` stays."""
 
     def emit(context, builder, sig, args):
-        low = _splat(builder, args[1])
+        low = _splat(builder, args[1], value.count)
         return builder.select(builder.fcmp_ordered(">", low, args[0]), low, args[0])
 
     return value(value, value.dtype), emit
@@ -212,6 +260,29 @@ def _fold(builder, vector, combine):
 
 
 @intrinsic
+def transposed(typingctx, rows):
+    """Eight rows of eight numbers as their eight columns."""
+
+    def emit(context, builder, sig, args):
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        for distance in (1, 2, 4):  # rows so far apart exchange blocks of that size
+            low = [i for i in range(LANES) if not i & distance]
+            swapped = list(vectors)
+            for i in low:
+                for side, row in ((0, i), (1, i + distance)):
+                    places = [
+                        (j & ~distance) + side * distance + (LANES if j & distance else 0)
+                        for j in range(LANES)
+                    ]
+                    mask = ir.Constant(ir.VectorType(_INT32, LANES), places)
+                    swapped[row] = builder.shuffle_vector(vectors[i], vectors[i + distance], mask)
+            vectors = swapped
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return rows(rows), emit
+
+
+@intrinsic
 def lanes_sum(typingctx, lanes):
     """((0+4)+(2+6)) + ((1+5)+(3+7)) in every lane."""
 
@@ -252,7 +323,7 @@ def _storage(context, dtype):
 
 
 def _address(context, builder, array, value, index, element):
-    data = context.make_array(array)(context, builder, value).data
+    data = cgutils.create_struct_proxy(array)(context, builder, value).data
     base = builder.bitcast(data, element.as_pointer())
     return builder.gep(base, [index], source_etype=element)
 
@@ -330,6 +401,15 @@ def load(typingctx, array, index):
 
 
 WIDE_BYTES = 128  # the numbers, as they are computed with, of the wide lanes in products
+
+
+@intrinsic
+def wide_lanes(typingctx, array):
+    """How many numbers `load_wide` loads."""
+    count = WIDE_BYTES // _size(_register_type(array.dtype))
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
+        types.intp, count
+    )
 
 
 @intrinsic
@@ -605,6 +685,36 @@ def _zero(scalar):
     return ir.Constant(scalar, 0 if isinstance(scalar, ir.IntType) else 0.0)
 
 
+def _fetch(context, builder, array, value, index, write):
+    element = _storage(context, array.dtype)
+    pointer = _address(context, builder, array, value, index, element)
+    pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _INT32, _INT32, _INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [pointer, _INT32(write), _INT32(3), _INT32(1)])
+    return context.get_dummy_value()
+
+
+@intrinsic
+def fetch(typingctx, array, index):
+    """Ask for the cache line of an element that will soon be read; it need not exist."""
+
+    def emit(context, builder, sig, args):
+        return _fetch(context, builder, array, *args, 0)
+
+    return types.void(array, types.intp), emit
+
+
+@intrinsic
+def fetch_to_write(typingctx, array, index):
+    """Ask for the cache line of an element that will soon be written; it need not exist."""
+
+    def emit(context, builder, sig, args):
+        return _fetch(context, builder, array, *args, 1)
+
+    return types.void(array, types.intp), emit
+
+
 # ---- scratch memory ---------------------------------------------------------------------------
 
 
@@ -615,24 +725,57 @@ def computed(array):
     )
 
 
-def scratch(array, size):
+def _allocate(typingctx, number, size):
+    kind = Elements(number)
+
+    def emit(context, builder, sig, args):
+        width = args[1].type(_size(number))
+        bytes_ = builder.mul(args[1], width)
+        align = ir.Constant(_INT32, 64)
+        memory = context.nrt.meminfo_alloc_aligned(builder, bytes_, align)
+        result = cgutils.create_struct_proxy(kind)(context, builder)
+        result.memory = memory
+        result.data = context.nrt.meminfo_data(builder, memory)
+        result.size = args[1]
+        return result._getvalue()
+
+    return kind, emit
+
+
+@intrinsic
+def scratch(typingctx, array, size):
     """Uninitialised memory for `size` numbers of the float type that `array` is computed in."""
+    single = _register_type(array.dtype) == types.float32
+    kind, emit = _allocate(typingctx, types.float32 if single else types.float64, size)
+    return kind(array, types.intp), emit
 
 
-def memory(array, size):
+@intrinsic
+def memory(typingctx, array, size):
     """Uninitialised memory for `size` numbers of the type that `array`'s are held as in lanes."""
+    kind, emit = _allocate(typingctx, _register_type(array.dtype), size)
+    return kind(array, types.intp), emit
 
 
-@overload(scratch)
-def _scratch(array, size):
-    dtype = np.float32 if _register_type(array.dtype) == types.float32 else np.float64
-    return lambda array, size: np.empty(size, dtype)
+@intrinsic
+def counters(typingctx, size):
+    """Uninitialised memory for integers."""
+    kind, emit = _allocate(typingctx, types.intp, size)
+    return kind(types.intp), lambda context, builder, sig, args: emit(
+        context, builder, sig, (None, *args)
+    )
 
 
-@overload(memory)
-def _memory(array, size):
-    dtype = as_dtype(_register_type(array.dtype))
-    return lambda array, size: np.empty(size, dtype)
+@intrinsic
+def release(typingctx, held):
+    """Give scratch memory back."""
+
+    def emit(context, builder, sig, args):
+        block = cgutils.create_struct_proxy(held)(context, builder, args[0]).memory
+        context.nrt.decref(builder, types.MemInfoPointer(types.voidptr), block)
+        return context.get_dummy_value()
+
+    return types.void(held), emit
 
 
 # ---- the exponential --------------------------------------------------------------------------
@@ -672,7 +815,7 @@ def polynomial(typingctx, r):
     def emit(context, builder, sig, args):
         scalar = context.get_value_type(r.dtype)
         *lower, value = (
-            ir.Constant(args[0].type, [scalar(c).constant] * LANES)
+            ir.Constant(args[0].type, [scalar(c).constant] * r.count)
             for c in (1.0, *_TWO_TO_R[r.dtype])
         )
         for coefficient in reversed(lower):
@@ -684,8 +827,12 @@ def polynomial(typingctx, r):
 
 @intrinsic
 def magic(typingctx, lanes):
-    """1.5 * 2^mantissa: added to a small number, it leaves the nearest integer in the low bits."""
-    number = 1.5 * 2.0 ** _FORMAT[lanes.dtype][0]
+    """Added to a small number, it leaves the nearest integer n in the low bits, as 2^n's exponent.
+
+    It is 1.5 * 2^mantissa, and the bias of exponents with the power by which 2^n is raised.
+    """
+    mantissa, bias, raised, _ = _FORMAT[lanes.dtype]
+    number = 1.5 * 2.0**mantissa + (bias + raised)
     return lanes.dtype(lanes), lambda context, builder, sig, args: context.get_constant(
         lanes.dtype, number
     )
@@ -693,15 +840,14 @@ def magic(typingctx, lanes):
 
 @intrinsic
 def times_power(typingctx, value, shifted):
-    """``value * 2^n``, raised, for the integer n in the low bits of ``shifted = n + magic``."""
-    mantissa, bias, raised, _ = _FORMAT[value.dtype]
+    """``value * 2^n``, raised, for the integer n in ``shifted = n + magic``."""
+    mantissa = _FORMAT[value.dtype][0]
 
     def emit(context, builder, sig, args):
         integer = ir.IntType(value.dtype.bitwidth)
-        vector = ir.VectorType(integer, LANES)
+        vector = ir.VectorType(integer, value.count)
         bits = builder.bitcast(args[1], vector)
-        bits = builder.add(bits, ir.Constant(vector, [bias + raised] * LANES))
-        bits = builder.shl(bits, ir.Constant(vector, [mantissa] * LANES))
+        bits = builder.shl(bits, ir.Constant(vector, [mantissa] * value.count))
         return builder.fmul(args[0], builder.bitcast(bits, args[0].type))
 
     return value(value, value), emit
@@ -713,17 +859,17 @@ def lowered(typingctx, lanes):
     factor = 2.0 ** -_FORMAT[lanes.dtype][2]
 
     def emit(context, builder, sig, args):
-        return builder.fmul(args[0], ir.Constant(args[0].type, [factor] * LANES))
+        return builder.fmul(args[0], ir.Constant(args[0].type, [factor] * lanes.count))
 
     return lanes(lanes), emit
 
 
 def exponent_law(array, beta):
-    """What `exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, and the floor.
+    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) and the floor.
 
-    The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so the error of an
-    exponential grows with the distance from the maximum and not with the size of x. The factor is
-    held within the range of the type it is computed in.
+    The shifted argument ``sign*x - max(sign*x)`` and the factor are each rounded once, so the error
+    of an exponential grows with the distance from the maximum and not with the size of x. The
+    factor is held within the range of the type it is computed in.
     """
 
 
@@ -734,16 +880,12 @@ def _exponent_law(array, beta):
     smallest = kind(_FORMAT[number][3])
     largest = float(np.finfo(kind).max)
     least, most = -float(smallest) / largest * 1.0001, largest / 4
-    log2e, log2e_low = 1.4426950408889634, 2.0355273740931033e-17
+    log2e = 1.4426950408889634
 
     def law(array, beta):
-        size = min(max(abs(beta), least), most)
-        product = size * log2e
-        rest = extract(fma(splat(size), log2e, splat(-product)), 0) + size * log2e_low
-        high = kind(product)
-        low = kind((product - np.float64(high)) + rest)
+        factor = kind(min(max(abs(beta), least), most) * log2e)
         sign = kind(1.0) if beta > 0.0 else kind(-1.0)
-        return sign, high, low, smallest / high
+        return sign, factor, smallest / factor
 
     return law
 
@@ -765,8 +907,8 @@ def raised_exp(w, law):
 
     In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
     """
-    _, high, low, floor = law
+    _, factor, floor = law
     w = at_least(w, floor)
-    shifted = fma(w, high, magic(w))
-    r = fma(w, high, magic(w) - shifted)
-    return times_power(polynomial(fma(w, low, r)), shifted)
+    shifted = fma(w, factor, magic(w))
+    r = fma(w, factor, magic(w) - shifted)
+    return times_power(polynomial(r), shifted)

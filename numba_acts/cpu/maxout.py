@@ -12,6 +12,7 @@ from numba_acts.cpu.math import (
     LANES,
     beats,
     choose,
+    elements,
     equals,
     extract,
     fill,
@@ -53,13 +54,14 @@ def first_max(values, indices):
 def few(x, out, index, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
     whole = start + ((stop - start) & -LANES)
+    if whole < stop:
+        rows(x, out, index, len(pieces), whole, stop)
+    x, out, index = elements(x), elements(out), elements(index)
     for u in range(start, whole, LANES):
         best, winner = winners(x, u * len(pieces), pieces)
         store(out, u, best)
         if index.size:
             store(index, u, winner)
-    if whole < stop:
-        rows(x, out, index, len(pieces), whole, stop)
 
 
 @parallel
@@ -72,6 +74,7 @@ def few_parallel(x, out, index, pieces, units, threads):
 @serial
 def rows(x, out, index, pieces, start, stop):
     """Contiguous pieces, any number of them: along a unit, eight pieces at a time."""
+    x, out, index = elements(x), elements(out), elements(index)
     places = lane_places()
     for u in range(start, stop):
         first = u * pieces
@@ -99,6 +102,7 @@ def rows_parallel(x, out, index, pieces, units, threads):
 @serial
 def columns(x, out, index, pieces, inner, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
+    x, out, index = elements(x), elements(out), elements(index)
     spans = (inner + SPAN - 1) // SPAN
     numbers = splat(np.int32(0))
     for unit in range(start, stop):
@@ -140,11 +144,13 @@ def columns_parallel(x, out, index, pieces, inner, units, threads):
 @serial
 def outside(index, pieces, found, start, stop):
     """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
+    index, found = elements(index), elements(found)
     bad = False
     for i in range(start * SPAN, min(stop * SPAN, index.size)):
-        bad |= index[i] < 0 or index[i] >= pieces
+        piece = get(index, i)
+        bad |= piece < 0 or piece >= pieces
     if bad:
-        found[0] = 1
+        put(found, 0, np.uint8(1))
 
 
 @parallel
@@ -165,12 +171,13 @@ def cotangent(g, i, count, like):
 @serial
 def vjp_few(g, index, out, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
-    one = fill(load_some(out, 0, 1), 1)
     whole = start + ((stop - start) & -LANES)
-    for u in range(start, whole, LANES):
-        spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
     if whole < stop:
         vjp_rows(g, index, out, len(pieces), 1, whole, stop)
+    g, index, out = elements(g), elements(index), elements(out)
+    one = fill(load_some(out, 0, 1), 1)
+    for u in range(start, whole, LANES):
+        spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
 
 
 @parallel
@@ -183,6 +190,7 @@ def vjp_few_parallel(g, index, out, pieces, units, threads):
 @serial
 def vjp_rows(g, index, out, pieces, inner, start, stop):
     """Contiguous pieces: a span of zeros, in cache, then each unit's winner."""
+    g, index, out = elements(g), elements(index), elements(out)
     zero = fill(load_some(out, 0, 1), 0)
     one = fill(zero, 1)
     step = max(1, SPAN // pieces)
@@ -194,7 +202,7 @@ def vjp_rows(g, index, out, pieces, inner, start, stop):
         for i in range(whole, last * pieces):
             put(out, i, extract(zero, 0))
         for u in range(unit, last):
-            put(out, u * pieces + np.intp(index[u]), get(g, u) if g.size else extract(one, 0))
+            put(out, u * pieces + np.intp(get(index, u)), get(g, u) if g.size else extract(one, 0))
 
 
 @parallel
@@ -207,6 +215,7 @@ def vjp_rows_parallel(g, index, out, pieces, inner, units, threads):
 @serial
 def vjp_columns(g, index, out, pieces, inner, start, stop):
     """Pieces that lie apart: each of them is written whole, a span at a time."""
+    g, index, out = elements(g), elements(index), elements(out)
     zero = fill(load_some(out, 0, 1), 0)
     spans = (inner + SPAN - 1) // SPAN
     for unit in range(start, stop):
@@ -236,9 +245,10 @@ def vjp_columns_parallel(g, index, out, pieces, inner, units, threads):
 @serial
 def jvp(tangent, index, out, pieces, inner, start, stop):
     """The winner's tangent; a unit is one number of the result."""
+    tangent, index, out = elements(tangent), elements(index), elements(out)
     for u in range(start, stop):
         outer = u // inner
-        piece = outer * pieces + np.intp(index[u])
+        piece = outer * pieces + np.intp(get(index, u))
         put(out, u, get(tangent, piece * inner + (u - outer * inner)))
 
 

@@ -24,10 +24,13 @@ from numba_acts.cpu.math import (
     choose,
     computed,
     divide,
+    elements,
     equals,
     exponent_law,
     extract,
     factor_law,
+    fetch,
+    fetch_to_write,
     fill,
     gather,
     get,
@@ -41,27 +44,38 @@ from numba_acts.cpu.math import (
     maximum,
     put,
     raised_exp,
+    release,
     scatter,
     scratch,
     splat,
     store,
     store_some,
+    transposed,
     where,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
-SHORT = 16  # rows of at most so many numbers are taken eight at a time
+SHORT = 128  # rows of at most so many numbers are taken eight at a time
+SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
+SQUARE = LANES * LANES
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 17  # scratch memory for a tile of columns
-TILE_GROUPS = 128  # at most so many groups of eight columns in a tile
+TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
+TILE_GAP = 2 * LANES  # numbers between a tile's rows, so that they fall into other cache sets
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
+_NO_MASK = np.empty(0, np.uint8)
 
 
 # ---- a slice ----------------------------------------------------------------------------------
+
+
+@lane
+def padded(n):
+    return (n + LANES - 1) & -LANES
 
 
 @lane
@@ -79,88 +93,128 @@ def finish(total, lost):
 
 
 @lane
-def four_along(z, start, count):
-    """Four of each lane's numbers, from `start` on, added in pairs."""
-    if start + BLOCK <= count:
-        low = load(z, start) + load(z, start + 8)
-        return low + (load(z, start + 16) + load(z, start + 24))
-    numbers = load(z, start)
-    for i in range(start + LANES, count, LANES):
-        numbers = numbers + load(z, i)
-    return numbers
+def exponentials(z, first, stop, m, law):
+    """Replace z[first:stop] by exp(z − m), raised. (A sum in the same loop would spill.)"""
+    for i in range(first, stop, LANES):
+        store(z, i, raised_exp(load(z, i) - m, law))
 
 
 @lane
-def exponentials_along(z, count, m, law):
-    """Replace z[:count] by exp(z − m), raised; returns the sum, in every lane, and its errors."""
-    zero = fill(m, 0.0)
+def exponentials_meanwhile(z, first, stop, m, law, x, there, out, here):
+    """The same side by side, while memory brings what is to be read and written next."""
+    for i in range(first, stop, LANES):
+        fetch(x, there + i - first)
+        fetch_to_write(out, here + i - first)
+        store(z, i, raised_exp(load(z, i) - m, law))
+
+
+@lane
+def sum_along(z, count, zero):
+    """The sum of z[:count], in every lane, and its errors."""
     total = lost = zero
-    for start in range(0, count, BLOCK):
-        for i in range(start, min(start + BLOCK, count), LANES):
-            store(z, i, raised_exp(load(z, i) - m, law))
-        total, lost = add(total, lost, four_along(z, start, count))
+    whole = count & -BLOCK
+    for i in range(0, whole, BLOCK):
+        low = load(z, i) + load(z, i + 8)
+        total, lost = add(total, lost, low + (load(z, i + 16) + load(z, i + 24)))
+    if whole < count:
+        numbers = load(z, whole)
+        for i in range(whole + LANES, count, LANES):
+            numbers = numbers + load(z, i)
+        total, lost = add(total, lost, numbers)
     return lanes_sum(total), lanes_sum(lost)
 
 
 @lane
-def folded(lanes, first):
-    """Eight numbers from each of eight lanes, added in the order of `lanes_sum`."""
-    even = (load(lanes, first) + load(lanes, first + 32)) + (
-        load(lanes, first + 16) + load(lanes, first + 48)
+def folded(z, first, step):
+    """Eight vectors, `step` apart, added in the order of `lanes_sum`."""
+    even = (load(z, first) + load(z, first + 4 * step)) + (
+        load(z, first + 2 * step) + load(z, first + 6 * step)
     )
-    odd = (load(lanes, first + 8) + load(lanes, first + 40)) + (
-        load(lanes, first + 24) + load(lanes, first + 56)
+    odd = (load(z, first + step) + load(z, first + 5 * step)) + (
+        load(z, first + 3 * step) + load(z, first + 7 * step)
     )
     return even + odd
 
 
 @lane
 def clear(lanes, zero):
-    for j in range(0, 2 * LANES * LANES, LANES):
+    for j in range(0, 2 * SQUARE, LANES):
         store(lanes, j, zero)
 
 
 @lane
-def add_across(z, first, n, lanes):
-    """Add n numbers of eight slices each, as `exponentials_along` does; `lanes` holds the sums."""
-    for start in range(0, n, BLOCK):
-        for j in range(min(LANES, n - start)):
-            left = n - start - j
-            i = first + (start + j) * LANES
-            numbers = load(z, i)
-            if left > 3 * LANES:
-                numbers = (numbers + load(z, i + 64)) + (load(z, i + 128) + load(z, i + 192))
-            elif left > 2 * LANES:
-                numbers = (numbers + load(z, i + 64)) + load(z, i + 128)
-            elif left > LANES:
-                numbers = numbers + load(z, i + 64)
-            at = j * LANES
-            total, lost = add(load(lanes, at), load(lanes, at + 64), numbers)
-            store(lanes, at, total)
-            store(lanes, at + 64, lost)
+def add_to(lanes, j, numbers):
+    total, lost = add(load(lanes, j), load(lanes, j + SQUARE), numbers)
+    store(lanes, j, total)
+    store(lanes, j + SQUARE, lost)
 
 
 @lane
-def sums_across(z, first, n, zero, lanes):
-    """The sums of eight slices of n numbers, and their errors."""
+def last_across(z, first, step, left, lanes):
+    """The last block of eight slices, of 8, 16, 24 or 32 numbers, added in pairs in `lanes`."""
+    numbers, octet = 2 * SQUARE, LANES * step
+    for j in range(LANES):
+        store(lanes, numbers + j * LANES, load(z, first + j * step))
+    if left > LANES:
+        for j in range(LANES):
+            more = load(z, first + octet + j * step)
+            at = numbers + j * LANES
+            store(lanes, at, load(lanes, at) + more)
+    if left > 2 * LANES:
+        for j in range(LANES):
+            more = load(z, first + 2 * octet + j * step)
+            if left == BLOCK:
+                more = more + load(z, first + 3 * octet + j * step)
+            at = numbers + j * LANES
+            store(lanes, at, load(lanes, at) + more)
+
+
+@lane
+def add_across(z, first, step, n, lanes):
+    """Add n numbers, a multiple of eight, of eight slices, as `sum_along` does, to `lanes`."""
+    octet = LANES * step
+    whole = n & -BLOCK
+    for k in range(0, whole, BLOCK):
+        for j in range(LANES):
+            i = first + (k + j) * step
+            low = load(z, i) + load(z, i + octet)
+            high = load(z, i + 2 * octet) + load(z, i + 3 * octet)
+            add_to(lanes, j * LANES, low + high)
+    if whole < n:
+        last_across(z, first + whole * step, step, n - whole, lanes)
+        for j in range(0, SQUARE, LANES):
+            add_to(lanes, j, load(lanes, 2 * SQUARE + j))
+
+
+@lane
+def sums_across(z, first, step, n, zero, lanes):
+    """The sums of eight slices of n numbers, padded to a multiple of eight, and their errors."""
+    if n <= LANES // 2:
+        even = load(z, first) + load(z, first + 2 * step)
+        return zero + (even + (load(z, first + step) + load(z, first + 3 * step))), zero
+    if n <= LANES:
+        return zero + folded(z, first, step), zero
+    if n <= BLOCK:
+        last_across(z, first, step, padded(n), lanes)
+        return zero + folded(lanes, 2 * SQUARE, LANES), zero
     clear(lanes, zero)
-    add_across(z, first, n, lanes)
-    return folded(lanes, 0), folded(lanes, 64)
+    add_across(z, first, step, padded(n), lanes)
+    return folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
 
 
 @lane
-def exponentials_across(z, first, n, m, law, lanes):
-    """Eight slices at once: replace z by exp(z − m), raised; returns the sums and their errors."""
-    for i in range(first, first + n * LANES, LANES):
-        store(z, i, raised_exp(load(z, i) - m, law))
-    return sums_across(z, first, n, fill(m, 0.0), lanes)
+def padding(z, first, step, n, width, zero):
+    """Zeros behind n rows of `width` numbers, up to a multiple of eight rows."""
+    for k in range(n, padded(n)):
+        for j in range(0, width, LANES):
+            store(z, first + k * step + j, zero)
 
 
 @lane
-def max_across(z, first, n):
+def max_across(z, first, step, n):
     m = load(z, first)
-    for i in range(first + LANES, first + n * LANES, LANES):
-        m = maximum(load(z, i), m)
+    for k in range(1, n):
+        m = maximum(load(z, first + k * step), m)
     return m
 
 
@@ -209,47 +263,107 @@ def write_some(y, mask, out, i, count):
 @lane
 def read_row(x, mask, first, n, sign, z):
     """z[:n] = sign·x, padded with −inf to a multiple of eight; returns the maximum."""
-    whole = n & -LANES
     m = fill(splat(sign), _NOTHING)
-    for i in range(0, whole, LANES):
+    store(z, n & -LANES, m)
+    if n < LANES:
+        v = read_some(x, mask, first, n, sign)
+        store(z, 0, v)
+        return lanes_max(v)
+    store(z, n, m)
+    for i in range(0, n & -LANES, LANES):
         v = read(x, mask, first + i, sign)
         store(z, i, v)
         m = maximum(v, m)
-    if whole < n:
-        v = read_some(x, mask, first + whole, n - whole, sign)
-        store(z, whole, v)
-        m = maximum(v, m)
-    return lanes_max(m)
-
-
-@lane
-def padded(n):
-    return (n + LANES - 1) & -LANES
+    v = read(x, mask, first + n - LANES, sign)
+    store(z, n - LANES, v)
+    return lanes_max(maximum(v, m))
 
 
 @lane
 def softmax_row(x, mask, out, first, n, law, z):
     m = read_row(x, mask, first, n, law[0], z)
-    total, lost = exponentials_along(z, padded(n), m, law)
+    exponentials_meanwhile(z, 0, padded(n), m, law, x, first + n, out, first)
+    total, lost = sum_along(z, padded(n), fill(m, 0.0))
     weight = divide(fill(m, 1.0), finish(total, lost))
-    whole = n & -LANES
-    for i in range(0, whole, LANES):
+    if n < LANES:
+        write_some(load(z, 0) * weight, mask, out, first, n)
+        return
+    for i in range(0, n & -LANES, LANES):
         write(load(z, i) * weight, mask, out, first + i)
-    if whole < n:
-        write_some(load(z, whole) * weight, mask, out, first + whole, n - whole)
+    write(load(z, n - LANES) * weight, mask, out, first + n - LANES)
 
 
 @lane
-def softmax_eight_rows(x, mask, out, first, n, law, z, lanes):
-    for k in range(n):
-        v = as_float(gather(x, first + k, n)) * law[0]
-        store(z, k * LANES, where(gather(mask, first + k, n), v, _NOTHING) if mask.size else v)
-    m = max_across(z, 0, n)
-    total, lost = exponentials_across(z, 0, n, m, law, lanes)
-    weight = divide(fill(m, 1.0), finish(total, lost))
-    for k in range(n):
-        y = load(z, k * LANES) * weight
-        scatter(out, first + k, n, where(gather(mask, first + k, n), y, 0.0) if mask.size else y)
+def eight(x, i, step):
+    """Eight vectors, `step` apart."""
+    return (
+        as_float(load(x, i)),
+        as_float(load(x, i + step)),
+        as_float(load(x, i + 2 * step)),
+        as_float(load(x, i + 3 * step)),
+        as_float(load(x, i + 4 * step)),
+        as_float(load(x, i + 5 * step)),
+        as_float(load(x, i + 6 * step)),
+        as_float(load(x, i + 7 * step)),
+    )
+
+
+@lane
+def times(vectors, factor):
+    a, b, c, d, e, f, g, h = vectors
+    return (
+        a * factor,
+        b * factor,
+        c * factor,
+        d * factor,
+        e * factor,
+        f * factor,
+        g * factor,
+        h * factor,
+    )
+
+
+@lane
+def put_eight(out, i, step, vectors):
+    """Write eight vectors, `step` apart."""
+    a, b, c, d, e, f, g, h = vectors
+    store(out, i, a)
+    store(out, i + step, b)
+    store(out, i + 2 * step, c)
+    store(out, i + 3 * step, d)
+    store(out, i + 4 * step, e)
+    store(out, i + 5 * step, f)
+    store(out, i + 6 * step, g)
+    store(out, i + 7 * step, h)
+
+
+@lane
+def read_eight_rows(x, mask, first, n, sign, tile, at):
+    """Eight neighbouring rows, one in each lane, times the sign."""
+    if mask.size or n < LANES:
+        for k in range(n):
+            v = as_float(gather(x, first + k, n)) * sign
+            v = where(gather(mask, first + k, n), v, _NOTHING) if mask.size else v
+            store(tile, at + k * LANES, v)
+    else:
+        for i in range(0, n, LANES):
+            k = min(i, n - LANES)  # the last eight may overlap those before
+            rows = transposed(eight(x, first + k, n))
+            put_eight(tile, at + k * LANES, LANES, times(rows, sign))
+
+
+@lane
+def write_eight_rows(tile, at, n, weight, mask, out, first):
+    if mask.size or n < LANES:
+        for k in range(n):
+            y = load(tile, at + k * LANES) * weight
+            y = where(gather(mask, first + k, n), y, 0.0) if mask.size else y
+            scatter(out, first + k, n, y)
+    else:
+        for i in range(0, n, LANES):
+            k = min(i, n - LANES)
+            y = times(eight(tile, at + k * LANES, LANES), weight)
+            put_eight(out, first + k, n, transposed(y))
 
 
 # ---- forward ----------------------------------------------------------------------------------
@@ -259,19 +373,47 @@ def softmax_eight_rows(x, mask, out, first, n, law, z, lanes):
 def rows(x, mask, out, n, inner, beta, start, stop):
     """Slices that are contiguous, of at most `CHUNK` numbers: one read and one write of memory.
 
-    Up to `SHORT` numbers a row would not fill the lanes: eight rows go across them. Longer rows go
-    along, through scratch memory that stays in the first cache.
+    Up to `SHORT` numbers a row would hardly fill the lanes: rows go across them, eight by eight in
+    each of three passes, so that none waits for the result of the one before. Longer rows go along,
+    through scratch memory that stays in the first cache. Meanwhile memory brings what comes next.
     """
+    x, mask, out = elements(x), elements(mask), elements(out)
     law = exponent_law(x, beta)
-    z = scratch(x, LANES * CHUNK if n <= SHORT else padded(n))
+    zero = fill(splat(law[0]), 0.0)
     row = start
     if n <= SHORT:
-        lanes = scratch(x, 2 * LANES * LANES)
+        width, room = n * LANES, padded(n) * LANES
+        together = max(1, SHORT_TILE // n)
+        tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
+        weights = scratch(x, together * LANES)
+        for g in range(together):
+            for i in range(g * room + width, (g + 1) * room, LANES):
+                store(tile, i, zero)
         while row + LANES <= stop:
-            softmax_eight_rows(x, mask, out, row * n, n, law, z, lanes)
-            row += LANES
+            groups = min(together, (stop - row) // LANES)
+            first = row * n
+            for g in range(groups):
+                read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
+            for g in range(groups):
+                store(weights, g * LANES, max_across(tile, g * room, LANES, n))
+            for g in range(groups):
+                z, m, here = g * room, load(weights, g * LANES), first + g * width
+                ahead = x, here + groups * width, out, here
+                exponentials_meanwhile(tile, z, z + width, m, law, *ahead)
+            for g in range(groups):
+                total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
+                store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
+            for g in range(groups):
+                weight = load(weights, g * LANES)
+                write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
+            row += groups * LANES
+        release(tile)
+        release(weights)
+        release(lanes)
+    z = scratch(x, padded(n) + LANES)
     for r in range(row, stop):
         softmax_row(x, mask, out, r * n, n, law, z)
+    release(z)
 
 
 @parallel
@@ -281,46 +423,103 @@ def rows_parallel(x, mask, out, n, inner, beta, units, threads):
         rows(x, mask, out, n, inner, beta, t * units // threads, (t + 1) * units // threads)
 
 
+@lane
+def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop):
+    """Copy rows of `count` columns to a tile; the last eight columns may overlap those before."""
+    whole, last = count & -LANES, count - LANES
+    for k in range(start, stop):
+        i, z = first + k * inner, at + k * pitch
+        for j in range(0, whole, LANES):
+            store(tile, z + j, read(x, mask, i + j, sign))
+        if last < 0:
+            store(tile, z, read_some(x, mask, i, count, sign))
+        elif whole < count:
+            store(tile, z + whole, read(x, mask, i + last, sign))
+
+
+@lane
+def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, start, stop):
+    """Write rows of a tile, times the columns' weights."""
+    whole, last = count & -LANES, count - LANES
+    for k in range(start, stop):
+        i, z = first + k * inner, at + k * pitch
+        for j in range(0, whole, LANES):
+            write(load(tile, z + j) * load(weights, w + j), mask, out, i + j)
+        if last < 0:
+            write_some(load(tile, z) * load(weights, w), mask, out, i, count)
+        elif whole < count:
+            write(load(tile, z + whole) * load(weights, w + whole), mask, out, i + last)
+
+
+@lane
+def place(unit, n, inner, width):
+    """Where a tile begins, and how many columns it has."""
+    tiles = (inner + width - 1) // width
+    outer = unit // tiles
+    column = (unit - outer * tiles) * width
+    return outer * n * inner + column, min(width, inner - column)
+
+
 @serial
 def columns(x, mask, out, n, inner, groups, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
 
-    A tile of neighbouring columns is copied, row by row as memory likes it, to scratch memory that
-    stays in the second cache, eight columns side by side; so rows 2^k bytes apart do no harm. A
-    unit is a tile, of `groups` times eight columns.
+    A unit is a tile of `groups` times eight neighbouring columns. It is copied, row by row as
+    memory likes it, to scratch memory in the second cache, where its rows are never 2^k bytes
+    apart. While a tile is computed, a part at a time, the next is read and the one before written,
+    some rows at a time, which memory has brought meanwhile.
     """
+    x, mask, out = elements(x), elements(mask), elements(out)
     law = exponent_law(x, beta)
-    tile = scratch(x, groups * n * LANES)
-    weights = scratch(x, groups * LANES)
-    lanes = scratch(x, 2 * LANES * LANES)
+    zero = fill(splat(law[0]), 0.0)
     width = groups * LANES
-    tiles = (inner + width - 1) // width
-    for unit in range(start, stop):
-        outer = unit // tiles
-        column = (unit - outer * tiles) * width
-        count = min(width, inner - column)
-        whole = count // LANES
-        rest = count - whole * LANES
-        first = outer * n * inner + column
-        for k in range(n):
-            i = first + k * inner
-            for g in range(whole):
-                store(tile, (g * n + k) * LANES, read(x, mask, i + g * LANES, law[0]))
-            if rest:
-                v = read_some(x, mask, i + whole * LANES, rest, law[0])
-                store(tile, (whole * n + k) * LANES, v)
-        for g in range(whole + (rest > 0)):
-            m = max_across(tile, g * n * LANES, n)
-            total, lost = exponentials_across(tile, g * n * LANES, n, m, law, lanes)
-            store(weights, g * LANES, divide(fill(m, 1.0), finish(total, lost)))
-        for k in range(n):
-            i = first + k * inner
-            for g in range(whole):
-                y = load(tile, (g * n + k) * LANES) * load(weights, g * LANES)
-                write(y, mask, out, i + g * LANES)
-            if rest:
-                y = load(tile, (whole * n + k) * LANES) * load(weights, whole * LANES)
-                write_some(y, mask, out, i + whole * LANES, rest)
+    pitch = width + TILE_GAP
+    size = padded(n) * pitch
+    tiles, weights, lanes = scratch(x, 3 * size), scratch(x, 3 * width), scratch(x, 3 * SQUARE)
+    for t in range(3):
+        padding(tiles, t * size, pitch, n, width, zero)
+    together = max(1, SHORT_TILE // n) * LANES
+    for unit in range(start - 1, stop + 1):
+        before, now, after = (unit + 2) % 3, (unit + 3) % 3, (unit + 1) % 3
+        first_before, count_before = place(unit - 1, n, inner, width)
+        first, count = place(unit, n, inner, width)
+        first_after, count_after = place(unit + 1, n, inner, width)
+        parts = (count + together - 1) // together
+        for part in range(parts):
+            k, end = part * n // parts, (part + 1) * n // parts
+            if unit + 1 < stop:
+                source = x, mask, first_after, inner, count_after
+                read_tile(*source, tiles, after * size, pitch, law[0], k, end)
+            if unit > start:
+                result = mask, out, first_before, inner, count_before
+                write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
+            if unit < start or unit == stop:
+                continue
+            column, stop_column = part * together, min((part + 1) * together, count)
+            tile, w = now * size, now * width
+            for j in range(column, stop_column, LANES):
+                store(weights, w + j, max_across(tiles, tile + j, pitch, n))
+            there, here, ahead = first_after + end * inner, first_before + end * inner, 0
+            for j in range(column, stop_column, LANES):
+                m = load(weights, w + j)
+                for k in range(0, n - 1, 2):  # two for each cache line
+                    fetch(x, there + ahead)
+                    fetch_to_write(out, here + ahead)
+                    ahead += 2 * LANES
+                    if ahead >= width:
+                        there, here, ahead = there + inner, here + inner, 0
+                    i = tile + j + k * pitch
+                    store(tiles, i, raised_exp(load(tiles, i) - m, law))
+                    store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
+                if n & 1:
+                    i = tile + j + (n - 1) * pitch
+                    store(tiles, i, raised_exp(load(tiles, i) - m, law))
+            for j in range(column, stop_column, LANES):
+                total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
+                store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
+    release(tiles)
+    release(weights)
+    release(lanes)
 
 
 @parallel
@@ -339,11 +538,12 @@ def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
     not contiguous. It leaves 24 numbers in `sums`: eight maxima, sums and corrections. Units are
     numbered from `base` on, the first in `sums`.
     """
+    x, mask, sums = elements(x), elements(mask), elements(sums)
     law = exponent_law(x, beta)
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
-    z = scratch(x, CHUNK * (1 if inner == 1 else LANES))
-    lanes = scratch(x, 2 * LANES * LANES)
+    z = scratch(x, CHUNK + LANES if inner == 1 else CHUNK * LANES)
+    lanes = scratch(x, 3 * SQUARE)
     for unit in range(start, stop):
         bundle = (base + unit) // groups
         group = (base + unit - bundle * groups) * GROUP
@@ -357,7 +557,8 @@ def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
             first = (outer * n + chunk) * inner + column
             if inner == 1:
                 m2 = read_row(x, mask, first, size, law[0], z)
-                total2, lost2 = exponentials_along(z, padded(size), finite(m2), law)
+                exponentials(z, 0, padded(size), finite(m2), law)
+                total2, lost2 = sum_along(z, padded(size), fill(m, 0.0))
             else:
                 for k in range(size):
                     i = first + k * inner
@@ -365,12 +566,16 @@ def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
                         store(z, k * LANES, read(x, mask, i, law[0]))
                     else:
                         store(z, k * LANES, read_some(x, mask, i, count, law[0]))
-                m2 = max_across(z, 0, size)
-                total2, lost2 = exponentials_across(z, 0, size, finite(m2), law, lanes)
+                m2 = max_across(z, 0, LANES, size)
+                exponentials(z, 0, size * LANES, finite(m2), law)
+                padding(z, 0, LANES, size, LANES, fill(m, 0.0))
+                total2, lost2 = sums_across(z, 0, LANES, size, fill(m, 0.0), lanes)
             m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
         store(sums, unit * 3 * LANES, m)
         store(sums, unit * 3 * LANES + LANES, total)
         store(sums, unit * 3 * LANES + 2 * LANES, lost)
+    release(z)
+    release(lanes)
 
 
 @parallel
@@ -384,6 +589,7 @@ def long_sums_parallel(x, mask, sums, n, inner, beta, base, units, threads):
 @serial
 def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
     """Second reading of long slices: the sums of all groups are joined, the result written."""
+    x, mask, sums, out = elements(x), elements(mask), elements(sums), elements(out)
     law = exponent_law(x, beta)
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
@@ -430,39 +636,61 @@ def long_writes_parallel(x, mask, sums, out, n, inner, beta, base, units, thread
 
 
 @lane
-def term(g, y, i, end):
-    """g·y for eight numbers, or those before `end`."""
+def term(g, y, first, i, end, shelf):
+    """Eight products from i on, zeros from `end` on; `shelf` has room for 16."""
     if i + LANES <= end:
         return load(g, i) * load(y, i)
-    return head(load_some(g, i, end - i) * load_some(y, i, end - i), end - i, 0.0)
+    if end - first < LANES:
+        return head(load_some(g, i, end - i) * load_some(y, i, end - i), end - i, 0.0)
+    last = end - LANES  # eight that are there, those before i shifted out
+    v = load(g, last) * load(y, last)
+    store(shelf, 0, v)
+    store(shelf, LANES, fill(v, 0.0))
+    return load(shelf, i - last)
 
 
 @lane
-def dot_along(g, y, first, n, zero):
+def dot_along(g, y, first, n, zero, shelf):
     """⟨g, y⟩ over n contiguous numbers, in every lane, and its errors."""
     total = lost = zero
     end = first + n
-    for i in range(first, end, BLOCK):
-        four = term(g, y, i, end)
-        if i + 8 < end:
-            four = four + term(g, y, i + 8, end)
-        if i + 24 < end:
-            four = four + (term(g, y, i + 16, end) + term(g, y, i + 24, end))
-        elif i + 16 < end:
-            four = four + term(g, y, i + 16, end)
+    last = first + (n & -BLOCK)
+    for i in range(first, last, BLOCK):
+        low = load(g, i) * load(y, i) + load(g, i + 8) * load(y, i + 8)
+        high = load(g, i + 16) * load(y, i + 16) + load(g, i + 24) * load(y, i + 24)
+        total, lost = add(total, lost, low + high)
+    if last < end:
+        four = term(g, y, first, last, end, shelf)
+        if last + 8 < end:
+            four = four + term(g, y, first, last + 8, end, shelf)
+        if last + 24 < end:
+            high = term(g, y, first, last + 16, end, shelf)
+            four = four + (high + term(g, y, first, last + 24, end, shelf))
+        elif last + 16 < end:
+            four = four + term(g, y, first, last + 16, end, shelf)
         total, lost = add(total, lost, four)
     return lanes_sum(total), lanes_sum(lost)
 
 
 @lane
+def entry(g, y, dot, factor):
+    return y * factor * (g - dot)
+
+
+@lane
 def product_contiguous(g, y, out, first, n, dot, factor):
-    whole = first + (n & -LANES)
-    for i in range(first, whole, LANES):
-        store(out, i, load(y, i) * factor * (load(g, i) - dot))
-    rest = first + n - whole
-    if rest:
-        v = load_some(y, whole, rest) * factor * (load_some(g, whole, rest) - dot)
-        store_some(out, whole, rest, v)
+    """Write n contiguous products; `out` may be g or y."""
+    if n < LANES:
+        v = entry(load_some(g, first, n), load_some(y, first, n), dot, factor)
+        store_some(out, first, n, v)
+        return
+    last = first + n - LANES  # these eight may overlap those before
+    v = entry(load(g, last), load(y, last), dot, factor)
+    for i in range(first, last, LANES):
+        fetch(g, i + n)
+        fetch(y, i + n)
+        store(out, i, entry(load(g, i), load(y, i), dot, factor))
+    store(out, last, v)
 
 
 @lane
@@ -470,37 +698,57 @@ def product_strided(g, y, out, first, step, n, count, dot, factor):
     for k in range(n):
         i = first + k * step
         if count == LANES:
-            store(out, i, load(y, i) * factor * (load(g, i) - dot))
+            store(out, i, entry(load(g, i), load(y, i), dot, factor))
         else:
-            v = load_some(y, i, count) * factor * (load_some(g, i, count) - dot)
+            v = entry(load_some(g, i, count), load_some(y, i, count), dot, factor)
             store_some(out, i, count, v)
+
+
+@lane
+def dot_across(g, y, first, step, n, zero, products, lanes):
+    """⟨g, y⟩ of eight slices whose numbers lie `step` apart in scratch memory."""
+    for k in range(n):
+        i = first + k * step
+        store(products, k * LANES, load(g, i) * load(y, i))
+    return finish(*sums_across(products, 0, LANES, n, zero, lanes))
 
 
 @serial
 def product_rows(g, y, out, n, inner, beta, start, stop):
-    """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache."""
+    """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
+
+    Up to `SHORT` numbers a row, eight of them go across the lanes, as in `rows`.
+    """
+    g, y, out = elements(g), elements(y), elements(out)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    lanes = scratch(y, 2 * LANES * LANES)
-    tile_g, tile_y = scratch(y, LANES * SHORT), scratch(y, LANES * SHORT)
-    products = scratch(y, LANES * SHORT)
     row = start
     if n <= SHORT:
+        room = padded(n) * LANES
+        tile_g, tile_y, products = scratch(y, room), scratch(y, room), scratch(y, room)
+        lanes = scratch(y, 3 * SQUARE)
+        padding(products, 0, LANES, n, LANES, zero)
+        one = extract(fill(zero, 1.0), 0)
         while row + LANES <= stop:
             first = row * n
-            for k in range(n):
-                store(tile_g, k * LANES, gather(g, first + k, n))
-                store(tile_y, k * LANES, gather(y, first + k, n))
+            read_eight_rows(g, _NO_MASK, first, n, one, tile_g, 0)
+            read_eight_rows(y, _NO_MASK, first, n, one, tile_y, 0)
+            dot = dot_across(tile_g, tile_y, 0, LANES, n, zero, products, lanes)
             for i in range(0, n * LANES, LANES):
-                store(products, i, load(tile_g, i) * load(tile_y, i))
-            dot = finish(*sums_across(products, 0, n, zero, lanes))
-            for k in range(n):
-                v = load(tile_y, k * LANES) * factor * (load(tile_g, k * LANES) - dot)
-                scatter(out, first + k, n, v)
+                store(tile_g, i, load(tile_g, i) - dot)
+                store(tile_y, i, load(tile_y, i) * factor)
+                store(tile_g, i, load(tile_y, i) * load(tile_g, i))
+            write_eight_rows(tile_g, 0, n, fill(zero, 1.0), _NO_MASK, out, first)
             row += LANES
+        release(tile_g)
+        release(tile_y)
+        release(products)
+        release(lanes)
+    shelf = scratch(y, 2 * LANES)
     for r in range(row, stop):
-        total, lost = dot_along(g, y, r * n, n, zero)
+        total, lost = dot_along(g, y, r * n, n, zero, shelf)
         product_contiguous(g, y, out, r * n, n, finish(total, lost), factor)
+    release(shelf)
 
 
 @parallel
@@ -513,44 +761,42 @@ def product_rows_parallel(g, y, out, n, inner, beta, units, threads):
 @serial
 def product_columns(g, y, out, n, inner, groups, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them, by tiles as in `columns`."""
+    g, y, out = elements(g), elements(y), elements(out)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    lanes = scratch(y, 2 * LANES * LANES)
-    tile_g, tile_y = scratch(y, groups * n * LANES), scratch(y, groups * n * LANES)
-    products = scratch(y, n * LANES)
-    dots = scratch(y, groups * LANES)
+    one = extract(fill(zero, 1.0), 0)
     width = groups * LANES
-    tiles = (inner + width - 1) // width
+    pitch = width + TILE_GAP
+    tile_g, tile_y, dots = scratch(y, n * pitch), scratch(y, n * pitch), scratch(y, width)
+    products, lanes = scratch(y, padded(n) * LANES), scratch(y, 3 * SQUARE)
+    padding(products, 0, LANES, n, LANES, zero)
     for unit in range(start, stop):
-        outer = unit // tiles
-        column = (unit - outer * tiles) * width
-        count = min(width, inner - column)
-        whole = count // LANES
-        rest = count - whole * LANES
-        first = outer * n * inner + column
+        first, count = place(unit, n, inner, width)
+        read_tile(g, _NO_MASK, first, inner, count, tile_g, 0, pitch, one, 0, n)
+        read_tile(y, _NO_MASK, first, inner, count, tile_y, 0, pitch, one, 0, n)
+        for j in range(0, count, LANES):
+            store(dots, j, dot_across(tile_g, tile_y, j, pitch, n, zero, products, lanes))
+        whole, last = count & -LANES, count - LANES
         for k in range(n):
-            i = first + k * inner
-            for b in range(whole):
-                store(tile_g, (b * n + k) * LANES, load(g, i + b * LANES))
-                store(tile_y, (b * n + k) * LANES, load(y, i + b * LANES))
-            if rest:
-                b = (whole * n + k) * LANES
-                store(tile_g, b, load_some(g, i + whole * LANES, rest))
-                store(tile_y, b, load_some(y, i + whole * LANES, rest))
-        for b in range(whole + (rest > 0)):
-            at = b * n * LANES
-            for i in range(0, n * LANES, LANES):
-                store(products, i, load(tile_g, at + i) * load(tile_y, at + i))
-            store(dots, b * LANES, finish(*sums_across(products, 0, n, zero, lanes)))
-        for k in range(n):
-            i = first + k * inner
-            for b in range(whole + (rest > 0)):
-                at = (b * n + k) * LANES
-                v = load(tile_y, at) * factor * (load(tile_g, at) - load(dots, b * LANES))
-                if b < whole:
-                    store(out, i + b * LANES, v)
+            i, z = first + k * inner, k * pitch
+            for j in range(0, whole, LANES):
+                store(
+                    out,
+                    i + j,
+                    entry(load(tile_g, z + j), load(tile_y, z + j), load(dots, j), factor),
+                )
+            if whole < count:
+                j = whole
+                v = entry(load(tile_g, z + j), load(tile_y, z + j), load(dots, j), factor)
+                if last < 0:
+                    store_some(out, i, count, v)
                 else:
-                    store_some(out, i + b * LANES, rest, v)
+                    store(out, i + last, v)
+    release(tile_g)
+    release(tile_y)
+    release(dots)
+    release(products)
+    release(lanes)
 
 
 @parallel
@@ -564,8 +810,9 @@ def product_columns_parallel(g, y, out, n, inner, groups, beta, units, threads):
 @serial
 def long_dots(g, y, sums, n, inner, base, start, stop):
     """First reading of longer slices: ⟨g, y⟩ by groups; a unit leaves 16 numbers in `sums`."""
+    g, y, sums = elements(g), elements(y), elements(sums)
     zero = fill(load_some(y, 0, 1), 0.0)
-    lanes = scratch(y, 2 * LANES * LANES)
+    lanes = scratch(y, 3 * SQUARE)
     products = scratch(y, LANES * (CHUNK if inner > 1 else 1))
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
@@ -577,7 +824,7 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
         first = (outer * n + group) * inner + column
         size = min(GROUP, n - group)
         if inner == 1:
-            total, lost = dot_along(g, y, first, size, zero)
+            total, lost = dot_along(g, y, first, size, zero, lanes)
         else:
             count = min(LANES, inner - column)
             clear(lanes, zero)
@@ -585,11 +832,18 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
                 length = min(CHUNK, size - chunk)
                 for k in range(length):
                     i = first + (chunk + k) * inner
-                    store(products, k * LANES, term(g, y, i, i + count))
-                add_across(products, 0, length, lanes)
-            total, lost = folded(lanes, 0), folded(lanes, 64)
+                    if count == LANES:
+                        v = load(g, i) * load(y, i)
+                    else:
+                        v = load_some(g, i, count) * load_some(y, i, count)
+                    store(products, k * LANES, v)
+                padding(products, 0, LANES, length, LANES, zero)
+                add_across(products, 0, LANES, padded(length), lanes)
+            total, lost = folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
         store(sums, unit * 2 * LANES, total)
         store(sums, unit * 2 * LANES + LANES, lost)
+    release(lanes)
+    release(products)
 
 
 @parallel
@@ -603,6 +857,7 @@ def long_dots_parallel(g, y, sums, n, inner, base, units, threads):
 @serial
 def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
+    g, y, sums, out = elements(g), elements(y), elements(sums), elements(out)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
@@ -640,6 +895,7 @@ def long_products_parallel(g, y, sums, out, n, inner, beta, base, units, threads
 @serial
 def jacobian(y, out, n, inner, beta, start, stop):
     """Row i of each slice's matrix, written once in the order of memory; a unit is a slice's i."""
+    y, out = elements(y), elements(out)
     factor = factor_law(y, beta)
     one = fill(factor, 1.0)
     negative = fill(factor, 0.0) - factor
@@ -687,6 +943,7 @@ def jacobian_parallel(y, out, n, inner, beta, units, threads):
 @serial
 def diagonal(y, out, beta, start, stop):
     """β y (1 − y), number by number; a unit is eight of them."""
+    y, out = elements(y), elements(out)
     factor = factor_law(y, beta)
     one = fill(factor, 1.0)
     for i in range(start * LANES, stop * LANES, LANES):
@@ -756,7 +1013,7 @@ def diagonals(y, out, beta):
 
 def _tiles(out, n, inner, arrays):
     """How many groups of eight columns a tile has, and how many tiles there are."""
-    fit = TILE_BYTES // (n * LANES * arrays * computed(out).itemsize)
+    fit = TILE_BYTES // (-(-n // LANES) * LANES**2 * arrays * computed(out).itemsize)
     groups = max(1, min(fit, TILE_GROUPS, -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
 
