@@ -370,7 +370,7 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
         if lengths is not None and held is not None:
             if out is None:
                 y = np.empty(x.shape, x.dtype)
-            elif _serves(out, x):
+            elif out is x or _fits(out, x.shape, x.dtype, x, x):
                 y = out
             else:
                 return _softmax(x, axis, beta, where, out)
@@ -385,15 +385,16 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     return _softmax(x, axis, beta, where, out)
 
 
-def _serves(out: Any, x: np.ndarray) -> bool:
-    """Is `out` plainly right: of x's shape and dtype, contiguous, in memory of its own?"""
-    return out is x or (
+def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
+    """Is `out` plainly right: of that shape and dtype, contiguous, apart from views of x and y?"""
+    return (
         type(out) is _ndarray
         and out.base is None
-        and x.base is None
-        and out.dtype is x.dtype
-        and out.shape == x.shape
+        and out.dtype is dtype
+        and out.shape == shape
         and out.flags.carray
+        and x.base is None
+        and y.base is None
     )
 
 
@@ -450,7 +451,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     ):
         lengths = _lengths(y.shape, axis)
         held = _FLOATS.get(y.dtype)
-        if lengths and held and (out is None or (_serves(out, g) and _serves(out, y))):
+        if lengths and held and (out is None or _fits(out, y.shape, y.dtype, g, y)):
             dx = np.empty(y.shape, y.dtype) if out is None else out
             if held is y.dtype:
                 cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
@@ -523,20 +524,44 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 # ---- maxout -----------------------------------------------------------------------------------
 
 
+_INT32 = np.dtype(np.int32)
+
+
+def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
+    """The common case of `maxout` and `maxout_with_index`, or None if it isn't one."""
+    if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
+        return None
+    shape, dtype = x.shape, x.dtype
+    lengths, held = _lengths(shape, axis), _FLOATS.get(dtype)
+    if lengths is None or held is None:
+        return None
+    axis %= len(shape)
+    shape = shape[:axis] + shape[axis + 1 :]
+    if out is None:
+        y, index = np.empty(shape, dtype), np.empty(shape, _INT32) if indexed else _NONE
+        out = (y, index) if indexed else y
+    elif indexed:
+        if not (type(out) is tuple and len(out) == 2 and out[0] is not out[1]):
+            return None
+        y, index = out
+        if not (_fits(y, shape, dtype, x, x) and _fits(index, shape, _INT32, x, x)):
+            return None
+    else:
+        y, index = out, _NONE
+        if not _fits(y, shape, dtype, x, x):
+            return None
+    pieces, into = x.ravel(), y.ravel()
+    if held is not dtype:
+        pieces, into = pieces.view(held), into.view(held)
+    cpu_maxout.maxout(pieces, into, index.ravel(), *lengths)
+    return out
+
+
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
-    if type(x) is _ndarray and out is None and type(axis) is int and x.flags.carray:
-        lengths = _lengths(x.shape, axis)
-        held = _FLOATS.get(x.dtype)
-        if lengths and held and x.ndim > 1:
-            axis %= x.ndim
-            y = np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-            if held is x.dtype:
-                cpu_maxout.maxout(x.ravel(), y.ravel(), _NONE, *lengths)
-            else:
-                bits, into = x.ravel().view(held), y.ravel().view(held)
-                cpu_maxout.maxout(bits, into, _NONE, *lengths)
-            return y
+    done = _maxout_plainly(x, axis, False, out)
+    if done is not None:
+        return done
     call = Call(x=x, out=out)
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
@@ -547,6 +572,10 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
+    if index_dtype is np.int32:
+        done = _maxout_plainly(x, axis, True, out)
+        if done is not None:
+            return done
     first, second = _pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     array, layout, shape = _pieces(call, x, axis)
@@ -630,6 +659,28 @@ def _piece_count(pieces: Any) -> int:
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
+    if (
+        type(g) is type(index) is _ndarray
+        and type(axis) is type(pieces) is int
+        and g.shape == index.shape
+        and index.dtype.kind == "i"
+        and index.dtype.isnative
+        and g.flags.carray
+        and index.flags.carray
+        and -g.ndim - 1 <= axis <= g.ndim
+        and pieces > 0
+    ):
+        held, place = _FLOATS.get(g.dtype), axis % (g.ndim + 1)
+        shape = (*g.shape[:place], pieces, *g.shape[place:])
+        if held and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
+            dx = np.empty(shape, g.dtype) if out is None else out
+            winners, gradient, into = index.ravel(), g.ravel(), dx.ravel()
+            _check_range(winners, pieces)
+            if held is not g.dtype:
+                gradient, into = gradient.view(held), into.view(held)
+            outer, inner = math.prod(shape[:place]), math.prod(shape[place + 1 :])
+            cpu_maxout.vjp(gradient, winners, into, outer, pieces, inner)
+            return dx
     call = Call(g=g, index=index, out=out)
     array = call.admit("g", g)
     chosen = _index(call, index)

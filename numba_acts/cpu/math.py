@@ -400,6 +400,21 @@ def load(typingctx, array, index):
     return Lanes(_register_type(dtype))(array, types.intp), emit
 
 
+@lane
+def eight(x, i, step):
+    """Eight vectors, `step` apart."""
+    return (
+        load(x, i),
+        load(x, i + step),
+        load(x, i + 2 * step),
+        load(x, i + 3 * step),
+        load(x, i + 4 * step),
+        load(x, i + 5 * step),
+        load(x, i + 6 * step),
+        load(x, i + 7 * step),
+    )
+
+
 WIDE_BYTES = 128  # the numbers, as they are computed with, of the wide lanes in products
 
 

@@ -12,10 +12,12 @@ from numba_acts.cpu.math import (
     LANES,
     beats,
     choose,
+    eight,
     elements,
     equals,
     extract,
     fill,
+    gather,
     get,
     lane,
     lane_places,
@@ -27,6 +29,7 @@ from numba_acts.cpu.math import (
     spread,
     store,
     store_some,
+    transposed,
     winners,
 )
 
@@ -48,6 +51,44 @@ def first_max(values, indices):
         if v > best or (v != v and best == best) or (tie and i < index):
             best, index = v, i
     return best, index
+
+
+@lane
+def challenge(best, winner, v, i):
+    wins = beats(v, best)
+    return choose(wins, v, best), choose(wins, i, winner)
+
+
+@lane
+def along(x, first, pieces):
+    """The winner of one unit of contiguous pieces, eight of them at a time."""
+    best = load_some(x, first, min(LANES, pieces))
+    places = lane_places()
+    winner = places
+    for i in range(LANES, pieces, LANES):
+        count = min(LANES, pieces - i)
+        v = load(x, first + i) if count == LANES else load_some(x, first + i, count)
+        best, winner = challenge(best, winner, v, places + i)
+    return first_max(best, winner)
+
+
+@lane
+def across(x, first, pieces):
+    """The winners of eight units of at least eight contiguous pieces, one unit in each lane."""
+    best, winner = gather(x, first, pieces), splat(np.int32(0))
+    for start in range(0, pieces, LANES):
+        k = min(start, pieces - LANES)  # the last eight may meet pieces again, which win nothing
+        a, b, c, d, e, f, g, h = transposed(eight(x, first + k, pieces))
+        i = fill(winner, k)
+        best, winner = challenge(best, winner, a, i)
+        best, winner = challenge(best, winner, b, i + 1)
+        best, winner = challenge(best, winner, c, i + 2)
+        best, winner = challenge(best, winner, d, i + 3)
+        best, winner = challenge(best, winner, e, i + 4)
+        best, winner = challenge(best, winner, f, i + 5)
+        best, winner = challenge(best, winner, g, i + 6)
+        best, winner = challenge(best, winner, h, i + 7)
+    return best, winner
 
 
 @serial
@@ -73,20 +114,16 @@ def few_parallel(x, out, index, pieces, units, threads):
 
 @serial
 def rows(x, out, index, pieces, start, stop):
-    """Contiguous pieces, any number of them: along a unit, eight pieces at a time."""
+    """Contiguous pieces, any number of them: eight units across the lanes, the rest along."""
     x, out, index = elements(x), elements(out), elements(index)
-    places = lane_places()
-    for u in range(start, stop):
-        first = u * pieces
-        best = load_some(x, first, min(LANES, pieces))
-        winner = places
-        for i in range(LANES, pieces, LANES):
-            count = min(LANES, pieces - i)
-            v = load(x, first + i) if count == LANES else load_some(x, first + i, count)
-            wins = beats(v, best)
-            best = choose(wins, v, best)
-            winner = choose(wins, places + i, winner)
-        value, piece = first_max(best, winner)
+    whole = start + ((stop - start) & -LANES) if pieces >= LANES else start
+    for u in range(start, whole, LANES):
+        best, winner = across(x, u * pieces, pieces)
+        store(out, u, best)
+        if index.size:
+            store(index, u, winner)
+    for u in range(whole, stop):
+        value, piece = along(x, u * pieces, pieces)
         put(out, u, value)
         if index.size:
             put(index, u, piece)

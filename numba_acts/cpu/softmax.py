@@ -24,6 +24,7 @@ from numba_acts.cpu.math import (
     choose,
     computed,
     divide,
+    eight,
     elements,
     equals,
     exponent_law,
@@ -62,7 +63,8 @@ CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
 SQUARE = LANES * LANES
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
-TILE_BYTES = 1 << 17  # scratch memory for a tile of columns
+TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
+RING = 256  # numbers of a slice up to which there is room for three tiles
 TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
 TILE_GAP = 2 * LANES  # numbers between a tile's rows, so that they fall into other cache sets
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
@@ -295,18 +297,10 @@ def softmax_row(x, mask, out, first, n, law, z):
 
 
 @lane
-def eight(x, i, step):
-    """Eight vectors, `step` apart."""
-    return (
-        as_float(load(x, i)),
-        as_float(load(x, i + step)),
-        as_float(load(x, i + 2 * step)),
-        as_float(load(x, i + 3 * step)),
-        as_float(load(x, i + 4 * step)),
-        as_float(load(x, i + 5 * step)),
-        as_float(load(x, i + 6 * step)),
-        as_float(load(x, i + 7 * step)),
-    )
+def floats(vectors):
+    a, b, c, d, e, f, g, h = vectors
+    low = as_float(a), as_float(b), as_float(c), as_float(d)
+    return *low, as_float(e), as_float(f), as_float(g), as_float(h)
 
 
 @lane
@@ -349,7 +343,7 @@ def read_eight_rows(x, mask, first, n, sign, tile, at):
     else:
         for i in range(0, n, LANES):
             k = min(i, n - LANES)  # the last eight may overlap those before
-            rows = transposed(eight(x, first + k, n))
+            rows = transposed(floats(eight(x, first + k, n)))
             put_eight(tile, at + k * LANES, LANES, times(rows, sign))
 
 
@@ -462,13 +456,13 @@ def place(unit, n, inner, width):
 
 
 @serial
-def columns(x, mask, out, n, inner, groups, beta, start, stop):
+def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
 
     A unit is a tile of `groups` times eight neighbouring columns. It is copied, row by row as
     memory likes it, to scratch memory in the second cache, where its rows are never 2^k bytes
-    apart. While a tile is computed, a part at a time, the next is read and the one before written,
-    some rows at a time, which memory has brought meanwhile.
+    apart. In a ring of three tiles, while one is computed, a part at a time, the next is read and
+    the one before written, some rows at a time, which memory has brought meanwhile.
     """
     x, mask, out = elements(x), elements(mask), elements(out)
     law = exponent_law(x, beta)
@@ -476,23 +470,27 @@ def columns(x, mask, out, n, inner, groups, beta, start, stop):
     width = groups * LANES
     pitch = width + TILE_GAP
     size = padded(n) * pitch
-    tiles, weights, lanes = scratch(x, 3 * size), scratch(x, 3 * width), scratch(x, 3 * SQUARE)
-    for t in range(3):
+    tiles, weights = scratch(x, ring * size), scratch(x, ring * width)
+    lanes = scratch(x, 3 * SQUARE)
+    for t in range(ring):
         padding(tiles, t * size, pitch, n, width, zero)
     together = max(1, SHORT_TILE // n) * LANES
-    for unit in range(start - 1, stop + 1):
-        before, now, after = (unit + 2) % 3, (unit + 3) % 3, (unit + 1) % 3
-        first_before, count_before = place(unit - 1, n, inner, width)
+    lead = ring // 3  # tiles that are read ahead, and written behind
+    for unit in range(start - lead, stop + lead):
+        before, now, after = (unit - lead) % ring, unit % ring, (unit + lead) % ring
+        first_before, count_before = place(unit - lead, n, inner, width)
         first, count = place(unit, n, inner, width)
-        first_after, count_after = place(unit + 1, n, inner, width)
+        first_after, count_after = place(unit + lead, n, inner, width)
+        source = x, mask, first_after, inner, count_after
+        result = mask, out, first_before, inner, count_before
+        if lead == 0:
+            read_tile(*source, tiles, 0, pitch, law[0], 0, n)
         parts = (count + together - 1) // together
         for part in range(parts):
             k, end = part * n // parts, (part + 1) * n // parts
-            if unit + 1 < stop:
-                source = x, mask, first_after, inner, count_after
+            if lead and unit + 1 < stop:
                 read_tile(*source, tiles, after * size, pitch, law[0], k, end)
-            if unit > start:
-                result = mask, out, first_before, inner, count_before
+            if lead and unit > start:
                 write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
             if unit < start or unit == stop:
                 continue
@@ -504,11 +502,12 @@ def columns(x, mask, out, n, inner, groups, beta, start, stop):
             for j in range(column, stop_column, LANES):
                 m = load(weights, w + j)
                 for k in range(0, n - 1, 2):  # two for each cache line
-                    fetch(x, there + ahead)
-                    fetch_to_write(out, here + ahead)
-                    ahead += 2 * LANES
-                    if ahead >= width:
-                        there, here, ahead = there + inner, here + inner, 0
+                    if lead:
+                        fetch(x, there + ahead)
+                        fetch_to_write(out, here + ahead)
+                        ahead += 2 * LANES
+                        if ahead >= width:
+                            there, here, ahead = there + inner, here + inner, 0
                     i = tile + j + k * pitch
                     store(tiles, i, raised_exp(load(tiles, i) - m, law))
                     store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
@@ -518,17 +517,19 @@ def columns(x, mask, out, n, inner, groups, beta, start, stop):
             for j in range(column, stop_column, LANES):
                 total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
                 store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
+        if lead == 0:
+            write_tile(tiles, 0, pitch, weights, 0, *result, 0, n)
     release(tiles)
     release(weights)
     release(lanes)
 
 
 @parallel
-def columns_parallel(x, mask, out, n, inner, groups, beta, units, threads):
+def columns_parallel(x, mask, out, n, inner, groups, ring, beta, units, threads):
     for p in prange(threads):
         t = np.int64(p)
         start, stop = t * units // threads, (t + 1) * units // threads
-        columns(x, mask, out, n, inner, groups, beta, start, stop)
+        columns(x, mask, out, n, inner, groups, ring, beta, start, stop)
 
 
 @serial
@@ -737,8 +738,12 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
             groups = min(together, (stop - row) // LANES)
             first = row * n
             for k in range(groups):
-                read_eight_rows(g, _NO_MASK, first + k * width, n, extract(one, 0), tile_g, k * room)
-                read_eight_rows(y, _NO_MASK, first + k * width, n, extract(one, 0), tile_y, k * room)
+                read_eight_rows(
+                    g, _NO_MASK, first + k * width, n, extract(one, 0), tile_g, k * room
+                )
+                read_eight_rows(
+                    y, _NO_MASK, first + k * width, n, extract(one, 0), tile_y, k * room
+                )
             for k in range(groups):
                 for i in range(k * room, k * room + width, LANES):
                     store(products, i, load(tile_g, i) * load(tile_y, i))
@@ -993,9 +998,10 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif inner == 1:
         run(rows, rows_parallel, outer, x.size, x, mask, out, n, inner, beta)
     else:
-        groups, tiles = _tiles(out, n, inner, 1)
+        ring = 3 if n <= RING else 1
+        groups, tiles = _tiles(out, n, inner, ring)
         task = outer * tiles, x.size, x, mask, out
-        run(columns, columns_parallel, *task, n, inner, groups, beta)
+        run(columns, columns_parallel, *task, n, inner, groups, ring, beta)
 
 
 def product(g, y, out, outer, n, inner, beta):
@@ -1023,9 +1029,9 @@ def diagonals(y, out, beta):
     run(diagonal, diagonal_parallel, -(-y.size // LANES), y.size, y, out, beta)
 
 
-def _tiles(out, n, inner, arrays):
-    """How many groups of eight columns a tile has, and how many tiles there are."""
-    fit = TILE_BYTES // (-(-n // LANES) * LANES**2 * arrays * computed(out).itemsize)
+def _tiles(out, n, inner, count):
+    """How many groups of eight columns a tile has, of `count` held at a time; how many tiles."""
+    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(out).itemsize)
     groups = max(1, min(fit, TILE_GROUPS, -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
 

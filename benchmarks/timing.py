@@ -1,0 +1,94 @@
+"""Times of several calls in turn, in one process, and what they were measured on."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
+PAUSE = 0.003  # seconds between libraries, for the threads of the last one to fall asleep
+SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
+
+Call = Callable[[], object]
+Times = dict[str, dict[str, float]]
+
+
+def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
+    """Median and minimum seconds of each call, from `rounds` samples taken in turn.
+
+    A call that would take more than its share of `budget` seconds gets fewer samples, at least 3.
+    Before each sample the call runs once untimed, so that it finds its own code and data at hand.
+    """
+    repeats, most = {}, {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start
+        repeats[name] = max(1, int(SHORTEST / max(seconds, 1e-9)))
+        most[name] = max(3, min(rounds, int(budget / len(calls) / (2 * seconds + PAUSE))))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(rounds):
+        for name, call in calls.items():
+            if round_ >= most[name]:
+                continue
+            time.sleep(PAUSE)
+            call()
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((time.perf_counter() - start) / repeats[name])
+    return {
+        name: {"median": statistics.median(taken), "minimum": min(taken)}
+        for name, taken in samples.items()
+    }
+
+
+def stamp() -> dict[str, Any]:
+    """What the figures were measured on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package.replace("_", "-"))
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name and, where the system tells, the family that compilers know it by."""
+    import llvmlite.binding
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} ({llvmlite.binding.get_host_cpu_name()})"
+
+
+def save(part: str, measured: Any, folder: Path = RESULTS) -> Path:
+    """Put one part's figures into the processor's file; the other parts' stay."""
+    now = stamp()
+    name = "".join(c if c.isalnum() else "-" for c in now["processor"].lower())
+    path = folder / f"{'-'.join(filter(None, name.split('-')))}.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results["stamp"] = now
+    results[part] = measured
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    return path
