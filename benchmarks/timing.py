@@ -13,7 +13,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
-PAUSE = 0.003  # seconds between libraries, for the threads of the last one to fall asleep
+PAUSE = 0.005  # seconds between libraries, for the threads of the last one to fall asleep
 SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
 
 Call = Callable[[], object]

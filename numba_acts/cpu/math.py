@@ -700,9 +700,9 @@ def _zero(scalar):
     return ir.Constant(scalar, 0 if isinstance(scalar, ir.IntType) else 0.0)
 
 
-def _fetch(context, builder, array, value, index, write):
+def _fetch(context, builder, array, args, write):
     element = _storage(context, array.dtype)
-    pointer = _address(context, builder, array, value, index, element)
+    pointer = _address(context, builder, array, args[0], args[1], element)
     pointer = builder.bitcast(pointer, cgutils.voidptr_t)
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _INT32, _INT32, _INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -715,7 +715,7 @@ def fetch(typingctx, array, index):
     """Ask for the cache line of an element that will soon be read; it need not exist."""
 
     def emit(context, builder, sig, args):
-        return _fetch(context, builder, array, *args, 0)
+        return _fetch(context, builder, array, args, 0)
 
     return types.void(array, types.intp), emit
 
@@ -725,7 +725,7 @@ def fetch_to_write(typingctx, array, index):
     """Ask for the cache line of an element that will soon be written; it need not exist."""
 
     def emit(context, builder, sig, args):
-        return _fetch(context, builder, array, *args, 1)
+        return _fetch(context, builder, array, args, 1)
 
     return types.void(array, types.intp), emit
 
