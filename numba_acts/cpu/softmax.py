@@ -65,6 +65,10 @@ BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors 
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
 RING = 256  # numbers of a slice up to which there is room for three tiles
+STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
+STRIP_NUMBERS = (
+    1 << 18
+)  # of as many numbers in all, so that a cache keeps them for a second reading
 TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
 TILE_GAP = 2 * LANES  # numbers between a tile's rows, so that they fall into other cache sets
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
@@ -706,15 +710,6 @@ def product_strided(g, y, out, first, step, n, count, dot, factor):
             store_some(out, i, count, v)
 
 
-@lane
-def dot_across(g, y, first, step, n, zero, products, lanes):
-    """⟨g, y⟩ of eight slices whose numbers lie `step` apart in scratch memory."""
-    for k in range(n):
-        i = first + k * step
-        store(products, k * LANES, load(g, i) * load(y, i))
-    return finish(*sums_across(products, 0, LANES, n, zero, lanes))
-
-
 @serial
 def product_rows(g, y, out, n, inner, beta, start, stop):
     """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
@@ -729,11 +724,11 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
         width, room = n * LANES, padded(n) * LANES
         together = SHORT_PRODUCT // n
         tile_g, tile_y = scratch(y, together * room), scratch(y, together * room)
-        products, dots = scratch(y, together * room), scratch(y, together * LANES)
+        tile, dots = scratch(y, together * room), scratch(y, together * LANES)
         lanes = scratch(y, 3 * SQUARE)
         one = fill(zero, 1.0)
         for k in range(together):
-            padding(products, k * room, LANES, n, LANES, zero)
+            padding(tile, k * room, LANES, n, LANES, zero)
         while row + LANES <= stop:
             groups = min(together, (stop - row) // LANES)
             first = row * n
@@ -746,9 +741,9 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
                 )
             for k in range(groups):
                 for i in range(k * room, k * room + width, LANES):
-                    store(products, i, load(tile_g, i) * load(tile_y, i))
+                    store(tile, i, load(tile_g, i) * load(tile_y, i))
             for k in range(groups):
-                total, lost = sums_across(products, k * room, LANES, n, zero, lanes)
+                total, lost = sums_across(tile, k * room, LANES, n, zero, lanes)
                 store(dots, k * LANES, finish(total, lost))
             for k in range(groups):
                 dot = load(dots, k * LANES)
@@ -758,7 +753,7 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
             row += groups * LANES
         release(tile_g)
         release(tile_y)
-        release(products)
+        release(tile)
         release(dots)
         release(lanes)
     shelf = scratch(y, 2 * LANES)
@@ -775,53 +770,80 @@ def product_rows_parallel(g, y, out, n, inner, beta, units, threads):
         product_rows(g, y, out, n, inner, beta, t * units // threads, (t + 1) * units // threads)
 
 
+@lane
+def products(g, y, i, count):
+    if count == LANES:
+        return load(g, i) * load(y, i)
+    return load_some(g, i, count) * load_some(y, i, count)
+
+
 @serial
-def product_columns(g, y, out, n, inner, groups, beta, start, stop):
-    """Slices whose numbers lie apart, at most `CHUNK` of them, by tiles as in `columns`."""
+def product_columns(g, y, out, n, inner, strip, beta, start, stop):
+    """Slices whose numbers lie apart, at most `CHUNK` of them; the second reading is from a cache.
+
+    A unit is a strip of neighbouring columns, whose rows are read one after the other.
+    """
     g, y, out = elements(g), elements(y), elements(out)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    one = extract(fill(zero, 1.0), 0)
-    width = groups * LANES
-    pitch = width + TILE_GAP
-    tile_g, tile_y, dots = scratch(y, n * pitch), scratch(y, n * pitch), scratch(y, width)
-    products, lanes = scratch(y, padded(n) * LANES), scratch(y, 3 * SQUARE)
-    padding(products, 0, LANES, n, LANES, zero)
+    totals, errors = scratch(y, LANES * strip), scratch(y, LANES * strip)
+    dots = scratch(y, strip)
+    for i in range(0, LANES * strip, LANES):
+        store(totals, i, zero)
+    octet = LANES * inner
     for unit in range(start, stop):
-        first, count = place(unit, n, inner, width)
-        read_tile(g, _NO_MASK, first, inner, count, tile_g, 0, pitch, one, 0, n)
-        read_tile(y, _NO_MASK, first, inner, count, tile_y, 0, pitch, one, 0, n)
-        for j in range(0, count, LANES):
-            store(dots, j, dot_across(tile_g, tile_y, j, pitch, n, zero, products, lanes))
-        whole, last = count & -LANES, count - LANES
+        first, count = place(unit, n, inner, strip)
+        some, last = min(count, LANES), max(count - LANES, 0)  # the last eight may overlap
+        if n > BLOCK:
+            for i in range(0, LANES * strip, LANES):
+                store(totals, i, zero)
+                store(errors, i, zero)
+        for block in range(0, n, BLOCK):
+            for j in range(min(LANES, n - block)):
+                row, left = first + (block + j) * inner, n - block - j
+                for c in range(0, count, LANES):
+                    i, at = row + min(c, last), j * strip + c
+                    four = products(g, y, i, some)
+                    if left > LANES:
+                        four = four + products(g, y, i + octet, some)
+                    if left > 3 * LANES:
+                        high = products(g, y, i + 2 * octet, some)
+                        four = four + (high + products(g, y, i + 3 * octet, some))
+                    elif left > 2 * LANES:
+                        four = four + products(g, y, i + 2 * octet, some)
+                    if n <= BLOCK:
+                        store(totals, at, zero + four)
+                    else:
+                        total, lost = add(load(totals, at), load(errors, at), four)
+                        store(totals, at, total)
+                        store(errors, at, lost)
+        for c in range(0, count, LANES):
+            total = zero + folded(totals, c, strip)
+            lost = folded(errors, c, strip) if n > BLOCK else zero
+            store(dots, c, finish(total, lost))
+        whole = count & -LANES
         for k in range(n):
-            i, z = first + k * inner, k * pitch
-            for j in range(0, whole, LANES):
-                store(
-                    out,
-                    i + j,
-                    entry(load(tile_g, z + j), load(tile_y, z + j), load(dots, j), factor),
-                )
+            i = first + k * inner
+            if some < LANES:
+                v = entry(load_some(g, i, some), load_some(y, i, some), load(dots, 0), factor)
+                store_some(out, i, some, v)
+                continue
+            g_last, y_last = load(g, i + last), load(y, i + last)  # they may be written over
+            for c in range(0, whole, LANES):
+                store(out, i + c, entry(load(g, i + c), load(y, i + c), load(dots, c), factor))
             if whole < count:
-                j = whole
-                v = entry(load(tile_g, z + j), load(tile_y, z + j), load(dots, j), factor)
-                if last < 0:
-                    store_some(out, i, count, v)
-                else:
-                    store(out, i + last, v)
-    release(tile_g)
-    release(tile_y)
+                store(out, i + last, entry(g_last, y_last, load(dots, whole), factor))
+    release(totals)
+    release(errors)
     release(dots)
-    release(products)
-    release(lanes)
 
 
 @parallel
-def product_columns_parallel(g, y, out, n, inner, groups, beta, units, threads):
+def product_columns_parallel(g, y, out, n, inner, strip, beta, units, threads):
     for p in prange(threads):
         t = np.int64(p)
         start, stop = t * units // threads, (t + 1) * units // threads
-        product_columns(g, y, out, n, inner, groups, beta, start, stop)
+        product_columns(g, y, out, n, inner, strip, beta, start, stop)
 
 
 @serial
@@ -1014,9 +1036,9 @@ def product(g, y, out, outer, n, inner, beta):
     elif inner == 1:
         run(product_rows, product_rows_parallel, outer, y.size, g, y, out, n, inner, beta)
     else:
-        groups, tiles = _tiles(out, n, inner, 2)
-        task = outer * tiles, y.size, g, y, out
-        run(product_columns, product_columns_parallel, *task, n, inner, groups, beta)
+        strip = min(STRIP, max(LANES, STRIP_NUMBERS // n & -LANES), -(-inner // LANES) * LANES)
+        task = outer * -(-inner // strip), y.size, g, y, out
+        run(product_columns, product_columns_parallel, *task, n, inner, strip, beta)
 
 
 def jacobians(y, out, outer, n, inner, beta):
