@@ -83,6 +83,49 @@ def test_product(shape, axis, expected, taken, rng):
     np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y, axis), rtol=1e-12, atol=1e-15)
 
 
+LENGTHS = sorted({1, 2, 4, 5, 7, 8, 9, 16, 25, 33, 100, softmax.SHORT_PRODUCT, softmax.SHORT})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
+    assert n <= softmax.SHORT  # of 19 rows 16 go across, by eights, and 3 along
+    x, g = (np.tile(rng.normal(size=n).astype(dtype), (19, 1)) for _ in range(2))
+    y = numba_acts.softmin(x)
+    assert (y == y[-1]).all()
+    dx = numba_acts.softmin_vjp(g, y)  # the same up to SHORT_PRODUCT numbers
+    assert (dx == dx[-1]).all()
+    masked = numba_acts.softmin(x, where=np.tile(rng.random(n) < 0.7, (19, 1)))
+    assert (masked == masked[-1]).all()
+
+
+@pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS * 4 + 5])
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 21, 40, softmax.RING, softmax.RING + 1])
+def test_columns_equal_rows(n, inner, rng):
+    # fewer than eight columns; eight that overlap the eight before; several tiles, read ahead in a
+    # ring of three up to RING numbers and one by one beyond; strips of products
+    assert 8 * softmax.TILE_GROUPS * 4 > softmax.STRIP
+    row, cotangent = rng.normal(size=(2, n)).astype(np.float32)
+    x, g = (np.repeat(v[:, None], inner, 1) for v in (row, cotangent))
+    y = numba_acts.softmin(x, 0)
+    np.testing.assert_array_equal(y, np.repeat(numba_acts.softmin(row)[:, None], inner, 1))
+    dx = numba_acts.softmin_vjp(g, y, 0)
+    alone = numba_acts.softmin_vjp(cotangent, numba_acts.softmin(row))
+    np.testing.assert_array_equal(dx, np.repeat(alone[:, None], inner, 1))
+    np.testing.assert_array_equal(numba_acts.softmin_vjp(g, y, 0, out=g), dx)
+    np.testing.assert_array_equal(numba_acts.softmin(x, 0, out=x), y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.int8])
+@pytest.mark.parametrize("pieces", [7, 8, 9, 16, 23, 64])
+def test_pieces_that_go_across_the_lanes_equal_those_that_go_along(pieces, dtype, rng):
+    assert pieces > maxout.FEW or pieces in (7, 8)  # of 19 units 16 go across
+    x = np.tile(rng.integers(-3, 4, pieces).astype(dtype), (19, 1))  # with ties
+    y, index = numba_acts.maxout_with_index(x)
+    np.testing.assert_array_equal(y, x.max(-1))
+    np.testing.assert_array_equal(index, x.argmax(-1))
+
+
 @pytest.mark.parametrize(("n", "expected"), [(10, ["jacobian"]), (400, ["jacobian_parallel"])])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_jacobian(n, expected, axis, taken, rng):

@@ -66,9 +66,7 @@ GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
 RING = 256  # numbers of a slice up to which there is room for three tiles
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
-STRIP_NUMBERS = (
-    1 << 18
-)  # of as many numbers in all, so that a cache keeps them for a second reading
+STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
 TILE_GAP = 2 * LANES  # numbers between a tile's rows, so that they fall into other cache sets
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
