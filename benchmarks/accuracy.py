@@ -48,7 +48,9 @@ def errors(x: np.ndarray) -> dict[str, tuple[float, float]]:
         Case("softmin", "forward", x.shape, dtype=x.dtype.name), arrays
     ).items():
         result = call()
-        error = np.abs(peers.values(getattr(call, "values", lambda r=result: r)()) - exact)
+        error = np.abs(
+            peers.values(getattr(call, "values", lambda r=result: r)()).reshape(exact.shape) - exact
+        )
         relative = np.max(error[normal] / exact[normal])
         worst[name] = float(np.max(error / bound)), float(relative)
     return worst
