@@ -1,0 +1,333 @@
+"""The pictures of the pages, drawn by the library itself: ``python -m website.figures FOLDER``.
+
+Each function below draws one picture; `files` gives all of them as SVG in both schemes.
+"""
+
+import functools
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib
+import numpy as np
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+import numba_acts as na
+from benchmarks import figures as measured
+from benchmarks import tables
+from website.assets import MODULES
+
+ROOT = Path(__file__).parents[1]
+FOLDER = "assets/figures"
+Colours = dict[str, Any]
+Array = np.ndarray
+
+NUMBERS = np.array([0.0, 0.5, 1.2, 2.0, 3.5])
+
+
+def softmin_temperature(colours: Colours) -> Figure:
+    """The weights of five numbers over the temperature."""
+    temperatures = np.geomspace(0.05, 50, 240)
+    y = np.stack([na.softmin(NUMBERS, temperature=float(t)) for t in temperatures])
+    figure = Figure((8, 3.1), layout="constrained")
+    axes = figure.add_subplot()
+    for i, x in enumerate(NUMBERS):
+        axes.plot(temperatures, y[:, i], color=colours["series"][i])
+        # a label where this curve stands apart from the others
+        at = [40, 75, 116, 134, 156][i]
+        axes.annotate(
+            f"$x = {x:g}$",
+            (temperatures[at], y[at, i]),
+            [(4, 4), (-4, 7), (-2, 6), (2, -13), (4, -13)][i],
+            textcoords="offset points",
+            color=colours["series"][i],
+            ha=["left", "right", "right", "left", "left"][i],
+        )
+    axes.axhline(1 / len(NUMBERS), color=colours["quiet"], linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", xlim=(0.05, 50), ylim=(-0.02, 1.02), ylabel="weight")
+    axes.set_xlabel("temperature $T$")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(axis="y")
+    return figure
+
+
+def _heat(colours: Colours) -> LinearSegmentedColormap:
+    """Red for negative, blue for positive, the paper for zero."""
+    red, blue = ("#b3341f", "#1f5fa8") if colours["paper"] == "#ffffff" else ("#e8694f", "#5b9df0")
+    return LinearSegmentedColormap.from_list("heat", [red, colours["paper"], blue])
+
+
+def _matrix(axes: Axes, matrix: Array, colours: Colours, limit: float, names: list[str]) -> None:
+    """Draw a matrix as coloured squares with their numbers."""
+    axes.pcolormesh(
+        matrix, cmap=_heat(colours), vmin=-limit, vmax=limit, edgecolor=colours["grid"], linewidth=1
+    )
+    for (i, j), value in np.ndenumerate(matrix):
+        strong = abs(value) > 0.62 * limit
+        ink = colours["paper"] if strong else colours["text"]
+        text = f"{value:.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
+        axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=ink, fontsize=8.5)
+    axes.set(xlim=(0, len(matrix)), ylim=(len(matrix), 0), aspect="equal")
+    centres = np.arange(len(matrix)) + 0.5
+    axes.set_xticks(centres, names)
+    axes.set_yticks(centres, names)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def softmin_jacobian(colours: Colours) -> Figure:
+    """Softmin's Jacobian at three temperatures."""
+    figure = Figure((8, 3.0), layout="constrained")
+    names = [f"{x:g}" for x in NUMBERS]
+    for axes, temperature in zip(figure.subplots(1, 3), (0.3, 1.0, 4.0), strict=True):
+        y = na.softmin(NUMBERS, temperature=temperature)
+        jacobian = na.softmin_jacobian(y, temperature=temperature)
+        _matrix(axes, jacobian, colours, float(np.abs(jacobian).max()), names)
+        axes.set_title(f"$T = {temperature:g}$")
+        axes.set_xlabel("input $x_j$")
+    figure.axes[0].set_ylabel("weight of $x_i$")
+    return figure
+
+
+def _units() -> dict[str, tuple[Array, Array]]:
+    """Return the units of the figures: weights (pieces, 1) and biases, by name."""
+    touch = np.linspace(-1.6, 1.6, 5)
+    return {
+        "$|x|$, two pieces": (np.array([[-1.0], [1.0]]), np.zeros(2)),
+        "ReLU, two pieces": (np.array([[0.0], [1.0]]), np.zeros(2)),
+        "$x^2$, five pieces": (2 * touch[:, None], -(touch**2)),
+    }
+
+
+def maxout_shapes(colours: Colours) -> Figure:
+    """Three maxout units above their pieces."""
+    x = np.linspace(-2, 2, 401)
+    figure = Figure((8, 2.9), layout="constrained")
+    for axes, (name, (weight, bias)) in zip(figure.subplots(1, 3), _units().items(), strict=True):
+        for slope, start in zip(weight[:, 0], bias, strict=True):
+            axes.plot(x, slope * x + start, color=colours["quiet"], linewidth=1, alpha=0.75)
+        if "x^2" in name:
+            axes.plot(x, x**2, color=colours["series"][1], linewidth=1.4, linestyle=(0, (2, 2)))
+        y = na.maxout_affine(x[:, None], weight, bias)
+        axes.plot(x, y, color=colours["series"][0], linewidth=2.6)
+        top = 4.0 if "x^2" in name else 2.0
+        axes.set(title=name, xlim=(-2, 2), ylim=(-0.3 * top, 1.05 * top), xlabel="$x$")
+        axes.grid()
+    figure.axes[0].set_ylabel("$h(x)$")
+    return figure
+
+
+def maxout_gradient(colours: Colours) -> Figure:
+    """The gradients of the same units."""
+    x = np.linspace(-2, 2, 401)
+    figure = Figure((8, 2.5), layout="constrained")
+    for axes, (name, (weight, bias)) in zip(figure.subplots(1, 3), _units().items(), strict=True):
+        if "x^2" in name:
+            axes.plot(x, 2 * x, color=colours["series"][1], linewidth=1.4, linestyle=(0, (2, 2)))
+        _, index = na.maxout_affine_with_index(x[:, None], weight, bias)
+        gradient, _, _ = na.maxout_affine_vjp(np.ones_like(x), x[:, None], weight, index)
+        steps = np.flatnonzero(np.diff(index)) + 1
+        parts = zip(np.split(x, steps), np.split(gradient[:, 0], steps), strict=True)
+        for part, slope in parts:
+            axes.plot(part, slope, color=colours["series"][0], linewidth=2.6)
+        top = 4.0 if "x^2" in name else 1.0
+        axes.set(title=name, xlim=(-2, 2), ylim=(-1.25 * top, 1.25 * top), xlabel="$x$")
+        axes.grid()
+    figure.axes[0].set_ylabel("$dh/dx$")
+    return figure
+
+
+@functools.cache
+def _example(name: str) -> ModuleType:
+    """Load one of the programs in examples/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def _clustered(clusters: int, step: int) -> dict[str, Array]:
+    """Return a photograph, smaller by `step`, with logits and probabilities of its clusters."""
+    segment = _example("segment_photo")
+    photo = segment.load_sample_image("china.jpg")[::step, ::step]
+    colours = segment.lab_colours(photo)
+    centres = segment.first_centres(colours, clusters, np.random.default_rng(0))
+    segment.show_progress = lambda *_: None
+    centres, r, _ = segment.cluster(colours, centres, 40.0, 0.05, 200)
+    order = np.argsort(segment.weighted_means(photo.astype(np.float32), r).sum(1))
+    r, centres = r[order], centres[order]
+    return {
+        "photo": photo,
+        "logits": -segment.squared_distances(colours, centres),
+        "r": r,
+        "palette": segment.weighted_means(photo.astype(np.float32), r) / 255,
+        "entropy": segment.entropy(r),
+    }
+
+
+def _panels(figure: Figure, images: dict[str, tuple[Array, dict[str, Any]]], rows: int) -> None:
+    """Draw images side by side, each with its title."""
+    grid = figure.subplots(rows, len(images) // rows, squeeze=False)
+    for axes, (title, (image, options)) in zip(grid.flat, images.items(), strict=True):
+        drawn = axes.imshow(image, **options)
+        axes.set_title(title)
+        axes.axis("off")
+        if "cmap" in options:
+            bar = figure.colorbar(drawn, ax=axes, shrink=0.72, pad=0.02)
+            bar.outline.set_visible(False)
+
+
+def softmax2d_photograph(colours: Colours) -> Figure:
+    """A photograph's logits, probabilities and uncertainty."""
+    found = _clustered(5, 2)
+    darkest = int(np.argmax([(found["r"][k] > 0.5).mean() for k in range(4)]))
+    figure = Figure((8, 5.2), layout="constrained")
+    images = {
+        "photograph": (found["photo"], {}),
+        "logits of one cluster": (found["logits"][darkest], {"cmap": "viridis", "vmin": -6000}),
+        "its probabilities": (found["r"][darkest], {"cmap": "viridis", "vmin": 0, "vmax": 1}),
+        "entropy of all five, in bits": (found["entropy"], {"cmap": "magma", "vmin": 0}),
+    }
+    _panels(figure, images, 2)
+    return figure
+
+
+def softmax2d_jacobian(colours: Colours) -> Figure:
+    """One position's block of the Jacobian, and where it is."""
+    found = _clustered(5, 2)
+    # the position where the two likeliest clusters are nearest to each other
+    best = np.sort(found["r"], axis=0)
+    row, column = np.unravel_index(np.argmin(best[-1] - best[-2]), best[0].shape)
+    y = found["r"][:, row : row + 1, column : column + 1]
+    jacobian = na.softmax2d_jacobian(y, temperature=40.0)[:, :, 0, 0]
+    figure = Figure((8, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    left.imshow(found["photo"])
+    left.plot(column, row, "o", markersize=15, markerfacecolor="none", markeredgecolor="#ffffff")
+    left.plot(column, row, "o", markersize=12, markerfacecolor="none", markeredgecolor="#000000")
+    left.set_title(f"position ({row}, {column})")
+    left.axis("off")
+    names = [f"{p:.2f}" for p in y.ravel()]
+    _matrix(right, 40 * jacobian, colours, float(np.abs(40 * jacobian).max()), names)
+    right.set(title="its Jacobian, times $T$", xlabel="logit of the cluster with probability")
+    return figure
+
+
+def photograph(colours: Colours) -> Figure:
+    """The photograph, its segmentation, its uncertainty."""
+    found = _clustered(8, 2)
+    figure = Figure((8, 2.35), layout="constrained")
+    images = {
+        "photograph": (found["photo"], {}),
+        "most probable cluster": (found["palette"][found["r"].argmax(0)], {}),
+        "entropy in bits": (found["entropy"], {"cmap": "magma", "vmin": 0}),
+    }
+    _panels(figure, images, 1)
+    return figure
+
+
+@functools.cache
+def _trained() -> tuple[list[float], list[float], Array]:
+    """Train the digits of the example for some epochs."""
+    digits = _example("digits")
+    digits.show_progress = lambda *_: None
+    rng = np.random.default_rng(0)
+    training, held_out = digits.load_split(rng)
+    network = digits.new_network(rng)
+    losses, accuracies = digits.train(network, training, held_out, 40, rng)
+    return losses, accuracies, network[0]
+
+
+def digits(colours: Colours) -> Figure:
+    """The learning curve of the digits, and the pieces of the first layer."""
+    losses, accuracies, weight = _trained()
+    figure = Figure((8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    epochs = np.arange(1, len(losses) + 1)
+    error = 1 - np.array(accuracies)
+    left.semilogy(epochs, losses, color=colours["series"][0])
+    left.semilogy(epochs, error, color=colours["series"][1])
+    left.text(epochs[5], losses[5] * 1.25, "training loss, nats", color=colours["series"][0])
+    left.text(epochs[5], error[5] / 2.1, "held-out error", color=colours["series"][1])
+    left.text(epochs[-1], error[-1] * 1.3, f"{error[-1]:.1%}", ha="right", va="bottom")
+    left.set(xlabel="epoch", title="learning")
+    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    left.grid()
+    strongest = np.argsort(-np.linalg.norm(weight, axis=(1, 2)))[:12]
+    tiles = weight[strongest].reshape(6, 2, 4, 8, 8)
+    tiles = np.pad(tiles, [(0, 0), (0, 0), (0, 0), (0, 2), (0, 1)], constant_values=np.nan)
+    rows = tiles.transpose(0, 3, 1, 2, 4).reshape(60, 2, 36)
+    mosaic = np.pad(rows, [(0, 0), (0, 0), (0, 5)], constant_values=np.nan).reshape(60, 82)
+    limit = np.nanquantile(np.abs(mosaic), 0.995)
+    right.imshow(mosaic[:-2, :-6], cmap=_heat(colours), vmin=-limit, vmax=limit)
+    right.set_title("twelve units, four pieces each")
+    right.axis("off")
+    return figure
+
+
+PICTURES = {
+    "softmin-temperature": softmin_temperature,
+    "softmin-jacobian": softmin_jacobian,
+    "maxout-shapes": maxout_shapes,
+    "maxout-gradient": maxout_gradient,
+    "softmax2d-photograph": softmax2d_photograph,
+    "softmax2d-jacobian": softmax2d_jacobian,
+    "photograph": photograph,
+    "digits": digits,
+}
+
+
+def results() -> dict[str, Any]:
+    """Return the pictures of measured results, by name: none where nothing was measured."""
+    pictures: dict[str, Any] = {}
+    for name, file in tables.load().items():
+        if rows := measured.headline(file):
+            pictures[f"{name}-headline"] = functools.partial(measured.multiples, rows)
+        for function in dict.fromkeys(row["function"] for row in file.get("cases", [])):
+            rows = [row for row in file["cases"] if row["function"] == function]
+            pictures[f"{name}-{function}"] = functools.partial(measured.multiples, rows)
+        if rows := file.get("scaling"):
+            pictures[f"{name}-scaling"] = functools.partial(measured.scaling, rows)
+        for function in dict.fromkeys(row["function"] for row in file.get("accuracy", [])):
+            rows = [row for row in file["accuracy"] if row["function"] == function]
+            pictures[f"{name}-{function}-errors"] = functools.partial(measured.errors, rows)
+    return pictures
+
+
+@functools.cache
+def _use_fonts() -> None:
+    """Let matplotlib draw in the font of the pages."""
+    matplotlib.use("Agg")
+    font = TTFont(MODULES / "@fontsource/source-sans-3/files/source-sans-3-latin-400-normal.woff")
+    font.flavor = None
+    path = Path(tempfile.mkdtemp()) / "font.ttf"
+    font.save(path)
+    font_manager.fontManager.addfont(path)
+
+
+@functools.cache
+def files() -> dict[str, str]:
+    """Return all pictures in both schemes, by address."""
+    _use_fonts()
+    return {
+        f"{FOLDER}/{name}-{scheme}.svg": measured.svg(draw, scheme)
+        for name, draw in (PICTURES | results()).items()
+        for scheme in measured.SCHEMES
+    }
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for address, content in files().items():
+        (folder / Path(address).name).write_text(content, encoding="utf-8")

@@ -1,0 +1,176 @@
+"""What pages take from elsewhere: docstrings, results of benchmarks, files of the repository.
+
+A line ``{{ subject: detail }}`` of a page names it; here stands what each subject gives.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba_acts
+
+from benchmarks import figures, tables
+from website import docstrings
+
+ROOT = Path(__file__).parents[1]
+PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
+PICTURE = re.compile(r"^!\[([^\]]+)\]\(([^)]+\.svg)\)$", re.MULTILINE)
+
+
+def fill(markdown: str, address: str) -> str:
+    """Return a page with its places filled and its pictures in a light and a dark version."""
+
+    def place(found: re.Match[str]) -> str:
+        indent, subject, detail = found.groups()
+        if subject in numba_acts.__all__:
+            text = docstrings.section(subject, detail)
+        else:
+            text = SUBJECTS[subject](detail)
+        return "\n".join(indent + line if line else line for line in text.split("\n"))
+
+    markdown = PLACE.sub(place, markdown)
+    return PICTURE.sub(_both_schemes, markdown)
+
+
+def _both_schemes(picture: re.Match[str]) -> str:
+    text, path = picture.groups()
+    return " ".join(
+        f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
+        for scheme in ("light", "dark")
+    )
+
+
+def _file(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _code(path: str) -> str:
+    """Return functions of a program, ``path: name name``, as code."""
+    path, _, names = path.partition(" ")
+    source = _file(path)
+    parts = []
+    for name in names.split():
+        found = re.search(rf"^(?:def|class) {name}\b.*?(?=^\S|\Z)", source, re.M | re.S)
+        if found is None:
+            raise KeyError(f"{path} has no {name}")
+        whole = source[found.start() :]
+        end = re.search(r"\n(?=[^\s)])", whole)
+        parts.append(whole[: end.start()].rstrip() if end else whole.rstrip())
+    return "```python\n" + "\n\n\n".join(parts) + "\n```"
+
+
+def _home() -> str:
+    """The home page's figure, of the newest results: nothing where nothing was measured."""
+    files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
+    if not files:
+        return ""
+    name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
+    return f"""## Measured
+
+![Times of the largest float32 case of each function, beside other libraries, as multiples of the
+time of moving the same bytes; the performance page has them as a table.](assets/figures/{name}-headline.svg)
+
+On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
+[All results, and how to reproduce them](performance.md).
+{{ .caption }}
+"""
+
+
+def _performance() -> str:
+    files = tables.load()
+    if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
+        return NOTHING.format(command="python -m benchmarks --help")
+    parts = [PERFORMANCE]
+    for name, file in files.items():
+        gpu = tables.on_gpu(file)
+        machine = file.get("stamp", {}).get("device" if gpu else "processor", name)
+        where = "cuda" if gpu else "cpu"
+        parts.append(f"## {machine}\n\n{tables.stamp(file)} The command that measures it:")
+        parts.append(f"```sh\npython -m benchmarks {where}\n```")
+        rows = file.get("cases", [])
+        for function in dict.fromkeys(row["function"] for row in rows):
+            own = [row for row in rows if row["function"] == function]
+            parts.append(f"### {function}")
+            parts.append(_picture(f"{name}-{function}", f"Times of {function} as multiples of "
+                                  "the floor, every library; the table below has the numbers."))
+            parts.append(tables.cases(own))
+        if rows := file.get("scaling"):
+            parts.append("### Time over size")
+            parts.append(_picture(f"{name}-scaling", "Time over size on logarithmic axes, with "
+                                  "one thread and with several, beside other libraries."))
+        for part, title, show in (
+            ("calls", "Small calls", tables.calls),
+            ("startup", "Imports and first calls", tables.startup),
+            ("memory", "Memory beyond the result", tables.memory_use),
+        ):
+            if part in file:
+                parts.append(f"### {title}\n\n{show(file[part])}")
+    return "\n\n".join(parts)
+
+
+def _accuracy() -> str:
+    parts = []
+    for name, file in tables.load().items():
+        if rows := file.get("accuracy"):
+            parts.append(f"## Measured\n\n{tables.stamp(file)}")
+            parts.append(tables.accuracy(rows))
+            for function in dict.fromkeys(row["function"] for row in rows):
+                parts.append(_picture(f"{name}-{function}-errors", f"Worst errors of {function} "
+                                      "as a share of the bound, over length and over scale."))
+    return "\n\n".join(parts) or NOTHING.format(command="python -m benchmarks accuracy")
+
+
+def _startup() -> str:
+    for file in tables.load().values():
+        if "startup" in file:
+            return f"Measured on {tables.stamp(file)}\n\n{tables.startup(file['startup'])}"
+    return "`python -m benchmarks startup` measures it on your machine."
+
+
+def _picture(name: str, text: str) -> str:
+    return f"![{text}](assets/figures/{name}.svg)"
+
+
+NOTHING = """!!! note "No results yet"
+    There are no results in `benchmarks/results` of this version's repository, so there is nothing
+    to show here. `{command}` measures on your own machine."""
+PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process. The *floor* is
+the time that a function cannot go below on that machine: that of copying the bytes that it has to
+read and write, or of its exponentials where those take longer; for affine maxout that of the bare
+matrix product."""
+
+SUBJECTS: dict[str, Callable[[str], str]] = {
+    "file": _file,
+    "code": _code,
+    "results": lambda part: RESULTS[part](),
+}
+RESULTS: dict[str, Callable[[], str]] = {
+    "home": _home,
+    "performance": _performance,
+    "accuracy": _accuracy,
+    "startup": _startup,
+}
+
+
+def summary(address: str, nav: Any, folder: str) -> str:
+    """Return llms.txt: what the site is and what each page holds, for readers without eyes."""
+    lines = [
+        "# numba_acts",
+        "",
+        "> " + " ".join((numba_acts.__doc__ or "").split()),
+        "",
+    ]
+    for entry in nav:
+        ((title, pages),) = entry.items()
+        lines += [f"## {title}", ""] if isinstance(pages, list) else []
+        for page in pages if isinstance(pages, list) else [entry]:
+            path = page if isinstance(page, str) else next(iter(page.values()))
+            text = Path(folder, path).read_text(encoding="utf-8")
+            name = re.search(r"^# (.+)$", text, re.M)
+            described = re.search(r"^description: (.+)$", text, re.M)
+            link = f"{address or ''}{path.removesuffix('.md')}.html"
+            note = f": {described[1]}" if described else ""
+            lines.append(f"- [{name[1] if name else title}]({link}){note}")
+        lines.append("")
+    return "\n".join(lines)
