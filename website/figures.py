@@ -18,6 +18,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 import numba_acts as na
 from benchmarks import figures as measured
@@ -30,6 +31,7 @@ Colours = dict[str, Any]
 Array = np.ndarray
 
 NUMBERS = np.array([0.0, 0.5, 1.2, 2.0, 3.5])
+SOFT = 150.0  # a temperature at which the clusters of the photograph overlap
 
 
 def softmin_temperature(colours: Colours) -> Figure:
@@ -41,14 +43,15 @@ def softmin_temperature(colours: Colours) -> Figure:
     for i, x in enumerate(NUMBERS):
         axes.plot(temperatures, y[:, i], color=colours["series"][i])
         # a label where this curve stands apart from the others
-        at = [40, 75, 116, 134, 156][i]
+        at = [60, 84, 108, 128, 146][i]
         axes.annotate(
             f"$x = {x:g}$",
             (temperatures[at], y[at, i]),
-            [(4, 4), (-4, 7), (-2, 6), (2, -13), (4, -13)][i],
+            [(5, 2), (-5, 3), (0, 3), (0, 2), (2, -12)][i],
             textcoords="offset points",
             color=colours["series"][i],
-            ha=["left", "right", "right", "left", "left"][i],
+            ha=["left", "right", "center", "center", "left"][i],
+            path_effects=[withStroke(linewidth=4, foreground=colours["paper"])],
         )
     axes.axhline(1 / len(NUMBERS), color=colours["quiet"], linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlim=(0.05, 50), ylim=(-0.02, 1.02), ylabel="weight")
@@ -119,7 +122,7 @@ def maxout_shapes(colours: Colours) -> Figure:
         y = na.maxout_affine(x[:, None], weight, bias)
         axes.plot(x, y, color=colours["series"][0], linewidth=2.6)
         top = 4.0 if "x^2" in name else 2.0
-        axes.set(title=name, xlim=(-2, 2), ylim=(-0.3 * top, 1.05 * top), xlabel="$x$")
+        axes.set(title=name, xlim=(-2, 2), ylim=(-0.5 * top, 1.05 * top), xlabel="$x$")
         axes.grid()
     figure.axes[0].set_ylabel("$h(x)$")
     return figure
@@ -157,14 +160,14 @@ def _example(name: str) -> ModuleType:
 
 
 @functools.cache
-def _clustered(clusters: int, step: int) -> dict[str, Array]:
-    """Return a photograph, smaller by `step`, with logits and probabilities of its clusters."""
+def _clustered(clusters: int, temperature: float) -> dict[str, Array]:
+    """Return a photograph, half as large, with logits and probabilities of its clusters."""
     segment = _example("segment_photo")
-    photo = segment.load_sample_image("china.jpg")[::step, ::step]
+    photo = segment.load_sample_image("china.jpg")[::2, ::2]
     colours = segment.lab_colours(photo)
     centres = segment.first_centres(colours, clusters, np.random.default_rng(0))
     segment.show_progress = lambda *_: None
-    centres, r, _ = segment.cluster(colours, centres, 40.0, 0.05, 200)
+    centres, r, _ = segment.cluster(colours, centres, temperature, 0.05, 200)
     order = np.argsort(segment.weighted_means(photo.astype(np.float32), r).sum(1))
     r, centres = r[order], centres[order]
     return {
@@ -190,13 +193,13 @@ def _panels(figure: Figure, images: dict[str, tuple[Array, dict[str, Any]]], row
 
 def softmax2d_photograph(colours: Colours) -> Figure:
     """A photograph's logits, probabilities and uncertainty."""
-    found = _clustered(5, 2)
-    darkest = int(np.argmax([(found["r"][k] > 0.5).mean() for k in range(4)]))
+    found = _clustered(5, SOFT)
+    darkest = found["r"][0]
     figure = Figure((8, 5.2), layout="constrained")
     images = {
         "photograph": (found["photo"], {}),
-        "logits of one cluster": (found["logits"][darkest], {"cmap": "viridis", "vmin": -6000}),
-        "its probabilities": (found["r"][darkest], {"cmap": "viridis", "vmin": 0, "vmax": 1}),
+        "logits of one cluster": (found["logits"][0], {"cmap": "viridis", "vmin": -5000}),
+        "its probabilities": (darkest, {"cmap": "viridis", "vmin": 0, "vmax": 1}),
         "entropy of all five, in bits": (found["entropy"], {"cmap": "magma", "vmin": 0}),
     }
     _panels(figure, images, 2)
@@ -205,12 +208,12 @@ def softmax2d_photograph(colours: Colours) -> Figure:
 
 def softmax2d_jacobian(colours: Colours) -> Figure:
     """One position's block of the Jacobian, and where it is."""
-    found = _clustered(5, 2)
-    # the position where the two likeliest clusters are nearest to each other
-    best = np.sort(found["r"], axis=0)
-    row, column = np.unravel_index(np.argmin(best[-1] - best[-2]), best[0].shape)
+    found = _clustered(5, SOFT)
+    # the position that is least certain, away from the border
+    inside = found["entropy"][20:-20, 20:-20]
+    row, column = np.array(np.unravel_index(np.argmax(inside), inside.shape)) + 20
     y = found["r"][:, row : row + 1, column : column + 1]
-    jacobian = na.softmax2d_jacobian(y, temperature=40.0)[:, :, 0, 0]
+    jacobian = na.softmax2d_jacobian(y, temperature=SOFT)[:, :, 0, 0] * SOFT
     figure = Figure((8, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     left.imshow(found["photo"])
@@ -219,14 +222,14 @@ def softmax2d_jacobian(colours: Colours) -> Figure:
     left.set_title(f"position ({row}, {column})")
     left.axis("off")
     names = [f"{p:.2f}" for p in y.ravel()]
-    _matrix(right, 40 * jacobian, colours, float(np.abs(40 * jacobian).max()), names)
+    _matrix(right, jacobian, colours, float(np.abs(jacobian).max()), names)
     right.set(title="its Jacobian, times $T$", xlabel="logit of the cluster with probability")
     return figure
 
 
 def photograph(colours: Colours) -> Figure:
     """The photograph, its segmentation, its uncertainty."""
-    found = _clustered(8, 2)
+    found = _clustered(8, 40.0)
     figure = Figure((8, 2.35), layout="constrained")
     images = {
         "photograph": (found["photo"], {}),
@@ -276,7 +279,54 @@ def digits(colours: Colours) -> Figure:
     return figure
 
 
+def card_maxout(colours: Colours) -> Figure:
+    """A unit of four pieces, for the home page."""
+    touch = np.array([-1.5, -0.45, 0.5, 1.5])
+    weight, bias = 2 * touch[:, None], -(touch**2)
+    x = np.linspace(-2, 2, 401)
+    figure, axes = _card()
+    for i, (slope, start) in enumerate(zip(weight[:, 0], bias, strict=True)):
+        axes.plot(x, slope * x + start, color=colours["series"][i], linewidth=1.6)
+    y = na.maxout_affine(x[:, None], weight, bias)
+    axes.plot(x, y, color=colours["text"], linewidth=3.2, solid_joinstyle="round")
+    axes.set(xlim=(-2, 2), ylim=(-1.6, 3.6))
+    return figure
+
+
+def card_softmin(colours: Colours) -> Figure:
+    """Numbers and their weights, for the home page."""
+    x = np.array([2.2, 1.1, 0.3, 1.6, 2.9, 0.8, 2.4])
+    figure, axes = _card()
+    place = np.arange(len(x))
+    axes.bar(place, 4.2 * na.softmin(x, temperature=0.6), 0.72, color=colours["series"][0])
+    axes.plot(place, x, "o-", color=colours["series"][1], linewidth=1.6, markersize=6)
+    axes.set(xlim=(-0.6, len(x) - 0.4), ylim=(0, 3.2))
+    return figure
+
+
+def card_softmax2d(colours: Colours) -> Figure:
+    """The photograph in the mixed colours of its clusters, for the home page."""
+    found = _clustered(5, SOFT)
+    image = np.einsum("khw,kc->hwc", found["r"], found["palette"])
+    figure, axes = _card()
+    half = image.shape[1] // 2
+    axes.imshow(np.concatenate([found["photo"][:, :half] / 255, image[:, half:]], axis=1))
+    axes.set_aspect("auto")
+    axes.axvline(half, color=colours["paper"], linewidth=2)
+    return figure
+
+
+def _card() -> tuple[Figure, Axes]:
+    figure = Figure((3.4, 2.1))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    return figure, axes
+
+
 PICTURES = {
+    "card-maxout": card_maxout,
+    "card-softmin": card_softmin,
+    "card-softmax2d": card_softmax2d,
     "softmin-temperature": softmin_temperature,
     "softmin-jacobian": softmin_jacobian,
     "maxout-shapes": maxout_shapes,

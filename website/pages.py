@@ -15,7 +15,7 @@ from website import docstrings
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"^!\[([^\]]+)\]\(([^)]+\.svg)\)$", re.MULTILINE)
+PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)")
 
 
 def fill(markdown: str, address: str) -> str:
