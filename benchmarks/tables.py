@@ -158,7 +158,7 @@ def startup(part: Row) -> str:
         [f"first `{row['call']}`", duration(row["cold"]), duration(row["warm"])]
         for row in part.get("first_calls", [])
     ]
-    return table(["", "nothing cached", "kernels cached"], lines)
+    return table(["what", "nothing cached", "kernels cached"], lines)
 
 
 def memory_use(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from website import docstrings
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)")
+PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n)?")
 
 
 def fill(markdown: str, address: str) -> str:
@@ -34,11 +34,14 @@ def fill(markdown: str, address: str) -> str:
 
 
 def _both_schemes(picture: re.Match[str]) -> str:
-    text, path = picture.groups()
-    return " ".join(
+    text, path, alone = picture.groups()
+    both = " ".join(
         f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
         for scheme in ("light", "dark")
     )
+    # A picture that stands alone is no smaller than can be read: on a phone it scrolls sideways.
+    frame = '\n{ .picture tabindex="0" role="group" aria-label="Figure" }\n\n'
+    return both + (frame if alone else "")
 
 
 def _file(path: str) -> str:
