@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -38,7 +39,7 @@ FONT = ["Source Sans 3", "DejaVu Sans"]
 def scheme(name: str) -> Iterator[dict[str, Any]]:
     """Set colours, fonts and the salt that makes the names inside an SVG the same every time."""
     colours = SCHEMES[name]
-    settings = {
+    settings: Any = {
         "axes.axisbelow": True,
         "axes.edgecolor": colours["quiet"],
         "axes.facecolor": "none",
@@ -65,7 +66,7 @@ def scheme(name: str) -> Iterator[dict[str, Any]]:
         "xtick.labelcolor": colours["text"],
         "ytick.color": colours["quiet"],
         "ytick.labelcolor": colours["text"],
-        "axes.prop_cycle": matplotlib.cycler(color=colours["series"]),
+        "axes.prop_cycle": cycler(color=colours["series"]),
     }
     with matplotlib.rc_context(settings):
         yield colours
@@ -91,9 +92,15 @@ def _style(library: str, colours: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _tick(seconds: float, _: object) -> str:
+    return tables.duration(seconds).replace(".00", "").replace(".0", "")
+
+
 def _legend(figure: Figure, handles: dict[str, Any]) -> None:
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6)
+        )
 
 
 def multiples(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
@@ -169,7 +176,7 @@ def scaling(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
             handles.setdefault("copy", drawn)
         axes.set(xscale="log", yscale="log", title=f"{function}, slices of {length:,}")
         axes.grid()
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tables.duration(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     for axes in grid[-1]:
         axes.set_xlabel("numbers in all")
     grid[0, 0].set_ylabel("time")
@@ -196,6 +203,8 @@ def errors(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
                 handles.setdefault(tables.name(library), drawn)
             axes.axhline(1, color=colours["quiet"], linewidth=1, zorder=0)
             axes.set(xscale="log", yscale="log", title=f"{dtype}, over the {over}", xlabel=over)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.grid()
         line[0].set_ylabel("worst error / bound")
     _legend(figure, handles)
@@ -203,7 +212,7 @@ def errors(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
 
 
 def headline(results: Results) -> list[Row]:
-    """Return the few cases that stand for all: the largest float32 forward call of each function."""
+    """Return the cases that stand for all: the largest float32 forward call of each function."""
     chosen: dict[str, Row] = {}
     for row in results.get("cases", []):
         if row.get("work", "forward") != "forward" or row["dtype"] != "float32":

@@ -23,6 +23,7 @@ NAMES = {
     "thinc": "thinc",
     "torch": "PyTorch",
 }
+SPACE = "\N{NO-BREAK SPACE}"
 Results = dict[str, Any]
 Row = dict[str, Any]
 
@@ -65,28 +66,26 @@ def libraries(rows: Iterable[Row]) -> list[str]:
 
 def shown(shape: Sequence[int]) -> str:
     """Return a shape as people write it."""
-    return " × ".join(f"{n:,}" for n in shape)
+    return f"{SPACE}×{SPACE}".join(f"{n:,}" for n in shape)
 
 
 def duration(seconds: float | None) -> str:
     """Return a time with three digits in a unit that fits."""
     if seconds is None:
         return ""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= 0.9995 * size:
-            break
-    else:
-        unit, size = "ns", 1e-9
+    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+    unit = next((unit for unit, size in units.items() if seconds >= 0.9995 * size), "ns")
+    size = units[unit]
     value = seconds / size
-    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {unit}"
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}{SPACE}{unit}"
 
 
 def memory(size: float) -> str:
     """Return a number of bytes in a unit that fits."""
     for unit, scale in (("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size:g} bytes"
+            return f"{size / scale:.3g}{SPACE}{unit}"
+    return f"{size:g}{SPACE}bytes"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
@@ -105,7 +104,8 @@ def stamp(results: Results) -> str:
         parts.append(f"{given['cores']} core{'s' if given['cores'] != 1 else ''}")
     parts += [given["system"]] if "system" in given else []
     parts += [f"Python {given['python']}"] if "python" in given else []
-    parts += [f"{name(library)} {version}" for library, version in given.get("versions", {}).items()]
+    versions = given.get("versions", {})
+    parts += [f"{name(library)} {version}" for library, version in versions.items()]
     date = f", measured on {given['date']}" if "date" in given else ""
     return ", ".join(parts) + date + "."
 
@@ -124,8 +124,15 @@ def cases(rows: Sequence[Row]) -> str:
         ]
         ratio = f"{times['numba_acts'] / least:.2f}" if least and "numba_acts" in times else ""
         axis = str(row.get("axis", ""))
-        return [label(row), row["dtype"], shown(row["shape"]), axis, duration(least), *shown_times,
-                ratio]
+        return [
+            label(row),
+            row["dtype"],
+            shown(row["shape"]),
+            axis,
+            duration(least),
+            *shown_times,
+            ratio,
+        ]
 
     return table(head, map(line, rows), text=4)
 
@@ -133,8 +140,10 @@ def cases(rows: Sequence[Row]) -> str:
 def label(row: Row) -> str:
     """Return a case's function and what it does: forward, vjp, Jacobian."""
     work = row.get("work", "forward")
-    return row["function"] if work in ("forward", "") or work in row["function"] else (
-        f"{row['function']}, {work}"
+    return (
+        row["function"]
+        if work in ("forward", "") or work in row["function"]
+        else (f"{row['function']}, {work}")
     )
 
 

@@ -105,8 +105,8 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     array([2. , 0.5, 1. ])
 
     One unit comes as close as is wanted to any convex function on a bounded set, by enough
-    tangents. **Two units suffice for any continuous function**: each is the difference of two convex
-    functions to within any error, so $h_1(x) - h_2(x)$ approximates it, given enough pieces [1]_.
+    tangents. **Two units suffice for any continuous function**: to within any error it is the
+    difference of two convex ones, so $h_1(x) - h_2(x)$ approximates it, given enough pieces [1]_.
 
     Special values
     --------------
@@ -145,8 +145,8 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     Limitations
     -----------
-    * **Parameters.** $k$ times the weights and products of a plain unit, and with them a higher risk
-      of overfitting. Without dropout, two pieces a unit are advised.
+    * **Parameters.** $k$ times the weights and products of a plain unit, and with them a higher
+      risk of overfitting. Without dropout, two pieces a unit are advised.
     * **Computation.** $k$ products for one number; on large data that is felt. The maximum itself
       is bound by memory: fuse it with the products, as `maxout_affine` does.
     * **Dead pieces.** A piece that never wins is never trained. Spread initial weights, and count

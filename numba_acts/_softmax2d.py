@@ -67,8 +67,8 @@ def softmax2d(
       \qquad m_{h,w} = \max_k x_{k,h,w}.$$
 
     The probabilities of a position lie in [0, 1] and sum to 1 over the channels; every position is
-    normalised for itself, and the exponential sharpens the differences between classes. The shift by
-    the maximum cancels, and keeps the exponential from overflowing.
+    normalised for itself, and the exponential sharpens the differences between classes. The shift
+    by the maximum cancels, and keeps the exponential from overflowing.
 
     This is not "spatial softmax", whose sum runs over the H × W positions of one channel. That is
     ``softmin(-x, axis=(-2, -1))``.
@@ -76,7 +76,7 @@ def softmax2d(
     Derivative
     ----------
     At one position, $\log y_c = x_c/T - \log \sum_k e^{x_k/T}$. Derived by $x_k$, the first term
-    gives $\delta_{ck}/T$, the second $-y_k/T$, and $\partial y_c = y_c\, \partial \log y_c$, so that
+    gives $\delta_{ck}/T$, the second $-y_k/T$. As $\partial y_c = y_c\, \partial \log y_c$,
 
     $$\frac{\partial y_{c,h,w}}{\partial x_{k,h,w}}
       = \frac{y_{c,h,w}\,(\delta_{ck} - y_{k,h,w})}{T},

@@ -155,8 +155,8 @@ def softmin(
     * **Choosing among costs, smoothly.** Where `argmin` has no gradient, the weighted mean
       $\sum_i y_i x_i$ stands in for the minimum, and gradients flow to all candidates, most to the
       cheapest. Matching costs in stereo and time-warping are of this kind.
-    * **Boltzmann weights.** A system with energies $x_i$ is in state $i$ with probability $y_i$, the
-      temperature being in units of energy. A network may end in energies rather than scores.
+    * **Boltzmann weights.** A system with energies $x_i$ is in state $i$ with probability $y_i$,
+      the temperature being in units of energy. A network may end in energies rather than scores.
     * **Attention over distances.** Soft nearest neighbours, soft assignment to cluster centres and
       kernel regression weigh by how near something is [2]_.
     * **Anomalies and unequal costs.** Where small scores are what matters, softmin attends to them;
@@ -200,7 +200,7 @@ def softmin(
     -----------
     | library | call | what differs |
     |---|---|---|
-    | PyTorch | `torch.nn.functional.softmin(x, dim)` | no temperature, mask, `out`; wrong for uint8 |
+    | PyTorch | `torch.nn.functional.softmin(x, dim)` | no temperature or mask; uint8 is wrong |
     | JAX | `jax.nn.softmax(-x / T, axis, where=mask)` | negate and divide yourself |
     | SciPy | `scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
     | CuPy | `cupyx.scipy.special.softmax(-x / T, axis)` | no mask, no gradient |

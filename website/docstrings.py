@@ -1,7 +1,7 @@
 """Docstrings as Markdown: their sections for the pages, and whole for the reference.
 
-A front room's docstring has the usual sections of numpydoc, and beside them the ones of a function's
-page (Formula, Derivative, Use cases ...). The page takes those; the reference shows the others.
+A front room's docstring has the usual sections of numpydoc, and beside them the ones of a page
+(Formula, Derivative, Use cases ...). The page takes those; the reference shows the others.
 """
 
 import inspect
@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import griffe
+
 import numba_acts
 
 REFERENCE = {"Parameters", "Returns", "Raises", "See Also", "Notes", "Examples"}

@@ -166,7 +166,7 @@ def _clustered(clusters: int, temperature: float) -> dict[str, Array]:
     photo = segment.load_sample_image("china.jpg")[::2, ::2]
     colours = segment.lab_colours(photo)
     centres = segment.first_centres(colours, clusters, np.random.default_rng(0))
-    segment.show_progress = lambda *_: None
+    vars(segment)["show_progress"] = lambda *_: None
     centres, r, _ = segment.cluster(colours, centres, temperature, 0.05, 200)
     order = np.argsort(segment.weighted_means(photo.astype(np.float32), r).sum(1))
     r, centres = r[order], centres[order]
@@ -244,7 +244,7 @@ def photograph(colours: Colours) -> Figure:
 def _trained() -> tuple[list[float], list[float], Array]:
     """Train the digits of the example for some epochs."""
     digits = _example("digits")
-    digits.show_progress = lambda *_: None
+    vars(digits)["show_progress"] = lambda *_: None
     rng = np.random.default_rng(0)
     training, held_out = digits.load_split(rng)
     network = digits.new_network(rng)
@@ -323,7 +323,47 @@ def _card() -> tuple[Figure, Axes]:
     return figure, axes
 
 
+@functools.cache
+def _errors() -> dict[str, Array]:
+    """Return the worst errors of softmin and of the textbook in float32, as shares of the bound."""
+    rng = np.random.default_rng(0)
+    eps = np.finfo(np.float32).eps
+    found = []
+    for length in LENGTHS:
+        x = (30 * rng.normal(size=(max(4, 4096 // length), length))).astype(np.float32)
+        distance = x.astype(np.longdouble) - x.min(-1, keepdims=True)
+        exact = np.exp(-distance)
+        exact /= exact.sum(-1, keepdims=True)
+        bound = 4 * eps * (1 + distance) * exact + np.finfo(np.float32).smallest_subnormal
+        power = np.exp(x.min(-1, keepdims=True) - x)
+        results = na.softmin(x), power / power.sum(-1, keepdims=True)
+        found.append([float(np.max(np.abs(y - exact) / bound)) for y in results])
+    return dict(zip(("numba_acts", "numpy"), np.array(found).T, strict=True))
+
+
+LENGTHS = (1, 2, 3, 5, 10, 17, 32, 100, 128, 316, 1000, 3162, 10_000, 31_623, 100_000, 1_000_000)
+
+
+def accuracy(colours: Colours) -> Figure:
+    """Softmin's error and the textbook's, over the length of a slice."""
+    errors = _errors()
+    figure = Figure((8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    series = {"numba_acts": ("numba_acts", 0), "numpy": ("textbook NumPy, shifted", 3)}
+    for name, (label, colour) in series.items():
+        ink = colours["series"][colour]
+        axes.plot(LENGTHS, errors[name], "o-", markersize=4, color=ink, label=label)
+    axes.axhline(1, color=colours["quiet"], linewidth=1)
+    axes.text(1.1, 1.06, "the bound", color=colours["quiet"], va="bottom")
+    axes.set(xscale="log", xlim=(0.9, 1.2e6), ylim=(0, None), xlabel="length of the slice")
+    axes.set_ylabel("worst error / bound")
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 PICTURES = {
+    "accuracy": accuracy,
     "card-maxout": card_maxout,
     "card-softmin": card_softmin,
     "card-softmax2d": card_softmax2d,
@@ -347,8 +387,8 @@ def results() -> dict[str, Any]:
         for function in dict.fromkeys(row["function"] for row in file.get("cases", [])):
             rows = [row for row in file["cases"] if row["function"] == function]
             pictures[f"{name}-{function}"] = functools.partial(measured.multiples, rows)
-        if rows := file.get("scaling"):
-            pictures[f"{name}-scaling"] = functools.partial(measured.scaling, rows)
+        if file.get("scaling"):
+            pictures[f"{name}-scaling"] = functools.partial(measured.scaling, file["scaling"])
         for function in dict.fromkeys(row["function"] for row in file.get("accuracy", [])):
             rows = [row for row in file["accuracy"] if row["function"] == function]
             pictures[f"{name}-{function}-errors"] = functools.partial(measured.errors, rows)

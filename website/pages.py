@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numba_acts
-
 from benchmarks import figures, tables
 from website import docstrings
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n)?")
+PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
 
 
 def fill(markdown: str, address: str) -> str:
@@ -69,10 +68,14 @@ def _home() -> str:
     if not files:
         return ""
     name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
+    picture = _picture(
+        f"{name}-headline",
+        "Times of the largest float32 case of each function, beside other libraries, as multiples "
+        "of the floor; the performance page has them as a table.",
+    )
     return f"""## Measured
 
-![Times of the largest float32 case of each function, beside other libraries, as multiples of the
-time of moving the same bytes; the performance page has them as a table.](assets/figures/{name}-headline.svg)
+{picture}
 
 On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
 [All results, and how to reproduce them](performance.md).
@@ -95,13 +98,23 @@ def _performance() -> str:
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
             parts.append(f"### {function}")
-            parts.append(_picture(f"{name}-{function}", f"Times of {function} as multiples of "
-                                  "the floor, every library; the table below has the numbers."))
+            parts.append(
+                _picture(
+                    f"{name}-{function}",
+                    f"Times of {function} as multiples of "
+                    "the floor, every library; the table below has the numbers.",
+                )
+            )
             parts.append(tables.cases(own))
         if rows := file.get("scaling"):
             parts.append("### Time over size")
-            parts.append(_picture(f"{name}-scaling", "Time over size on logarithmic axes, with "
-                                  "one thread and with several, beside other libraries."))
+            parts.append(
+                _picture(
+                    f"{name}-scaling",
+                    "Time over size on logarithmic axes, with "
+                    "one thread and with several, beside other libraries.",
+                )
+            )
         for part, title, show in (
             ("calls", "Small calls", tables.calls),
             ("startup", "Imports and first calls", tables.startup),
@@ -116,12 +129,21 @@ def _accuracy() -> str:
     parts = []
     for name, file in tables.load().items():
         if rows := file.get("accuracy"):
-            parts.append(f"## Measured\n\n{tables.stamp(file)}")
+            parts.append(
+                f"## Beside other libraries\n\n{tables.stamp(file)} The command that "
+                "measures it:\n\n```sh\npython -m benchmarks cpu\n```"
+            )
+            parts.append(ACCURACY)
             parts.append(tables.accuracy(rows))
             for function in dict.fromkeys(row["function"] for row in rows):
-                parts.append(_picture(f"{name}-{function}-errors", f"Worst errors of {function} "
-                                      "as a share of the bound, over length and over scale."))
-    return "\n\n".join(parts) or NOTHING.format(command="python -m benchmarks accuracy")
+                parts.append(
+                    _picture(
+                        f"{name}-{function}-errors",
+                        f"Worst errors of {function} "
+                        "as a share of the bound, over length and over scale.",
+                    )
+                )
+    return "\n\n".join(parts)
 
 
 def _startup() -> str:
@@ -138,10 +160,12 @@ def _picture(name: str, text: str) -> str:
 NOTHING = """!!! note "No results yet"
     There are no results in `benchmarks/results` of this version's repository, so there is nothing
     to show here. `{command}` measures on your own machine."""
-PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process. The *floor* is
-the time that a function cannot go below on that machine: that of copying the bytes that it has to
-read and write, or of its exponentials where those take longer; for affine maxout that of the bare
-matrix product."""
+ACCURACY = """Each number is the largest error over all lengths and scales of input, as a share of
+the bound; a library that has more than 1 does not keep to it."""
+PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.
+The *floor* is the time that a function cannot go below on that machine: that of copying the bytes
+that it has to read and write, or of its exponentials where those take longer; for affine maxout
+that of the bare matrix product."""
 
 SUBJECTS: dict[str, Callable[[str], str]] = {
     "file": _file,

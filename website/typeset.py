@@ -1,7 +1,7 @@
-"""Typeset the formulas of HTML pages with KaTeX: ``python -m website.typeset PAGE.html ...``.
+r"""Typeset the formulas of HTML pages with KaTeX: ``python -m website.typeset PAGE.html ...``.
 
-A formula is what the Markdown extension Arithmatex leaves: \\( … \\) in a span, \\[ … \\] in a div. One
-process of node serves all pages; a formula that KaTeX refuses is an error.
+A formula is what the Markdown extension Arithmatex leaves: \( … \) in a span, \[ … \] in a div.
+One process of node serves all pages; a formula that KaTeX refuses is an error.
 """
 
 import html
