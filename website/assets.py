@@ -56,5 +56,8 @@ def files() -> dict[str, str | bytes]:
                 if file.removeprefix(f"{name}-").rsplit("-wght-")[0] in ALPHABETS:
                     faces.append(face.replace("./files/", "fonts/"))
                     found[f"{styles}/fonts/{file}"] = (folder / "files" / file).read_bytes()
+    for name in ["katex", *(f"@fontsource-variable/{font}" for font in FONTS)]:
+        licence = (MODULES / name / "LICENSE").read_bytes()
+        found[f"{styles}/fonts/LICENSE-{Path(name).name}.txt"] = licence
     found[f"{styles}/fonts.css"] = "\n".join(faces) + "\n"
     return found

@@ -189,15 +189,13 @@ def summary(address: str, nav: Any, folder: str) -> str:
         "",
     ]
     for entry in nav:
-        ((title, pages),) = entry.items()
-        lines += [f"## {title}", ""] if isinstance(pages, list) else []
-        for page in pages if isinstance(pages, list) else [entry]:
-            path = page if isinstance(page, str) else next(iter(page.values()))
+        ((title, part),) = entry.items()
+        lines += [f"## {title}", ""] if isinstance(part, list) else []
+        for page in part if isinstance(part, list) else [entry]:
+            name, path = next(iter(page.items())) if isinstance(page, dict) else (title, page)
             text = Path(folder, path).read_text(encoding="utf-8")
-            name = re.search(r"^# (.+)$", text, re.M)
             described = re.search(r"^description: (.+)$", text, re.M)
             link = f"{address or ''}{path.removesuffix('.md')}.html"
-            note = f": {described[1]}" if described else ""
-            lines.append(f"- [{name[1] if name else title}]({link}){note}")
+            lines.append(f"- [{name}]({link})" + (f": {described[1]}" if described else ""))
         lines.append("")
     return "\n".join(lines)

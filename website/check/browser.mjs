@@ -168,7 +168,7 @@ for (const start of [`${HOST}/index.html`, pathToFileURL(join(SITE, "index.html"
     try {
       await page.waitForFunction(
         (text) => [...document.querySelectorAll(".md-search-result__link")].some((link) => link.textContent.includes(text)),
-        { timeout: 60_000 },
+        { timeout: 300_000 },
         wanted,
       );
     } catch {
@@ -205,7 +205,7 @@ for (const path of FUNCTIONS) {
   await changes(page, path, "a drag", () => drag(page, `figure.interactive ${target}`, 40, 40));
   await changes(page, path, "an arrow key", async () => {
     await page.$eval(`figure.interactive ${target}[tabindex="0"]`, (part) => part.focus());
-    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("ArrowUp");
   });
   if (path === "softmax2d.html") {
     await changes(page, path, "the space bar", () => page.keyboard.press("Space"));
