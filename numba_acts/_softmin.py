@@ -116,7 +116,7 @@ def softmin(
 
     Diagonal
     --------
-    The derivative of a weight by its own number is
+    For $j = i$ the Jacobian holds the derivative of a weight by its own number,
 
     $$\frac{\partial y_i}{\partial x_i} = -\frac{y_i (1 - y_i)}{T}.$$
 
