@@ -205,3 +205,16 @@ def test_no_style_sheet_or_script_names_another_host(packages):
 def test_the_lock_file_names_no_registry():
     lock = json.loads((ROOT / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+
+
+# ---- llms.txt -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["https://example.org/dev", "https://example.org/dev/"])
+def test_summary_links_every_page_under_the_site_s_address(address):
+    nav = [{"Home": "index.md"}, {"Guides": ["guides/index.md", {"NumPy": "guides/numpy.md"}]}]
+    text = pages.summary(address, nav, str(ROOT / "docs"))
+    assert "- [Home](https://example.org/dev/index.html): " in text
+    assert "## Guides\n\n- [Guides](https://example.org/dev/guides/index.html): " in text
+    assert "- [NumPy](https://example.org/dev/guides/numpy.html): " in text
+    assert "](index.html)" in pages.summary("", nav, str(ROOT / "docs"))

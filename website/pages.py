@@ -182,6 +182,7 @@ RESULTS: dict[str, Callable[[], str]] = {
 
 def summary(address: str, nav: Any, folder: str) -> str:
     """Return llms.txt: what the site is and what each page holds, for readers without eyes."""
+    root = f"{address.rstrip('/')}/" if address else ""
     lines = [
         "# numba_acts",
         "",
@@ -195,7 +196,7 @@ def summary(address: str, nav: Any, folder: str) -> str:
             name, path = next(iter(page.items())) if isinstance(page, dict) else (title, page)
             text = Path(folder, path).read_text(encoding="utf-8")
             described = re.search(r"^description: (.+)$", text, re.M)
-            link = f"{address or ''}{path.removesuffix('.md')}.html"
+            link = f"{root}{path.removesuffix('.md')}.html"
             lines.append(f"- [{name}]({link})" + (f": {described[1]}" if described else ""))
         lines.append("")
     return "\n".join(lines)
