@@ -90,11 +90,19 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     and forward, $\dot h_u = W_{u,i^*} \cdot \dot x + \dot W_{u,i^*} \cdot x + \dot b_{u,i^*}$.
 
+    >>> import numpy as np
+    >>> from numba_acts import maxout_jvp, maxout_vjp, maxout_with_index
+    >>> h, index = maxout_with_index([[1.0, 4.0, 2.0], [0.0, -1.0, -2.0]])
+    >>> maxout_vjp([10.0, 20.0], index, pieces=3)
+    array([[ 0., 10.,  0.],
+           [20.,  0.,  0.]])
+    >>> maxout_jvp([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], index)
+    array([0.2, 0.4])
+
     Special cases
     -------------
     Familiar activations are units whose pieces happen to be fixed:
 
-    >>> import numpy as np
     >>> from numba_acts import maxout_affine
     >>> x = np.array([[-2.0], [-0.5], [1.0]])
     >>> maxout_affine(x, [[0.0], [1.0]])   # ReLU
@@ -165,7 +173,6 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     The maximum is right. The gradient is wrong at ties, which get it several times over, and at
     NaN, which gets none:
 
-    >>> from numba_acts import maxout_vjp, maxout_with_index
     >>> z, g = np.array([[1.0, 2.0, 2.0]]), np.array([1.0])
     >>> textbook(z, g)[1]
     array([[0., 1., 1.]])

@@ -98,6 +98,14 @@ def softmax2d(
     each block is symmetric. For the cross-entropy of a pixel with the label $\ell$, where
     $g = -e_\ell/y_\ell$, it becomes $\bar x = (y - e_\ell)/T$.
 
+    >>> import numpy as np
+    >>> from numba_acts import softmax2d, softmax2d_jacobian, softmax2d_vjp
+    >>> x, g = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    >>> y = softmax2d(x)
+    >>> blocks = softmax2d_jacobian(y)  # (output channel, input channel, H, W)
+    >>> np.allclose(np.einsum("ckhw,chw->khw", blocks, g), softmax2d_vjp(g, y))
+    True
+
     Diagonal
     --------
     The derivative of a probability by its own logit is $y_c(1 - y_c)/T$. Largest, at $1/4T$, where
@@ -152,8 +160,6 @@ def softmax2d(
     --------
     Shifted, as everybody writes it:
 
-    >>> import numpy as np
-    >>> from numba_acts import softmax2d
     >>> def textbook(x):
     ...     e = np.exp(x - x.max(0))
     ...     return e / e.sum(0)

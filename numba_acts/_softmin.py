@@ -109,6 +109,14 @@ def softmin(
     $t$, a change of $x$, the change of the weights is $\dot y = J t$, the same formula with $t$ for
     $g$, because $J$ is symmetric.
 
+    >>> import numpy as np
+    >>> from numba_acts import softmin, softmin_jacobian, softmin_vjp
+    >>> y, g = softmin([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, 0.0, 0.0])
+    >>> softmin_vjp(g, y).round(4)
+    array([-0.2293,  0.1525,  0.0561,  0.0206])
+    >>> np.allclose(softmin_jacobian(y).T @ g, softmin_vjp(g, y))
+    True
+
     The product is differentiable once more. With $v = \bar x$ and a cotangent $u$ of $v$,
 
     $$\bar g = -\tfrac1T\, y \odot \left(u - \langle u, y\rangle\right), \qquad
@@ -124,9 +132,8 @@ def softmin(
     holds $n$ of the $n^2$ derivatives. Let a loss be the sum of the weights: that is 1 whatever $x$
     is, so the gradient is zero. The diagonal alone claims otherwise:
 
-    >>> import numpy as np
-    >>> from numba_acts import softmin, softmin_jacobian_diag, softmin_vjp
-    >>> y, g = softmin([1.0, 2.0, 3.0, 4.0]), np.ones(4)
+    >>> from numba_acts import softmin_jacobian_diag
+    >>> g = np.ones(4)
     >>> np.allclose(softmin_vjp(g, y), 0)
     True
     >>> (softmin_jacobian_diag(y) * g).round(4)

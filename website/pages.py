@@ -86,7 +86,7 @@ On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is
 def _performance() -> str:
     files = tables.load()
     if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
-        return NOTHING.format(command="python -m benchmarks --help")
+        return NOTHING
     parts = [PERFORMANCE]
     for name, file in files.items():
         gpu = tables.on_gpu(file)
@@ -159,7 +159,7 @@ def _picture(name: str, text: str) -> str:
 
 NOTHING = """!!! note "No results yet"
     There are no results in `benchmarks/results` of this version's repository, so there is nothing
-    to show here. `{command}` measures on your own machine."""
+    to show here. `python -m benchmarks --help` says how to measure on your own machine."""
 ACCURACY = """Each number is the largest error over all lengths and scales of input, as a share of
 the bound; a library that has more than 1 does not keep to it."""
 PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.

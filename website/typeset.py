@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+FORMULA = re.compile(
+    r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>([.,;:)]*)', re.DOTALL
+)
 _node: Any = None
 
 
@@ -24,18 +26,21 @@ def typeset(page: str) -> str:
     """Return the page with its formulas in HTML and MathML."""
     formulas = [
         {"tex": html.unescape(tex).strip(), "display": bracket == "["}
-        for _, bracket, tex in FORMULA.findall(page)
+        for _, bracket, tex, _ in FORMULA.findall(page)
     ]
     if not formulas:
         return page
     answers = iter(_ask(formulas))
-    return FORMULA.sub(lambda found: _frame(found[1], next(answers)), page)
+    return FORMULA.sub(lambda found: _frame(*found.groups(), next(answers)), page)
 
 
-def _frame(tag: str, formula: str) -> str:
-    # A wide formula scrolls by itself, by keyboard too.
-    focus = ' tabindex="0" role="group" aria-label="Formula"' if tag == "div" else ""
-    return f'<{tag} class="arithmatex"{focus}>{formula}</{tag}>'
+def _frame(tag: str, _: str, tex: str, after: str, formula: str) -> str:
+    if tag == "div":  # a wide formula scrolls by itself, by keyboard too
+        attributes = ' tabindex="0" role="group" aria-label="Formula"'
+        return f'<div class="arithmatex"{attributes}>{formula}</div>{after}'
+    if len(tex) < 16:  # no line begins with the full stop behind a short formula
+        return f'<span class="arithmatex short">{formula}{after}</span>'
+    return f'<span class="arithmatex">{formula}</span>{after}'
 
 
 def _ask(formulas: list[dict[str, Any]]) -> list[str]:
