@@ -31,10 +31,10 @@ def typeset(page: str) -> str:
     if not formulas:
         return page
     answers = iter(_ask(formulas))
-    return FORMULA.sub(lambda found: _frame(*found.groups(), next(answers)), page)
+    return FORMULA.sub(lambda found: _frame(next(answers), *found.groups()), page)
 
 
-def _frame(tag: str, _: str, tex: str, after: str, formula: str) -> str:
+def _frame(formula: str, tag: str, _: str, tex: str, after: str) -> str:
     if tag == "div":  # a wide formula scrolls by itself, by keyboard too
         attributes = ' tabindex="0" role="group" aria-label="Formula"'
         return f'<div class="arithmatex"{attributes}>{formula}</div>{after}'
