@@ -5,7 +5,7 @@ measurements, any of which may be missing. Times are in seconds.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,19 @@ def label(row: Row) -> str:
     )
 
 
+def scaling(rows: Sequence[Row]) -> str:
+    """Return the times over size, with each number of threads."""
+    peers = libraries(rows)
+    return table(
+        ["function", "slices of", "numbers", "threads", "copy", *map(name, peers)],
+        (
+            [row["function"], f"{row['length']:,}", f"{row['elements']:,}", str(row["threads"])]
+            + [duration(row.get("copy")), *(duration(medians(row).get(p)) for p in peers)]
+            for row in rows
+        ),
+    )
+
+
 def calls(rows: Sequence[Row]) -> str:
     """Return the cost of small calls, each call once for each library that has it."""
     peers = libraries(rows)
@@ -194,3 +207,24 @@ def accuracy(rows: Sequence[Row]) -> str:
         ),
         text=2,
     )
+
+
+# The parts of a results file: title and table.
+PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "cases": ("Cases", cases),
+    "scaling": ("Time over size", scaling),
+    "calls": ("Small calls", calls),
+    "startup": ("Imports and first calls", startup),
+    "memory": ("Memory beyond the result", memory_use),
+    "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
+}
+
+
+def report(results: Results) -> str:
+    """Return a whole results file: what it was measured on, and a table for each of its parts."""
+    parts = [
+        f"## {title}\n\n{show(results[part])}"
+        for part, (title, show) in PARTS.items()
+        if results.get(part)
+    ]
+    return "\n\n".join([stamp(results), *parts])

@@ -167,6 +167,13 @@ def test_other_tables():
     assert "**Made-up processor**, 2 cores" in tables.stamp(results)
 
 
+def test_report_has_every_part():
+    text = tables.report(made_up())
+    assert re.findall("^## (.+)$", text, re.M) == [title for title, _ in tables.PARTS.values()]
+    assert "| softmin | 10 | 32,768 | 2 |" in text
+    assert tables.report({"stamp": {}}).startswith("**a machine that is not named**")
+
+
 def test_files_are_read_those_of_gpus_last(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(made_up_gpu()))
     (tmp_path / "b.json").write_text(json.dumps(made_up()))

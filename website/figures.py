@@ -43,15 +43,15 @@ def softmin_temperature(colours: Colours) -> Figure:
     for i, x in enumerate(NUMBERS):
         axes.plot(temperatures, y[:, i], color=colours["series"][i])
         # a label where this curve stands apart from the others
-        at = [60, 84, 108, 128, 146][i]
+        at = [60, 84, 98, 114, 150][i]
         axes.annotate(
             f"$x = {x:g}$",
             (temperatures[at], y[at, i]),
-            [(5, 2), (-5, 3), (0, 3), (0, 2), (2, -12)][i],
+            [(5, 2), (-5, 3), (-5, 3), (-7, -1), (5, -9)][i],
             textcoords="offset points",
             color=colours["series"][i],
-            ha=["left", "right", "center", "center", "left"][i],
-            path_effects=[withStroke(linewidth=4, foreground=colours["paper"])],
+            ha=["left", "right", "right", "right", "left"][i],
+            path_effects=[withStroke(linewidth=2.5, foreground=colours["paper"])],
         )
     axes.axhline(1 / len(NUMBERS), color=colours["quiet"], linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlim=(0.05, 50), ylim=(-0.02, 1.02), ylabel="weight")

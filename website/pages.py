@@ -106,22 +106,19 @@ def _performance() -> str:
                 )
             )
             parts.append(tables.cases(own))
-        if rows := file.get("scaling"):
-            parts.append("### Time over size")
-            parts.append(
-                _picture(
-                    f"{name}-scaling",
-                    "Time over size on logarithmic axes, with "
-                    "one thread and with several, beside other libraries.",
+        for part, (title, show) in tables.PARTS.items():
+            if part in ("cases", "accuracy") or not file.get(part):
+                continue
+            parts.append(f"### {title}")
+            if part == "scaling":
+                parts.append(
+                    _picture(
+                        f"{name}-scaling",
+                        "Time over size on logarithmic axes, with "
+                        "one thread and with several, beside other libraries.",
+                    )
                 )
-            )
-        for part, title, show in (
-            ("calls", "Small calls", tables.calls),
-            ("startup", "Imports and first calls", tables.startup),
-            ("memory", "Memory beyond the result", tables.memory_use),
-        ):
-            if part in file:
-                parts.append(f"### {title}\n\n{show(file[part])}")
+            parts.append(show(file[part]))
     return "\n\n".join(parts)
 
 
