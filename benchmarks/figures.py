@@ -99,7 +99,10 @@ def _tick(seconds: float, _: object) -> str:
 def _legend(figure: Figure, handles: dict[str, Any]) -> None:
     if handles:
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6)
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=6 if sum(map(len, handles)) < 60 else 4,
         )
 
 

@@ -113,26 +113,21 @@ def stamp(results: Results) -> str:
 def cases(rows: Sequence[Row]) -> str:
     """Return the times of cases beside their floor, and ours as a multiple of it."""
     peers = libraries(rows)
-    head = ["function", "dtype", "shape", "axis", "floor", *map(name, peers), "ours / floor"]
+    head = ["function", "dtype", "shape", "axis", "floor", *map(name, peers)]
+    ratio_at = len(head) - len(peers) + 1 if "numba_acts" in peers else len(head)
+    head.insert(ratio_at, "ours / floor")
 
     def line(row: Row) -> list[str]:
         times, least = medians(row), floor(row)
         best = min(times.values(), default=None)
-        shown_times = [
-            f"**{duration(times[p])}**" if times.get(p) == best else duration(times.get(p))
-            for p in peers
-        ]
+        cells = [label(row), row["dtype"], shown(row["shape"]), str(row.get("axis", ""))]
+        cells.append(duration(least))
+        for peer in peers:
+            time = duration(times.get(peer))
+            cells.append(f"**{time}**" if time and times[peer] == best else time)
         ratio = f"{times['numba_acts'] / least:.2f}" if least and "numba_acts" in times else ""
-        axis = str(row.get("axis", ""))
-        return [
-            label(row),
-            row["dtype"],
-            shown(row["shape"]),
-            axis,
-            duration(least),
-            *shown_times,
-            ratio,
-        ]
+        cells.insert(ratio_at, ratio)
+        return cells
 
     return table(head, map(line, rows), text=4)
 
