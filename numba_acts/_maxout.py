@@ -44,11 +44,7 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     -----
     Edge cases are as in `numpy.max`, and the same on every machine: a NaN anywhere makes the
     maximum NaN; of equal pieces the first wins, −0.0 being equal to 0.0; an infinity is a number
-    like others.
-
-    Frameworks lay out the pieces of flat features in two ways. Contiguous groups (Chainer, Paddle,
-    Lasagne) are ``x.reshape(batch, units, pieces)`` with axis -1; strided groups (TensorFlow
-    Addons) are ``x.reshape(batch, pieces, units)`` with axis -2. They give different answers.
+    like others. No rounding takes place: a maximum is one of the pieces, bit for bit.
 
     Formula
     -------
@@ -56,44 +52,181 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     $$h(x) = \max_{i \in [1, k]} z_i, \qquad z_i = W_i \cdot x + b_i.$$
 
-    This function takes the pieces $z$ ready-made; `maxout_affine` makes them too.
+    A layer has a weight of shape (units, pieces, d), and the maximum is taken for each unit $u$ and
+    each sample: $h_u(x) = \max_i (W_{u,i} \cdot x + b_{u,i})$. `maxout` takes the pieces $z$
+    ready-made, from a matrix product or a convolution; `maxout_affine` makes them too.
+
+    The maximum of linear functions is convex and piecewise linear, and the pieces are learned: so
+    is the shape of the activation. It does not saturate anywhere.
 
     Derivative
     ----------
-    Only the winner counts: with $i^* = \min \arg\max_i z_i$,
+    Where one piece is larger than all others, it stays so in a neighbourhood, and there the unit
+    *is* that piece. So only the winner counts: with $i^* = \min \arg\max_i z_i$,
 
     $$\frac{\partial h}{\partial z_i} = [i = i^*],
       \qquad \frac{\partial h}{\partial x} = W_{i^*},
       \qquad \frac{\partial h}{\partial W_i} = [i = i^*]\, x,
       \qquad \frac{\partial h}{\partial b_i} = [i = i^*].$$
 
-    At a tie every convex combination of the winners' gradients is a subgradient; the full gradient
-    to each of them is not. Here the first has all of it.
+    The brackets are 1 where the statement holds and 0 elsewhere. The winner depends on the unit
+    *and* on the sample. At a tie the function has a kink; every convex combination of the winners'
+    gradients is a subgradient there, while the full gradient to each of them is not. Here the first
+    winner has all of it. The second derivative in $x$ is zero wherever it exists; the mixed one, in
+    $x$ and $W_{i^*}$, is not.
+
+    Products
+    --------
+    From what the forward pass saves, the index $i^*$, both products follow without arithmetic. With
+    a cotangent $g$ of $h$ and a tangent $t$ of $z$,
+
+    $$\bar z_i = [i = i^*]\, g, \qquad \dot h = t_{i^*}.$$
+
+    Of a layer, summed over the samples $s$ of a batch,
+
+    $$\bar x_s = \sum_u g_{s,u} W_{u,i^*_{s,u}}, \qquad
+      \bar W_{u,i} = \sum_s [i = i^*_{s,u}]\, g_{s,u}\, x_s, \qquad
+      \bar b_{u,i} = \sum_s [i = i^*_{s,u}]\, g_{s,u},$$
+
+    and forward, $\dot h_u = W_{u,i^*} \cdot \dot x + \dot W_{u,i^*} \cdot x + \dot b_{u,i^*}$.
+
+    >>> import numpy as np
+    >>> from numba_acts import maxout_jvp, maxout_vjp, maxout_with_index
+    >>> h, index = maxout_with_index([[1.0, 4.0, 2.0], [0.0, -1.0, -2.0]])
+    >>> maxout_vjp([10.0, 20.0], index, pieces=3)
+    array([[ 0., 10.,  0.],
+           [20.,  0.,  0.]])
+    >>> maxout_jvp([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], index)
+    array([0.2, 0.4])
+
+    Special cases
+    -------------
+    Familiar activations are units whose pieces happen to be fixed:
+
+    >>> from numba_acts import maxout_affine
+    >>> x = np.array([[-2.0], [-0.5], [1.0]])
+    >>> maxout_affine(x, [[0.0], [1.0]])   # ReLU
+    array([0., 0., 1.])
+    >>> maxout_affine(x, [[0.01], [1.0]])  # leaky ReLU
+    array([-0.02 , -0.005,  1.   ])
+    >>> maxout_affine(x, [[1.0], [-1.0]])  # the absolute value
+    array([2. , 0.5, 1. ])
+
+    One unit comes as close as is wanted to any convex function on a bounded set, by enough
+    tangents. **Two units suffice for any continuous function**: to within any error it is the
+    difference of two convex ones, so $h_1(x) - h_2(x)$ approximates it, given enough pieces [1]_.
+
+    Special values
+    --------------
+    | given | the maximum | the index |
+    |---|---|---|
+    | a NaN among the pieces | NaN | the first NaN's |
+    | +inf | +inf | its place |
+    | −inf beside finite pieces | the largest finite piece | its place |
+    | only −inf | −inf | 0 |
+    | equal pieces | their value | the first of them |
+    | −0.0 and 0.0 | equal: the first one, with its sign | the first of them |
+    | no pieces | a ValueError | |
+    | no units, an empty batch | an empty array | an empty array |
+    | integers, bool | their own dtype, exact | |
+    | float16, bfloat16 | exact; affine products are summed in float32 | |
 
     Use cases
     ---------
-    * An activation that is learned, in dense and convolutional layers: a convex function made of k
-      linear pieces. ReLU is max(0, z), leaky ReLU max(0.01 z, z), the absolute value max(z, −z);
-      the difference of two units with enough pieces comes close to any continuous function.
-    * Hard classification and regression that need strong nonlinearity: it does not saturate, so
-      gradients do not vanish in it. With dropout, layers of 240 units of 5 pieces came to 0.94 % on
-      permutation-invariant MNIST; convolutional ones to 0.45 % on MNIST, 11.68 % on CIFAR-10
-      (9.38 % augmented), 38.57 % on CIFAR-100 and 2.47 % on SVHN [1]_.
-    * Pooling over the maps of a group of channels.
+    * **An activation that is learned**, in dense and convolutional layers, for classification and
+      regression that need strong nonlinearity. Gradients do not vanish in it.
+    * **With dropout**, for which it was made: dropout averages many thin networks, exactly so where
+      the network is linear, and maxout is linear almost everywhere [1]_. The paper's results:
+
+      | data | layers | error |
+      |---|---|---|
+      | MNIST, permutation-invariant | two dense, 240 units of 5 pieces | 0.94 % |
+      | MNIST | three convolutional, a softmax | 0.45 % |
+      | CIFAR-10 | convolutional | 11.68 %, augmented 9.38 % |
+      | CIFAR-100 | convolutional | 38.57 % |
+      | SVHN | convolutional | 2.47 % |
+
+    * **Convolutional layers**: the pieces are feature maps; a group of $k$ maps gives one,
+      ``maxout(maps.reshape(n, units, k, h, w), axis=2)``.
+    * **Any maximum with a gradient**: pooling, the best of several candidates, the envelope of
+      planes.
 
     Limitations
     -----------
-    * k times the parameters and products of a plain unit; with them the risk of overfitting, so it
-      was proposed together with dropout. Without dropout two pieces are advised.
-    * A piece that never wins is never trained. Spread initial weights and look at how often each
-      piece wins.
-    * The derivative jumps where the winner changes, and the second derivative in x is zero
-      elsewhere.
+    * **Parameters.** $k$ times the weights and products of a plain unit, and with them a higher
+      risk of overfitting. Without dropout, two pieces a unit are advised.
+    * **Computation.** $k$ products for one number; on large data that is felt. The maximum itself
+      is bound by memory: fuse it with the products, as `maxout_affine` does.
+    * **Dead pieces.** A piece that never wins is never trained. Spread initial weights, and count
+      now and then how often each piece wins.
+    * **Ties.** Equal pieces, as after an initialisation with zeros, have a kink under every sample,
+      and all but the first are dead.
+    * **Kinks.** The derivative jumps where the winner changes, and curvature is zero elsewhere:
+      second-order methods see nothing of it.
+
+    Textbook
+    --------
+    >>> def textbook(z, g):
+    ...     y = z.max(-1)
+    ...     return y, (z == y[..., None]) * g[..., None]
+
+    The maximum is right. The gradient is wrong at ties, which get it several times over, and at
+    NaN, which gets none:
+
+    >>> z, g = np.array([[1.0, 2.0, 2.0]]), np.array([1.0])
+    >>> textbook(z, g)[1]
+    array([[0., 1., 1.]])
+    >>> maxout_vjp(g, maxout_with_index(z)[1], pieces=3)
+    array([[0., 1., 0.]])
+
+    And NumPy's maximum over a short last axis, two or four pieces, runs at a fraction of the speed
+    of memory, for want of vectors that short.
+
+    Equivalents
+    -----------
+    With flat features, (batch, units · pieces), there are two conventions on which belong together,
+    and they give different answers:
+
+    >>> features, units, pieces = np.arange(6.0)[None], 2, 3
+    >>> from numba_acts import maxout
+    >>> maxout(features.reshape(-1, units, pieces), axis=-1)  # contiguous: Chainer, Paddle, Lasagne
+    array([[2., 5.]])
+    >>> maxout(features.reshape(-1, pieces, units), axis=-2)  # strided: TensorFlow Addons
+    array([[4., 5.]])
+
+    Over the channels of images a contiguous group is ``x.reshape(n, c // k, k, h, w)``, axis 2.
+
+    | library | call | groups, or the same here |
+    |---|---|---|
+    | Chainer | `chainer.functions.maxout(x, k, axis=1)` | contiguous |
+    | Paddle | `paddle.nn.functional.maxout(x, groups=k, axis=1)` | contiguous, four axes alone |
+    | Lasagne | `FeaturePoolLayer(incoming, pool_size=k)` | contiguous |
+    | TensorFlow Addons | `tfa.layers.Maxout(units)` | strided |
+    | thinc | `ops.maxout(z)`, three axes, float32 | `maxout_with_index` |
+    | PyTorch | `z.max(-1)`; `z.amax(-1)` shares the gradient among ties | `maxout_with_index` |
+    | JAX | `z.max(-1)`, the gradient shared among ties | `maxout` |
+    | SciPy, CuPy | none; `z.max(-1)` | `maxout` |
+
+    Cost
+    ----
+    For $U$ units of $k$ pieces over $B$ samples, with $s$ bytes a number:
+
+    | function | operations | memory read and written |
+    |---|---|---|
+    | `maxout` | $BUk$ comparisons | $s BU(k + 1)$ |
+    | `maxout_with_index` | $BUk$ comparisons | the same, and the index: 1 to 8 bytes a unit |
+    | `maxout_vjp` | none | $s BU(k + 1)$ and the index |
+    | `maxout_jvp` | none | $s BU$ and what it touches of the tangent |
+    | `maxout_affine` | $BUkd$ products | $x$, the weights, $s BU$ |
+    | `maxout_affine_vjp` | $2BUd$ products, the winners' alone | $x$, the weights, both gradients |
+
+    The affine function never stores its $BUk$ pieces; only the winner's index is kept for the
+    gradient.
 
     References
     ----------
-    .. [1] I. J. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, "Maxout networks",
-       ICML 2013, pp. 1319-1327.
+    .. [1] I. J. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, [Maxout
+       networks](https://proceedings.mlr.press/v28/goodfellow13.html), ICML 2013, pp. 1319-1327.
 
     Examples
     --------

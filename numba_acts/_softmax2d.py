@@ -59,18 +59,6 @@ def softmax2d(
     where eps is that of float32 or float64; sixteen-bit results are rounded once more. A position
     has the same result, bit for bit, whatever lies beside it.
 
-    Special values follow from the formula in IEEE arithmetic:
-
-    ==================================  ==============================================
-    in the channels of a position       its probabilities
-    ==================================  ==============================================
-    a NaN                               all NaN
-    −inf beside finite numbers          0 for the −inf, the others share the rest
-    only −inf                           all NaN
-    a +inf                              all NaN
-    nothing unmasked (``where=``)       all 0
-    ==================================  ==============================================
-
     Formula
     -------
     At every position $(h, w)$, with the temperature $T$,
@@ -78,43 +66,159 @@ def softmax2d(
     $$y_{c,h,w} = \frac{e^{(x_{c,h,w} - m_{h,w})/T}}{\sum_k e^{(x_{k,h,w} - m_{h,w})/T}},
       \qquad m_{h,w} = \max_k x_{k,h,w}.$$
 
-    The shift by the maximum leaves the value and keeps the exponential from overflowing. This is
-    not "spatial softmax", whose sum runs over the H × W positions of one channel.
+    The probabilities of a position lie in [0, 1] and sum to 1 over the channels; every position is
+    normalised for itself, and the exponential sharpens the differences between classes. The shift
+    by the maximum cancels, and keeps the exponential from overflowing.
+
+    This is not "spatial softmax", whose sum runs over the H × W positions of one channel. That is
+    ``softmin(-x, axis=(-2, -1))``.
 
     Derivative
     ----------
-    Positions do not touch each other: the Jacobian is N·H·W separate blocks of C × C,
+    At one position, $\log y_c = x_c/T - \log \sum_k e^{x_k/T}$. Derived by $x_k$, the first term
+    gives $\delta_{ck}/T$, the second $-y_k/T$. As $\partial y_c = y_c\, \partial \log y_c$,
 
     $$\frac{\partial y_{c,h,w}}{\partial x_{k,h,w}}
-      = \frac{y_{c,h,w}\,(\delta_{ck} - y_{k,h,w})}{T},$$
+      = \frac{y_{c,h,w}\,(\delta_{ck} - y_{k,h,w})}{T},
+      \qquad
+      \frac{\partial y_{c,h,w}}{\partial x_{k,h',w'}} = 0
+      \quad\text{where } (h', w') \ne (h, w).$$
 
-    and its product with a cotangent $g$ needs none of them written out:
-    $\bar x = \tfrac1T\, y \odot (g - \sum_k g_k y_k)$, the sum over the channels of the position.
+    Positions do not touch each other: of the $(CHW)^2$ derivatives of an image only
+    $H W$ symmetric blocks of $C \times C$ are not zero, and only they are ever stored.
+
+    Products
+    --------
+    No block has to be written out for a chain rule. With the cotangent $g = \partial L/\partial y$,
+
+    $$\bar x_{k} = \sum_c g_c\, \frac{y_c (\delta_{ck} - y_k)}{T}
+      = \tfrac1T\, y_k \Big(g_k - \sum_c g_c y_c\Big)$$
+
+    at each position, in one reading of $g$ and $y$; for a tangent $t$ the same with $t$ for $g$, as
+    each block is symmetric. For the cross-entropy of a pixel with the label $\ell$, where
+    $g = -e_\ell/y_\ell$, it becomes $\bar x = (y - e_\ell)/T$.
+
+    >>> import numpy as np
+    >>> from numba_acts import softmax2d, softmax2d_jacobian, softmax2d_vjp
+    >>> x, g = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    >>> y = softmax2d(x)
+    >>> blocks = softmax2d_jacobian(y)  # (output channel, input channel, H, W)
+    >>> np.allclose(np.einsum("ckhw,chw->khw", blocks, g), softmax2d_vjp(g, y))
+    True
+
+    Diagonal
+    --------
+    The derivative of a probability by its own logit is $y_c(1 - y_c)/T$. Largest, at $1/4T$, where
+    the probability is one half, it is a map of where a decision may still tip. As a gradient it
+    would leave out what a logit takes from all other classes: with $g = 1$ the true product is 0
+    everywhere.
+
+    Special values
+    --------------
+    Each case follows from the formula in IEEE arithmetic; a mask alone is an exception.
+
+    | given | its probabilities |
+    |---|---|
+    | a NaN in the channels of a position | all NaN at that position, and there alone |
+    | −inf beside finite numbers | 0 for the −inf, the others share the rest |
+    | only −inf | all NaN |
+    | a +inf | all NaN |
+    | entries masked by `where` | 0, and what they hold does not matter, be it NaN |
+    | a position masked whole | all 0, with a gradient of 0 |
+    | an empty array | an empty array of its shape |
+    | a single channel | 1 everywhere |
+    | integers, bool | converted to float64 before anything is subtracted |
+    | float16, bfloat16 | computed in float32, rounded once |
+    | two axes, or five | a ValueError: three axes mean (C, H, W), never a batch |
 
     Use cases
     ---------
-    * Semantic segmentation: the last layer of a fully convolutional network, one class a pixel.
-    * Any other choice among channels at each place of an image: depth bins, flow candidates, parts.
-    * Calibration by temperature, and uncertainty maps from the entropy of the probabilities.
-    * Soft clustering of pixels, with negative distances to the centres as logits.
+    * **Semantic segmentation**: the last layer of a fully convolutional network, one class for
+      each pixel [1]_ [2]_, on features of a residual network [3]_, say.
+    * **Any other choice among channels at each place**: bins of depth, candidates of optical flow,
+      parts of a body.
+    * **Calibration**: a temperature fitted on held-out images, usually above 1, makes the
+      probabilities mean what they say, and moves no decision [4]_.
+    * **Uncertainty maps**: the entropy of a position's probabilities, or one minus the largest,
+      shows where a segmentation should not be trusted.
+    * **Soft clustering** of pixels, with negative squared distances to the centres as logits.
 
     Limitations
     -----------
-    * Time and memory grow with classes times pixels: 150 classes at 512 × 512 take 157 MB.
-    * Under strong class imbalance it leans towards the frequent classes; weights in the loss,
-      sampling or shifted logits must make up for that.
-    * Its probabilities are often overconfident; check the calibration before they are trusted.
-    * It knows nothing of neighbours: smooth maps are the network's, or a later step's, business.
+    * **Memory.** Time and memory grow with classes times pixels: 150 classes at 512 × 512 take
+      157 MB in float32, and as much again for a gradient. Where only the label counts, take
+      `argmax` of the logits.
+    * **Imbalance.** It leans towards the frequent classes, as the logits that were trained on them
+      do. Weights in the loss, sampling, or logits shifted by the log of the class frequencies make
+      up for that.
+    * **Calibration.** Probabilities of large networks are often overconfident: check them before
+      they are trusted.
+    * **Neighbours.** It knows nothing of them: smooth maps are the network's business, or a later
+      step's, such as a random field.
+
+    Textbook
+    --------
+    Shifted, as everybody writes it:
+
+    >>> def textbook(x):
+    ...     e = np.exp(x - x.max(0))
+    ...     return e / e.sum(0)
+
+    For one image in float32 this is right, in five passes over memory. A batch is where it goes
+    wrong without a word, as axis 0 is then no longer the channels:
+
+    >>> batch = np.zeros((2, 3, 4, 4), np.float32)
+    >>> textbook(batch)[0, :, 0, 0], softmax2d(batch)[0, :, 0, 0].round(4)
+    (array([0.5, 0.5, 0.5], dtype=float32), array([0.3333, 0.3333, 0.3333], dtype=float32))
+
+    Unsigned integers wrap around when the maximum is subtracted from them:
+
+    >>> votes = np.uint8([0, 1, 2]).reshape(3, 1, 1)
+    >>> with np.errstate(all="ignore"):
+    ...     textbook(votes).ravel(), softmax2d(votes).ravel().round(4)
+    (array([nan, nan,  0.], dtype=float16), array([0.09  , 0.2447, 0.6652]))
+
+    And half precision is rounded at every step and summed in half precision.
+
+    Equivalents
+    -----------
+    | library | call | what differs |
+    |---|---|---|
+    | PyTorch | `torch.nn.Softmax2d()(x)` | no temperature, mask or `out` |
+    | JAX | `jax.nn.softmax(x / T, axis=-3, where=mask)` | divide yourself |
+    | SciPy | `scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
+    | CuPy | `cupyx.scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
+    | TensorFlow, Keras | `tf.nn.softmax(x / T, axis=-1)` | channels last: here `channel_axis=-1` |
+    | Paddle | `paddle.nn.Softmax2D()(x)` | no temperature or mask |
+    | Chainer | `chainer.functions.softmax(x / T, axis=1)` | no longer developed |
+    | thinc | `ops.softmax(x, axis=-3, temperature=T)` | one thread |
+
+    Cost
+    ----
+    For $N$ images of $C$ channels and $P = HW$ positions, with $s$ bytes a number:
+
+    | function | operations | memory read and written |
+    |---|---|---|
+    | `softmax2d` | $O(NCP)$ | $2 s NCP$: one reading, one writing |
+    | `softmax2d_vjp`, `softmax2d_jvp` | $O(NCP)$ | $3 s NCP$ |
+    | `softmax2d_jacobian_diag` | $O(NCP)$ | $2 s NCP$ |
+    | `softmax2d_jacobian` | $O(NC^2P)$ | $s NC^2P$ and a little more |
+
+    Channels lie $P$ numbers apart, which is what makes the channel axis slow elsewhere. Here some
+    positions at a time are taken through a small buffer in cache, whose size does not depend on the
+    image.
 
     References
     ----------
-    .. [1] J. Long, E. Shelhamer, T. Darrell, "Fully convolutional networks for semantic
-       segmentation", CVPR 2015, pp. 3431-3440.
-    .. [2] L.-C. Chen, G. Papandreou, I. Kokkinos, K. Murphy, A. L. Yuille, "DeepLab: semantic image
-       segmentation with deep convolutional nets, atrous convolution, and fully connected CRFs",
-       IEEE TPAMI 40(4), 834-848, 2018.
-    .. [3] K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR
-       2016, pp. 770-778.
+    .. [1] J. Long, E. Shelhamer, T. Darrell, [Fully convolutional networks for semantic
+       segmentation](https://doi.org/10.1109/CVPR.2015.7298965), CVPR 2015, pp. 3431-3440.
+    .. [2] L.-C. Chen, G. Papandreou, I. Kokkinos, K. Murphy, A. L. Yuille, [DeepLab: semantic image
+       segmentation with deep convolutional nets, atrous convolution, and fully connected
+       CRFs](https://doi.org/10.1109/TPAMI.2017.2699184), IEEE TPAMI 40(4), 834-848, 2018.
+    .. [3] K. He, X. Zhang, S. Ren, J. Sun, [Deep residual learning for image
+       recognition](https://doi.org/10.1109/CVPR.2016.90), CVPR 2016, pp. 770-778.
+    .. [4] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, [On calibration of modern neural
+       networks](https://proceedings.mlr.press/v70/guo17a.html), ICML 2017, pp. 1321-1330.
 
     Examples
     --------

@@ -61,18 +61,6 @@ def softmin(
     to a million numbers, where eps is that of float32 or float64; sixteen-bit results are rounded
     once more. A slice has the same result, bit for bit, whatever lies beside it in the array.
 
-    Special values follow from the formula in IEEE arithmetic:
-
-    ==================================  ==============================================
-    in a slice                          its weights
-    ==================================  ==============================================
-    a NaN                               all NaN
-    +inf beside finite numbers          0 for the +inf, the others share the weight
-    only +inf                           all NaN
-    a −inf                              all NaN
-    nothing unmasked (``where=``)       all 0
-    ==================================  ==============================================
-
     Temperatures are held to what the exponential can work with: in float32 (and below) between
     1e-38 and 1.8e36, in float64 between 1e-307 and 1.5e305; differences must not overflow.
     Arrays that are dense in some order of their axes are read in place; others, and slices over
@@ -86,38 +74,171 @@ def softmin(
     $$y_i = \frac{e^{-x_i/T}}{\sum_j e^{-x_j/T}}
           = \frac{e^{-(x_i - \min x)/T}}{\sum_j e^{-(x_j - \min x)/T}}.$$
 
-    The second form is computed. Without the shift, $e^{-x}$ overflows below −11.1, −88.7 and
-    −709.8 in float16, float32 and float64, and the whole sum underflows above 17.3, 104 and 745.
-    It must be the *minimum*: shifted by the maximum, [0, 100, 200] gives NaN in float32.
+    The weights lie in [0, 1] and sum to 1; they are the softmax of $-x/T$. A constant added to all
+    numbers cancels, which makes the second form equal to the first, and the second is what is
+    computed: its largest exponential is 1. Without the shift, $e^{-x}$ overflows below −11.1, −88.7
+    and −709.8 in float16, float32 and float64, and the whole sum underflows above 17.3, 104 and
+    745. It must be the *minimum*: shifted by the maximum, [0, 100, 200] gives NaN in float32.
+
+    As $T \to 0$ all weight goes to the smallest number, shared where several are equal; as
+    $T \to \infty$ the weights become equal.
 
     Derivative
     ----------
-    The Jacobian is symmetric and depends on the result alone,
+    Take logarithms, $\log y_i = -x_i/T - \log \sum_k e^{-x_k/T}$, and derive by $x_j$: the first
+    term gives $-\delta_{ij}/T$, the second $+y_j/T$. As
+    $\partial y_i = y_i\, \partial \log y_i$, the Jacobian depends on the result alone,
 
-    $$\frac{\partial y_i}{\partial x_j} = \frac{y_i y_j - y_i \delta_{ij}}{T},$$
+    $$J_{ij} = \frac{\partial y_i}{\partial x_j} = \frac{y_i y_j - y_i \delta_{ij}}{T},
+      \qquad J = -\frac{1}{T}\left(\operatorname{diag} y - y\, y^\top\right).$$
 
-    so off the diagonal it is $+y_i y_j/T$, and on it $-y_i(1 - y_i)/T$. Its product with a
-    cotangent $g$ needs no matrix: $\bar x = -\tfrac1T\, y \odot (g - \langle g, y\rangle)$.
+    Off the diagonal it is $+y_i y_j/T$: as one number grows, weight moves to all the others. $J$ is
+    symmetric, and its rows sum to 0, since the weights always sum to 1.
+
+    Products
+    --------
+    A chain rule needs products with $J$, never $J$ itself. For a loss with the cotangent
+    $g = \partial L/\partial y$,
+
+    $$\bar x_j = \sum_i g_i J_{ij}
+      = \frac{1}{T}\Big(y_j \sum_i g_i y_i - g_j y_j\Big),
+      \qquad \bar x = -\tfrac1T\, y \odot \left(g - \langle g, y\rangle\right):$$
+
+    each entry's weight times how far its $g$ lies from the weighted mean of all. That takes one
+    reading of $g$ and $y$, and $n$ operations for $n$ numbers in place of $n^2$. For a tangent
+    $t$, a change of $x$, the change of the weights is $\dot y = J t$, the same formula with $t$ for
+    $g$, because $J$ is symmetric.
+
+    >>> import numpy as np
+    >>> from numba_acts import softmin, softmin_jacobian, softmin_vjp
+    >>> y, g = softmin([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, 0.0, 0.0])
+    >>> softmin_vjp(g, y).round(4)
+    array([-0.2293,  0.1525,  0.0561,  0.0206])
+    >>> np.allclose(softmin_jacobian(y).T @ g, softmin_vjp(g, y))
+    True
+
+    The product is differentiable once more. With $v = \bar x$ and a cotangent $u$ of $v$,
+
+    $$\bar g = -\tfrac1T\, y \odot \left(u - \langle u, y\rangle\right), \qquad
+      \bar y = -\tfrac1T \left(u \odot (g - \langle g, y\rangle) - \langle u, y\rangle\, g\right).$$
+
+    Diagonal
+    --------
+    For $j = i$ the Jacobian holds the derivative of a weight by its own number,
+
+    $$\frac{\partial y_i}{\partial x_i} = -\frac{y_i (1 - y_i)}{T}.$$
+
+    It says how sensitive a weight is, and it is often given as *the* derivative of softmin. But it
+    holds $n$ of the $n^2$ derivatives. Let a loss be the sum of the weights: that is 1 whatever $x$
+    is, so the gradient is zero. The diagonal alone claims otherwise:
+
+    >>> from numba_acts import softmin_jacobian_diag
+    >>> g = np.ones(4)
+    >>> np.allclose(softmin_vjp(g, y), 0)
+    True
+    >>> (softmin_jacobian_diag(y) * g).round(4)
+    array([-0.2293, -0.1808, -0.0796, -0.031 ])
+
+    Special values
+    --------------
+    Each case follows from the formula in IEEE arithmetic; a mask alone is an exception.
+
+    | given | its weights |
+    |---|---|
+    | a NaN in the slice | all NaN |
+    | +inf beside finite numbers | 0 for the +inf, the others share the weight |
+    | only +inf | all NaN |
+    | a −inf | all NaN |
+    | entries masked by `where` | 0, and what they hold does not matter, be it NaN |
+    | a slice masked whole | all 0, with a gradient of 0 |
+    | an empty array | an empty array of its shape |
+    | a single number, rank 0 | 1.0 |
+    | equal numbers | equal weights |
+    | integers, bool | converted to float64 before anything is negated: uint8 works |
+    | float16, bfloat16 | computed in float32, rounded once; any length of slice |
 
     Use cases
     ---------
-    * Choosing among costs smoothly: gradients flow to all candidates, most to the cheapest.
-    * Boltzmann weights of energies, where T is the temperature in units of energy.
-    * Attention over distances, soft nearest neighbours, soft assignments to cluster centres.
-    * Anomaly detection and cost-sensitive decisions, in which small scores are what matters; with
-      softmax at its side, to attend to both ends of a vector.
+    * **Choosing among costs, smoothly.** Where `argmin` has no gradient, the weighted mean
+      $\sum_i y_i x_i$ stands in for the minimum, and gradients flow to all candidates, most to the
+      cheapest. Matching costs in stereo and time-warping are of this kind.
+    * **Boltzmann weights.** A system with energies $x_i$ is in state $i$ with probability $y_i$,
+      the temperature being in units of energy. A network may end in energies rather than scores.
+    * **Attention over distances.** Soft nearest neighbours, soft assignment to cluster centres and
+      kernel regression weigh by how near something is [2]_.
+    * **Anomalies and unequal costs.** Where small scores are what matters, softmin attends to them;
+      beside softmax, which attends to the largest, both ends of a vector are in view.
+    * **Many classes**, where a model gives each class a cost and the least is the likeliest.
 
     Limitations
     -----------
-    * Differences count, not ratios: the temperature has to fit the scale of the numbers.
-    * It saturates: when one number is smaller than the rest by many T, all derivatives vanish.
-    * It is rarely what a classifier's last layer wants, where large scores mean likely classes.
+    * **Differences count, not ratios**: [0, 1] and [1000, 1001] have the same weights. The
+      temperature has to fit the scale of the numbers, or be learned with them.
+    * **It saturates.** When one number is smaller than the rest by many T, the weights are those
+      of `argmin` and all derivatives vanish; training cannot move such a choice. Start warm, cool
+      later.
+    * **No weight is ever exactly zero** before it underflows, so every entry costs time, and a long
+      tail of poor candidates can outweigh a good one.
+    * **It is rarely what a classifier's last layer wants**, where large scores mean likely classes:
+      that is softmax [1]_.
+
+    Textbook
+    --------
+    The formula as it stands, in NumPy:
+
+    >>> def textbook(x):
+    ...     e = np.exp(-x)
+    ...     return e / e.sum(-1, keepdims=True)
+
+    It overflows on ordinary numbers, and turns those of unsigned integers around before the
+    exponential sees them:
+
+    >>> with np.errstate(all="ignore"):
+    ...     textbook(np.float32([-100, 0, 1])), textbook(np.uint8([0, 1, 2]))
+    (array([nan,  0.,  0.], dtype=float32), array([ 0., nan, nan], dtype=float16))
+    >>> softmin(np.float32([-100, 0, 1])).round(4), softmin(np.uint8([0, 1, 2])).round(4)
+    (array([1., 0., 0.], dtype=float32), array([0.6652, 0.2447, 0.09  ]))
+
+    Subtracting `x.min(-1, keepdims=True)` first mends the first of the two. What remains: each step
+    writes an array as large as the input and reads it again, half precision is summed in half
+    precision, a slice that is all masked divides 0 by 0, and there is no gradient.
+
+    Equivalents
+    -----------
+    | library | call | what differs |
+    |---|---|---|
+    | PyTorch | `torch.nn.functional.softmin(x, dim)` | no temperature or mask; uint8 is wrong |
+    | JAX | `jax.nn.softmax(-x / T, axis, where=mask)` | negate and divide yourself |
+    | SciPy | `scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
+    | CuPy | `cupyx.scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
+    | TensorFlow | `tf.nn.softmax(-x / T, axis)` | one axis |
+    | Paddle | `paddle.nn.functional.softmax(-x / T, axis)` | one axis |
+    | Chainer | `chainer.functions.softmax(-x / T, axis)` | no longer developed |
+    | thinc | `ops.softmax(-x, axis=axis, temperature=T)` | one axis, one thread |
+
+    Cost
+    ----
+    For $n$ numbers in a slice and $N$ in all, with $s$ bytes each:
+
+    | function | operations | memory read and written |
+    |---|---|---|
+    | `softmin` | $O(N)$ | $2 s N$: one reading, one writing |
+    | `softmin_vjp`, `softmin_jvp` | $O(N)$ | $3 s N$ |
+    | `softmin_jacobian_diag` | $O(N)$ | $2 s N$ |
+    | `softmin_jacobian` | $O(n N)$ | $s n N$ and a little more |
+
+    Beyond the result there are buffers of a bounded size for each thread, whatever the size of the
+    array. Slices that are too long for a processor's cache are read twice.
 
     References
     ----------
-    .. [1] C. M. Bishop, "Pattern Recognition and Machine Learning", Springer, 2006, section 4.3.
-    .. [2] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
-       softmax functions", IMA Journal of Numerical Analysis 41(4), 2311-2330, 2021.
+    .. [1] C. M. Bishop, [Pattern Recognition and Machine
+       Learning](https://link.springer.com/book/9780387310732), Springer, 2006, section 4.3.
+    .. [2] T. Plötz, S. Roth, [Neural nearest neighbors
+       networks](https://arxiv.org/abs/1810.12575), NeurIPS 2018.
+    .. [3] P. Blanchard, D. J. Higham, N. J. Higham, [Accurately computing the log-sum-exp and
+       softmax functions](https://doi.org/10.1093/imanum/draa038), IMA Journal of Numerical Analysis
+       41(4), 2311-2330, 2021.
 
     Examples
     --------

@@ -1,0 +1,225 @@
+"""Results of benchmarks as Markdown: what the site shows and ``python -m benchmarks`` prints.
+
+A results file is a JSON object: a stamp (device, versions, date) and parts, each a list of
+measurements, any of which may be missing. Times are in seconds.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = {
+    "cupy": "CuPy",
+    "jax": "JAX",
+    "numba": "Numba",
+    "numba_acts": "numba_acts",
+    "numpy": "NumPy",
+    "onnxruntime": "ONNX Runtime",
+    "paddle": "Paddle",
+    "scipy": "SciPy",
+    "tensorflow": "TensorFlow",
+    "thinc": "thinc",
+    "torch": "PyTorch",
+}
+SPACE = "\N{NO-BREAK SPACE}"
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+
+def load(folder: Path = RESULTS) -> dict[str, Results]:
+    """Return all results files by name, those of CPUs first."""
+    files = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
+    return dict(sorted(files.items(), key=lambda file: (on_gpu(file[1]), file[0])))
+
+
+def on_gpu(results: Results) -> bool:
+    """Whether a file was measured on a GPU, which its stamp then names."""
+    return "device" in results.get("stamp", {})
+
+
+def name(library: str) -> str:
+    """Return how a library writes itself."""
+    return NAMES.get(library, library)
+
+
+def floor(case: Row) -> float | None:
+    """Return the time that a case cannot go below: that of moving its bytes, or of its products."""
+    return case.get("floor", case.get("copy_seconds", case.get("copy")))
+
+
+def medians(row: Row) -> dict[str, float]:
+    """Return each library's median time, ours first."""
+    times = {library: time["median"] for library, time in row.get("times", {}).items() if time}
+    if "seconds" in row:
+        times["numba_acts"] = row["seconds"]
+    return {library: times[library] for library in libraries([{"times": times}])}
+
+
+def libraries(rows: Iterable[Row]) -> list[str]:
+    """Return the libraries that rows hold times of, ours first."""
+    found = {library for row in rows for library in row.get("times", {})}
+    found |= {"numba_acts" for row in rows if "seconds" in row}
+    return sorted(found, key=lambda library: (library != "numba_acts", name(library).lower()))
+
+
+def shown(shape: Sequence[int]) -> str:
+    """Return a shape as people write it."""
+    return f"{SPACE}×{SPACE}".join(f"{n:,}" for n in shape)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time with three digits in a unit that fits."""
+    if seconds is None:
+        return ""
+    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+    unit = next((unit for unit, size in units.items() if seconds >= 0.9995 * size), "ns")
+    size = units[unit]
+    value = seconds / size
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}{SPACE}{unit}"
+
+
+def memory(size: float) -> str:
+    """Return a number of bytes in a unit that fits."""
+    for unit, scale in (("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g}{SPACE}{unit}"
+    return f"{size:g}{SPACE}bytes"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
+    """Return a table whose first `text` columns are words and the others numbers."""
+    ruler = [":--" if i < text else "--:" for i in range(len(head))]
+    lines = [head, ruler, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def stamp(results: Results) -> str:
+    """Return in a sentence what a file was measured on."""
+    given = results.get("stamp", {})
+    machine = given.get("device") or given.get("processor") or "a machine that is not named"
+    parts = [f"**{machine}**"]
+    if "cores" in given:
+        parts.append(f"{given['cores']} core{'s' if given['cores'] != 1 else ''}")
+    parts += [given["system"]] if "system" in given else []
+    parts += [f"Python {given['python']}"] if "python" in given else []
+    versions = given.get("versions", {})
+    parts += [f"{name(library)} {version}" for library, version in versions.items()]
+    date = f", measured on {given['date']}" if "date" in given else ""
+    return ", ".join(parts) + date + "."
+
+
+def cases(rows: Sequence[Row]) -> str:
+    """Return the times of cases beside their floor, and ours as a multiple of it."""
+    peers = libraries(rows)
+    head = ["function", "dtype", "shape", "axis", "floor", *map(name, peers)]
+    ratio_at = len(head) - len(peers) + 1 if "numba_acts" in peers else len(head)
+    head.insert(ratio_at, "ours / floor")
+
+    def line(row: Row) -> list[str]:
+        times, least = medians(row), floor(row)
+        best = min(times.values(), default=None)
+        cells = [label(row), row["dtype"], shown(row["shape"]), str(row.get("axis", ""))]
+        cells.append(duration(least))
+        for peer in peers:
+            time = duration(times.get(peer))
+            cells.append(f"**{time}**" if time and times[peer] == best else time)
+        ratio = f"{times['numba_acts'] / least:.2f}" if least and "numba_acts" in times else ""
+        cells.insert(ratio_at, ratio)
+        return cells
+
+    return table(head, map(line, rows), text=4)
+
+
+def label(row: Row) -> str:
+    """Return a case's function and what it does: forward, vjp, Jacobian."""
+    work = row.get("work", "forward")
+    return (
+        row["function"]
+        if work in ("forward", "") or work in row["function"]
+        else (f"{row['function']}, {work}")
+    )
+
+
+def scaling(rows: Sequence[Row]) -> str:
+    """Return the times over size, with each number of threads."""
+    peers = libraries(rows)
+    return table(
+        ["function", "slices of", "numbers", "threads", "copy", *map(name, peers)],
+        (
+            [row["function"], f"{row['length']:,}", f"{row['elements']:,}", str(row["threads"])]
+            + [duration(row.get("copy")), *(duration(medians(row).get(p)) for p in peers)]
+            for row in rows
+        ),
+    )
+
+
+def calls(rows: Sequence[Row]) -> str:
+    """Return the cost of small calls, each call once for each library that has it."""
+    peers = libraries(rows)
+    return table(
+        ["call", *map(name, peers)],
+        ([row["call"], *(duration(medians(row).get(p)) for p in peers)] for row in rows),
+    )
+
+
+def startup(part: Row) -> str:
+    """Return what imports and first calls take."""
+    lines = []
+    if "import_numba" in part:
+        lines.append(["`import numba`", duration(part["import_numba"]), ""])
+    if "import_adds" in part:
+        lines.append(["`import numba_acts` adds", duration(part["import_adds"]), ""])
+    lines += [
+        [f"first `{row['call']}`", duration(row["cold"]), duration(row["warm"])]
+        for row in part.get("first_calls", [])
+    ]
+    return table(["what", "nothing cached", "kernels cached"], lines)
+
+
+def memory_use(rows: Sequence[Row]) -> str:
+    """Return the memory that calls take beyond their result."""
+    return table(
+        ["function", "dtype", "shape", "beyond the result"],
+        ([label(r), r["dtype"], shown(r["shape"]), memory(r["beyond_result"])] for r in rows),
+        text=3,
+    )
+
+
+def accuracy(rows: Sequence[Row]) -> str:
+    """Return the worst error of each library over all lengths and scales, as share of the bound."""
+    worst: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        errors = worst.setdefault((row["function"], row["dtype"]), {})
+        errors[row["library"]] = max(errors.get(row["library"], 0.0), row["worst"])
+    peers = libraries([{"times": errors} for errors in worst.values()])
+    return table(
+        ["function", "dtype", *map(name, peers)],
+        (
+            [function, dtype, *(f"{errors[p]:.3g}" if p in errors else "" for p in peers)]
+            for (function, dtype), errors in worst.items()
+        ),
+        text=2,
+    )
+
+
+# The parts of a results file: title and table.
+PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "cases": ("Cases", cases),
+    "scaling": ("Time over size", scaling),
+    "calls": ("Small calls", calls),
+    "startup": ("Imports and first calls", startup),
+    "memory": ("Memory beyond the result", memory_use),
+    "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
+}
+
+
+def report(results: Results) -> str:
+    """Return a whole results file: what it was measured on, and a table for each of its parts."""
+    parts = [
+        f"## {title}\n\n{show(results[part])}"
+        for part, (title, show) in PARTS.items()
+        if results.get(part)
+    ]
+    return "\n\n".join([stamp(results), *parts])

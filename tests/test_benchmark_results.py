@@ -1,0 +1,226 @@
+"""The tables and figures of benchmarks, on made-up results: none of these numbers was measured."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+tables = pytest.importorskip("benchmarks.tables", reason="benchmarks are not here")
+figures = pytest.importorskip("benchmarks.figures", reason="matplotlib is not installed")
+
+
+def times(ours, **peers):
+    return {
+        library: {"median": seconds, "minimum": 0.9 * seconds}
+        for library, seconds in {"torch": 2 * ours, "numba_acts": ours, **peers}.items()
+    }
+
+
+def made_up():
+    """A results file of a CPU with every part."""
+    shapes = {"softmin": [4096, 1024], "softmax2d": [21, 512, 512], "maxout": [1024, 4096, 2]}
+    cases = [
+        {
+            "function": function,
+            "work": work,
+            "dtype": dtype,
+            "shape": shape,
+            "axis": -1,
+            "bytes": 8 * int(np.prod(shape)),
+            "exponentials": int(np.prod(shape)),
+            "copy": 1e-3,
+            "exp": 5e-4,
+            "floor": 1e-3,
+            "times": times(1.2e-3, onnxruntime=1.5e-3, jax=3e-3, scipy=3e-2),
+        }
+        for function, shape in shapes.items()
+        for work in ("forward", "vjp")
+        for dtype in ("float32", "float64")
+    ]
+    scaling = [
+        {
+            "function": "softmin",
+            "length": length,
+            "elements": elements,
+            "threads": threads,
+            "times": times(elements * 1e-9 / threads + 1e-6),
+            "copy": elements * 5e-10,
+        }
+        for length in (10, 1024)
+        for elements in (2**10, 2**15, 2**20, 2**25)
+        for threads in (1, 2)
+    ]
+    accuracy = [
+        {
+            "function": "softmin",
+            "dtype": dtype,
+            "length": length,
+            "scale": scale,
+            "library": library,
+            "worst": worst,
+            "relative": 1e-7,
+        }
+        for dtype in ("float32", "float64")
+        for length in (10, 1000, 100_000)
+        for scale in (1.0, 30.0)
+        for library, worst in (("numba_acts", 0.3), ("torch", 0.9), ("scipy", 4.0))
+    ]
+    return {
+        "stamp": {
+            "date": "2001-02-03",
+            "processor": "Made-up processor",
+            "cores": 2,
+            "system": "Linux",
+            "python": "3.11.7",
+            "versions": {"numba_acts": "0.0.0", "numba": "0.0", "torch": "0.0"},
+        },
+        "cases": cases,
+        "scaling": scaling,
+        "calls": [{"call": "softmin of 32 float32, out=", "times": times(1.5e-6)}],
+        "startup": {
+            "import_numba": 0.5,
+            "import_adds": 0.03,
+            "first_calls": [{"call": "softmin", "cold": 3.2, "warm": 0.21}],
+        },
+        "memory": [
+            {
+                "function": "softmin",
+                "work": "forward",
+                "dtype": "float32",
+                "shape": [4096, 1024],
+                "beyond_result": 65536,
+            }
+        ],
+        "accuracy": accuracy,
+    }
+
+
+def made_up_gpu():
+    """A results file of a GPU."""
+    case = {"function": "softmin", "work": "forward", "dtype": "float32", "shape": [8192, 8192]}
+    return {
+        "stamp": {"device": "Made-up GPU", "date": "2001-02-03"},
+        "cases": [
+            {**case, "seconds": 1.1e-4, "copy_seconds": 1e-4, "share": 0.91, "times": times(1.1e-4)}
+        ],
+    }
+
+
+def rows_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (2.5, "2.50\xa0s"),
+        (0.0123, "12.3\xa0ms"),
+        (0.99996, "1.00\xa0s"),
+        (1.234e-4, "123\xa0µs"),
+        (1.5e-6, "1.50\xa0µs"),
+        (3e-9, "3.00\xa0ns"),
+        (None, ""),
+    ],
+)
+def test_durations_have_three_digits(seconds, shown):
+    assert tables.duration(seconds) == shown
+
+
+def test_case_table_marks_the_fastest_and_gives_our_multiple_of_the_floor():
+    head, _, first, *_ = rows_of(tables.cases(made_up()["cases"]))
+    row = dict(zip(head, first, strict=True))
+    assert row["function"] == "softmin"
+    assert row["shape"] == "4,096\xa0×\xa01,024"
+    assert row["numba_acts"] == "**1.20\xa0ms**"
+    assert row["SciPy"] == "30.0\xa0ms"
+    assert row["ours / floor"] == "1.20"
+
+
+def test_gpu_times_may_stand_beside_the_peers():
+    head, _, first = rows_of(tables.cases(made_up_gpu()["cases"]))
+    row = dict(zip(head, first, strict=True))
+    assert row["numba_acts"] == "**110\xa0µs**"
+    assert row["floor"] == "100\xa0µs"
+
+
+def test_a_case_that_a_library_lacks_is_empty():
+    cases = made_up()["cases"][:2]
+    del cases[0]["times"]["scipy"]
+    head, _, first, second = rows_of(tables.cases(cases))
+    at = head.index("SciPy")
+    assert first[at] == "" and second[at] == "30.0\xa0ms"
+
+
+def test_accuracy_table_has_the_worst_of_all_rows():
+    rows = made_up()["accuracy"]
+    rows[0]["worst"] = 0.7
+    head, _, first, _ = rows_of(tables.accuracy(rows))
+    assert dict(zip(head, first, strict=True))["numba_acts"] == "0.7"
+
+
+def test_other_tables():
+    results = made_up()
+    assert "1.50\xa0µs" in tables.calls(results["calls"])
+    assert "| first `softmin` | 3.20\xa0s | 210\xa0ms |" in tables.startup(results["startup"])
+    assert "65.5\xa0kB" in tables.memory_use(results["memory"])
+    assert "**Made-up processor**, 2 cores" in tables.stamp(results)
+
+
+def test_report_has_every_part():
+    text = tables.report(made_up())
+    assert re.findall("^## (.+)$", text, re.M) == [title for title, _ in tables.PARTS.values()]
+    assert "| softmin | 10 | 32,768 | 2 |" in text
+    assert tables.report({"stamp": {}}).startswith("**a machine that is not named**")
+
+
+def test_files_are_read_those_of_gpus_last(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(made_up_gpu()))
+    (tmp_path / "b.json").write_text(json.dumps(made_up()))
+    assert list(tables.load(tmp_path)) == ["b", "a"]
+    assert tables.load(tmp_path / "nothing") == {}
+
+
+def drawings():
+    results, gpu = made_up(), made_up_gpu()
+    return {
+        "multiples": lambda c: figures.multiples(results["cases"], c),
+        "multiples of a GPU": lambda c: figures.multiples(gpu["cases"], c),
+        "scaling": lambda c: figures.scaling(results["scaling"], c),
+        "errors": lambda c: figures.errors(results["accuracy"], c),
+        "headline": lambda c: figures.multiples(figures.headline(results), c),
+        "nothing": lambda c: figures.multiples([], c),
+    }
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_figures_are_the_same_every_time_and_differ_between_schemes(name):
+    draw = drawings()[name]
+    light = figures.svg(draw, "light")
+    assert light == figures.svg(draw, "light")
+    assert light != figures.svg(draw, "dark")
+    assert "<dc:date>" not in light
+
+
+def test_a_point_lies_where_its_number_says():
+    """The largest multiple of a case is drawn right of the others, on a logarithmic axis."""
+    with figures.scheme("light") as colours:
+        figure = figures.multiples(made_up()["cases"][:1], colours)
+    (axes,) = figure.axes
+    points = {line.get_label(): line.get_xdata()[0] for line in axes.lines if line.get_marker()}
+    assert points["numba_acts"] == pytest.approx(1.2)
+    assert points["SciPy"] == pytest.approx(30)
+    assert axes.get_xscale() == "log"
+
+
+def test_every_peer_is_in_the_legend():
+    with figures.scheme("light") as colours:
+        figure = figures.scaling(made_up()["scaling"], colours)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"numba_acts, 1 thread", "PyTorch, 2 threads", "copy"} <= set(labels)
+
+
+def test_headline_is_one_float32_case_a_function():
+    rows = figures.headline(made_up())
+    assert [row["function"] for row in rows] == ["softmin", "softmax2d", "maxout"]
+    assert all(re.fullmatch("float32", row["dtype"]) for row in rows)

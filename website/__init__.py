@@ -1,0 +1,1 @@
+"""What makes the documentation site: plain scripts, which the hooks of MkDocs call."""

@@ -1,0 +1,245 @@
+// Opens every page of a built site in Chromium and checks it: node website/check/browser.mjs [SITE]
+//
+// - no console error, no request to another host, no resource that is missing
+// - formulas typeset: no raw TeX, no error of KaTeX, some on every function page
+// - axe finds no violation, in light and in dark
+// - nothing overflows at 390 px
+// - internal links and their anchors hold
+// - search finds what it should, over HTTP and from a folder opened without a server
+// - the interactive figures answer to a drag and to keys
+//
+// CHROMIUM names the browser if it is not found by itself.
+import { createReadStream, existsSync, readdirSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { extname, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import puppeteer from "puppeteer-core";
+
+const SITE = resolve(process.argv[2] ?? "site");
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const CHROMIUM = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+  .find((path) => path && existsSync(path));
+const TYPES = {
+  ".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".json": "application/json",
+  ".png": "image/png", ".svg": "image/svg+xml", ".txt": "text/plain", ".woff2": "font/woff2",
+  ".xml": "application/xml",
+};
+const FUNCTIONS = ["maxout.html", "softmin.html", "softmax2d.html"];
+const SEARCHES = { "softmin vjp": "softmin_vjp", Jacobian: "Jacobian" };
+const PHONE = 390;
+
+const problems = [];
+const complain = (where, what) => problems.push(`${where}: ${what}`);
+
+if (!CHROMIUM) {
+  console.error("No Chromium was found. Install it (Debian: apt-get install chromium) or set CHROMIUM.");
+  process.exit(2);
+}
+if (!existsSync(join(SITE, "index.html"))) {
+  console.error(`There is no site in ${SITE}. Build it: python -m mkdocs build --strict`);
+  process.exit(2);
+}
+
+function pagesIn(folder, prefix = "") {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = prefix + entry.name;
+    if (entry.isDirectory()) return entry.name === "assets" ? [] : pagesIn(join(folder, entry.name), `${path}/`);
+    return entry.name.endsWith(".html") ? [path] : [];
+  });
+}
+
+const server = createServer((request, response) => {
+  const path = join(SITE, decodeURIComponent(new URL(request.url, "http://x").pathname));
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "index.html") : path;
+  if (!file.startsWith(SITE) || !existsSync(file)) {
+    response.writeHead(404).end();
+    return;
+  }
+  response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+  createReadStream(file).pipe(response);
+});
+await new Promise((done) => server.listen(0, "127.0.0.1", done));
+const HOST = `http://127.0.0.1:${server.address().port}`;
+
+const browser = await puppeteer.launch({
+  executablePath: CHROMIUM,
+  args: ["--no-sandbox", "--disable-dev-shm-usage"],
+  protocolTimeout: 600_000,
+});
+
+async function open(address, scheme = "light", width = 1280) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(300_000);
+  const name = address.replace(HOST, "");
+  await page.setViewport({ width, height: 900 });
+  await page.emulateMediaFeatures([
+    { name: "prefers-color-scheme", value: scheme },
+    { name: "prefers-reduced-motion", value: "reduce" },
+  ]);
+  page.on("console", (message) => {
+    if (message.type() === "error") complain(name, `console error: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => complain(name, `error: ${error}`));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(HOST) && !/^(data|blob|file|about):/.test(url)) {
+      complain(name, `request to another host: ${url}`);
+    }
+  });
+  page.on("requestfailed", (request) => complain(name, `request failed: ${request.url()}`));
+  await page.goto(address, { waitUntil: "load" });
+  await page.evaluate(() => document.fonts.ready.then(() => true));
+  return page;
+}
+
+// ---- every page, in both schemes and on a phone ---------------------------------------------------
+
+const pages = pagesIn(SITE);
+const anchors = new Map(); // page → ids
+const links = []; // [from, to]
+
+for (const path of pages) {
+  for (const scheme of ["light", "dark"]) {
+    const page = await open(`${HOST}/${path}`, scheme);
+    await page.addScriptTag({ path: AXE });
+    const violations = await page.evaluate(async () => {
+      const result = await axe.run(document, { resultTypes: ["violations"] });
+      return result.violations.map(({ id, nodes }) => [id, nodes.length, nodes[0].html.slice(0, 200), nodes[0].failureSummary]);
+    });
+    for (const [id, count, html, why] of violations) {
+      complain(`${path} (${scheme})`, `axe: ${id}, ${count} times, first ${html}\n    ${why.replaceAll("\n", " ")}`);
+    }
+    if (scheme === "light") {
+      const found = await page.evaluate(() => {
+        const typeset = document.querySelectorAll(".katex");
+        const text = document.querySelector("article").cloneNode(true);
+        text.querySelectorAll(".katex, code, pre, script, style").forEach((part) => part.remove());
+        return {
+          formulas: typeset.length,
+          errors: document.querySelectorAll(".katex-error").length,
+          raw: text.textContent.match(/\\\(|\\\[|\$\$|\\(?:frac|sum|partial|max|odot|langle)\b|\{\{|\}\}/)?.[0],
+          ids: [...document.querySelectorAll("[id], a[name]")].map((part) => part.id || part.name),
+          links: [...document.querySelectorAll("a[href]")].map((link) => link.href),
+        };
+      });
+      if (found.errors) complain(path, `${found.errors} formulas with errors`);
+      if (found.raw) complain(path, `raw TeX or an unfilled place: ${found.raw}`);
+      if (FUNCTIONS.includes(path) && found.formulas < 10) complain(path, `only ${found.formulas} formulas`);
+      anchors.set(`/${path}`, new Set(found.ids));
+      for (const link of found.links) if (link.startsWith(HOST)) links.push([path, link]);
+    }
+    await page.close();
+  }
+  const phone = await open(`${HOST}/${path}`, "light", PHONE);
+  const wide = await phone.evaluate((width) => {
+    const scrolls = (part) => {
+      for (let box = part.parentElement; box; box = box.parentElement) {
+        if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return true;
+      }
+      return false;
+    };
+    const beyond = [...document.querySelectorAll("article *")].filter(
+      (part) => part.getBoundingClientRect().right > width + 1 && !scrolls(part),
+    );
+    const page = document.scrollingElement.scrollWidth;
+    return page > width || beyond.length ? `${page} px; ${beyond[0]?.outerHTML.slice(0, 120)}` : "";
+  }, PHONE);
+  if (wide) complain(path, `overflows at ${PHONE} px: ${wide}`);
+  await phone.close();
+}
+
+for (const [from, link] of links) {
+  const url = new URL(link);
+  const path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
+  if (!existsSync(join(SITE, decodeURIComponent(path)))) complain(from, `broken link: ${url.pathname}`);
+  else if (url.hash && anchors.has(path) && !anchors.get(path).has(decodeURIComponent(url.hash.slice(1)))) {
+    complain(from, `no such anchor: ${url.pathname}${url.hash}`);
+  }
+}
+
+// ---- search ---------------------------------------------------------------------------------------
+
+for (const start of [`${HOST}/index.html`, pathToFileURL(join(SITE, "index.html")).href]) {
+  for (const [query, wanted] of Object.entries(SEARCHES)) {
+    const page = await open(start);
+    await page.click(".md-search__input");
+    await page.type(".md-search__input", query);
+    try {
+      await page.waitForFunction(
+        (text) => [...document.querySelectorAll(".md-search-result__link")].some((link) => link.textContent.includes(text)),
+        { timeout: 300_000 },
+        wanted,
+      );
+    } catch {
+      complain(start.replace(HOST, ""), `search for "${query}" does not find ${wanted}`);
+    }
+    await page.close();
+  }
+}
+
+// ---- interactive figures --------------------------------------------------------------------------
+
+const state = (page) => page.$eval("figure.interactive", (figure) => JSON.stringify(figure.state));
+
+async function changes(page, name, what, action) {
+  const before = await state(page);
+  await action();
+  if ((await state(page)) === before) complain(name, `the interactive figure does not answer to ${what}`);
+}
+
+async function drag(page, selector, dx, dy) {
+  const element = await page.$(selector);
+  await element.scrollIntoView();
+  const { x, y } = await element.clickablePoint();
+  await page.mouse.move(x, y);
+  await page.mouse.down();
+  await page.mouse.move(x + dx / 2, y + dy / 2);
+  await page.mouse.move(x + dx, y + dy);
+  await page.mouse.up();
+}
+
+for (const path of FUNCTIONS) {
+  const page = await open(`${HOST}/${path}`);
+  const target = path === "softmax2d.html" ? ".cell" : ".handle";
+  await changes(page, path, "a drag", () => drag(page, `figure.interactive ${target}`, 40, 40));
+  await changes(page, path, "an arrow key", async () => {
+    await page.$eval(`figure.interactive ${target}[tabindex="0"]`, (part) => part.focus());
+    await page.keyboard.press("ArrowUp");
+  });
+  if (path === "softmax2d.html") {
+    await changes(page, path, "the space bar", () => page.keyboard.press("Space"));
+  }
+  if (path === "maxout.html") {
+    await changes(page, path, "a button", () => page.click("figure.interactive button:nth-of-type(2)"));
+  } else {
+    await changes(page, path, "its temperature", async () => {
+      await page.focus("figure.interactive input[type=range]");
+      await page.keyboard.press("ArrowLeft");
+    });
+  }
+  await page.close();
+
+  const phone = await browser.newPage();
+  await phone.setViewport({ width: PHONE, height: 800, hasTouch: true, isMobile: true });
+  await phone.goto(`${HOST}/${path}`, { waitUntil: "load" });
+  await changes(phone, path, "a touch", async () => {
+    const element = await phone.$(`figure.interactive ${target}`);
+    await element.scrollIntoView();
+    const { x, y } = await element.clickablePoint();
+    await phone.touchscreen.touchStart(x, y);
+    await phone.touchscreen.touchMove(x + 20, y + 20);
+    await phone.touchscreen.touchMove(x + 40, y + 40);
+    await phone.touchscreen.touchEnd();
+  });
+  await phone.close();
+}
+
+await browser.close();
+server.close();
+if (problems.length) {
+  console.error([...new Set(problems)].map((line) => `FAILED ${line}`).join("\n"));
+  console.error(`${problems.length} problems on ${pages.length} pages`);
+  process.exit(1);
+}
+console.log(`${pages.length} pages hold in light, in dark and at ${PHONE} px; ${links.length} internal links`);

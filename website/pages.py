@@ -1,0 +1,199 @@
+"""What pages take from elsewhere: docstrings, results of benchmarks, files of the repository.
+
+A line ``{{ subject: detail }}`` of a page names it; here stands what each subject gives.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba_acts
+from benchmarks import figures, tables
+from website import docstrings
+
+ROOT = Path(__file__).parents[1]
+PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
+PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
+
+
+def fill(markdown: str, address: str) -> str:
+    """Return a page with its places filled and its pictures in a light and a dark version."""
+
+    def place(found: re.Match[str]) -> str:
+        indent, subject, detail = found.groups()
+        if subject in numba_acts.__all__:
+            text = docstrings.section(subject, detail)
+        else:
+            text = SUBJECTS[subject](detail)
+        return "\n".join(indent + line if line else line for line in text.split("\n"))
+
+    markdown = PLACE.sub(place, markdown)
+    return PICTURE.sub(_both_schemes, markdown)
+
+
+def _both_schemes(picture: re.Match[str]) -> str:
+    text, path, alone = picture.groups()
+    both = " ".join(
+        f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
+        for scheme in ("light", "dark")
+    )
+    # A picture that stands alone is no smaller than can be read: on a phone it scrolls sideways.
+    frame = '\n{ .picture tabindex="0" role="group" aria-label="Figure" }\n\n'
+    return both + (frame if alone else "")
+
+
+def _file(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _code(path: str) -> str:
+    """Return functions of a program, ``path: name name``, as code."""
+    path, _, names = path.partition(" ")
+    source = _file(path)
+    parts = []
+    for name in names.split():
+        found = re.search(rf"^(?:def|class) {name}\b.*?(?=^\S|\Z)", source, re.M | re.S)
+        if found is None:
+            raise KeyError(f"{path} has no {name}")
+        whole = source[found.start() :]
+        end = re.search(r"\n(?=[^\s)])", whole)
+        parts.append(whole[: end.start()].rstrip() if end else whole.rstrip())
+    return "```python\n" + "\n\n\n".join(parts) + "\n```"
+
+
+def _home() -> str:
+    """The home page's figure, of the newest results: nothing where nothing was measured."""
+    files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
+    if not files:
+        return ""
+    name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
+    picture = _picture(
+        f"{name}-headline",
+        "Times of the largest float32 case of each function, beside other libraries, as multiples "
+        "of the floor; the performance page has them as a table.",
+    )
+    return f"""## Measured
+
+{picture}
+
+On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
+[All results, and how to reproduce them](performance.md).
+{{ .caption }}
+"""
+
+
+def _performance() -> str:
+    files = tables.load()
+    if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
+        return NOTHING
+    parts = [PERFORMANCE]
+    for name, file in files.items():
+        gpu = tables.on_gpu(file)
+        machine = file.get("stamp", {}).get("device" if gpu else "processor", name)
+        where = "cuda" if gpu else "cpu"
+        parts.append(f"## {machine}\n\n{tables.stamp(file)} The command that measures it:")
+        parts.append(f"```sh\npython -m benchmarks {where}\n```")
+        rows = file.get("cases", [])
+        for function in dict.fromkeys(row["function"] for row in rows):
+            own = [row for row in rows if row["function"] == function]
+            parts.append(f"### {function}")
+            parts.append(
+                _picture(
+                    f"{name}-{function}",
+                    f"Times of {function} as multiples of "
+                    "the floor, every library; the table below has the numbers.",
+                )
+            )
+            parts.append(tables.cases(own))
+        for part, (title, show) in tables.PARTS.items():
+            if part in ("cases", "accuracy") or not file.get(part):
+                continue
+            parts.append(f"### {title}")
+            if part == "scaling":
+                parts.append(
+                    _picture(
+                        f"{name}-scaling",
+                        "Time over size on logarithmic axes, with "
+                        "one thread and with several, beside other libraries.",
+                    )
+                )
+            parts.append(show(file[part]))
+    return "\n\n".join(parts)
+
+
+def _accuracy() -> str:
+    parts = []
+    for name, file in tables.load().items():
+        if rows := file.get("accuracy"):
+            parts.append(
+                f"## Beside other libraries\n\n{tables.stamp(file)} The command that "
+                "measures it:\n\n```sh\npython -m benchmarks cpu\n```"
+            )
+            parts.append(ACCURACY)
+            parts.append(tables.accuracy(rows))
+            for function in dict.fromkeys(row["function"] for row in rows):
+                parts.append(
+                    _picture(
+                        f"{name}-{function}-errors",
+                        f"Worst errors of {function} "
+                        "as a share of the bound, over length and over scale.",
+                    )
+                )
+    return "\n\n".join(parts)
+
+
+def _startup() -> str:
+    for file in tables.load().values():
+        if "startup" in file:
+            return f"Measured on {tables.stamp(file)}\n\n{tables.startup(file['startup'])}"
+    return "`python -m benchmarks startup` measures it on your machine."
+
+
+def _picture(name: str, text: str) -> str:
+    return f"![{text}](assets/figures/{name}.svg)"
+
+
+NOTHING = """!!! note "No results yet"
+    There are no results in `benchmarks/results` of this version's repository, so there is nothing
+    to show here. `python -m benchmarks --help` says how to measure on your own machine."""
+ACCURACY = """Each number is the largest error over all lengths and scales of input, as a share of
+the bound; a library that has more than 1 does not keep to it."""
+PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.
+The *floor* is the time that a function cannot go below on that machine: that of copying the bytes
+that it has to read and write, or of its exponentials where those take longer; for affine maxout
+that of the bare matrix product."""
+
+SUBJECTS: dict[str, Callable[[str], str]] = {
+    "file": _file,
+    "code": _code,
+    "results": lambda part: RESULTS[part](),
+}
+RESULTS: dict[str, Callable[[], str]] = {
+    "home": _home,
+    "performance": _performance,
+    "accuracy": _accuracy,
+    "startup": _startup,
+}
+
+
+def summary(address: str, nav: Any, folder: str) -> str:
+    """Return llms.txt: what the site is and what each page holds, for readers without eyes."""
+    root = f"{address.rstrip('/')}/" if address else ""
+    lines = [
+        "# numba_acts",
+        "",
+        "> " + " ".join((numba_acts.__doc__ or "").split()),
+        "",
+    ]
+    for entry in nav:
+        ((title, part),) = entry.items()
+        lines += [f"## {title}", ""] if isinstance(part, list) else []
+        for page in part if isinstance(part, list) else [entry]:
+            name, path = next(iter(page.items())) if isinstance(page, dict) else (title, page)
+            text = Path(folder, path).read_text(encoding="utf-8")
+            described = re.search(r"^description: (.+)$", text, re.M)
+            link = f"{root}{path.removesuffix('.md')}.html"
+            lines.append(f"- [{name}]({link})" + (f": {described[1]}" if described else ""))
+        lines.append("")
+    return "\n".join(lines)
