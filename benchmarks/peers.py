@@ -32,7 +32,7 @@ def calls(case: Case, arrays: Arrays) -> dict[str, Call]:
 
 
 def values(result: Any, most: int = 10**9) -> np.ndarray:
-    """A library's result in float64, flat; of a large one every so many-th, about `most` of them."""
+    """A library's result in float64, flat; of a large one about `most` numbers, evenly apart."""
     if isinstance(result, list | tuple):
         return np.concatenate([values(part, most) for part in result])
     if hasattr(result, "detach"):
