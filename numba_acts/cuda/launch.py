@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,18 @@ LARGEST_GRID = 2**31 - 1  # blocks
 
 
 class Queue:
-    """Where kernels run, in which order: a device, a stream, and memory from the caller's library.
+    """Where kernels run, in which order: a device and a stream; and what the caller's library does.
 
-    `empty` takes a number of elements and a dtype and gives an owner and its address; the owner is
-    kept until the kernels that use the memory have been put in the stream, after which the library
-    hands the memory out again in stream order.
+    `allocate` takes a number of elements and a dtype and gives an address and its owner, which is
+    kept until the kernels that use the memory are in the stream: from then on the library may hand
+    it out again in the stream's order. `multiply` is its matrix product.
     """
 
-    __slots__ = ("allocate", "device", "stream")
+    __slots__ = ("allocate", "device", "multiply", "stream")
 
-    def __init__(self, device: int, stream: int, allocate: Callable[[int, np.dtype], Any]) -> None:
-        self.device, self.stream, self.allocate = device, stream, allocate
+    def __init__(self, device: int, stream: int, allocate: Any, multiply: Any) -> None:
+        self.device, self.stream = device, stream
+        self.allocate, self.multiply = allocate, multiply
 
     def empty(self, size: int, dtype: Any) -> "Memory":
         """Fresh memory for intermediate results."""
@@ -44,13 +46,28 @@ class Memory:
 
     def __init__(self, pointer: int, dtype: np.dtype, size: int, queue: Queue, owner: Any = None):
         self.pointer, self.dtype, self.size, self.queue = pointer, dtype, size, queue
-        self.owner = owner  # in the simulator an array, whose memory this is
+        self.owner = owner
 
     def past(self, start: int) -> "Memory":
         """What lies behind the first `start` elements."""
-        owner = self.owner[start:] if math.SIMULATED else self.owner
         pointer = self.pointer + start * self.dtype.itemsize
-        return Memory(pointer, self.dtype, self.size - start, self.queue, owner)
+        return Memory(pointer, self.dtype, self.size - start, self.queue, self.owner)
+
+    def as_dtype(self, dtype: Any) -> "Memory":
+        """The same bits, of a dtype of the same size."""
+        return Memory(self.pointer, np.dtype(dtype), self.size, self.queue, self.owner)
+
+    def interface(self, shape: tuple[int, ...]) -> Any:
+        """What other libraries make arrays of, without waiting for a stream."""
+        described = {
+            "shape": shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "stream": None,
+            "version": 3,
+        }
+        return SimpleNamespace(__cuda_array_interface__=described, owner=self.owner)
 
     def aligned(self, count: int) -> bool:
         """May `count` elements be accessed at once?"""
@@ -164,7 +181,8 @@ def _stream(handle: int) -> Any:
 
 
 @functools.cache
-def _devices() -> int:
+def devices() -> int:
+    """How many devices there are."""
     return len(cuda.gpus)
 
 
@@ -173,11 +191,13 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
     if blocks > LARGEST_GRID:
         raise ValueError(f"an array needs {blocks} blocks of threads, a GPU takes {LARGEST_GRID}")
     if math.SIMULATED:
-        simulated = (math.Address(a.owner) if type(a) is Memory else a for a in arguments)
+        simulated = (
+            math.Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
+        )
         kernel.dispatcher[blocks, kernel.threads](*simulated)
         return
     queue = arguments[0].queue
-    if _devices() == 1:
+    if devices() == 1:
         cuda.current_context()
         _start(kernel, blocks, queue, arguments)
     else:

@@ -15,6 +15,7 @@ would not forgive: a place out of bounds, a wide access out of alignment.
 
 import functools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 from llvmlite import ir
@@ -43,10 +44,10 @@ def computed(dtype):
 
 
 def held(dtype):
-    """The dtype of a thread's copy of numbers that are only compared and moved."""
-    if dtype.kind == "b":
-        return np.uint8
-    return np.float32 if dtype.itemsize == 2 and dtype.kind in "fV" else dtype.type
+    """The dtype of a thread's copy of numbers that are only compared and moved: 32 bits at least."""
+    if dtype.kind in "biu" and dtype.itemsize < 4:
+        return np.int32
+    return np.float32 if dtype.kind in "fV" and dtype.itemsize == 2 else dtype.type
 
 
 @functools.lru_cache(1 << 10)
@@ -82,8 +83,15 @@ if SIMULATED:
     class Address:
         """An array's memory, flat, as a kernel sees it."""
 
-        def __init__(self, array):
-            self.array, self.dtype = array, array.dtype
+        def __init__(self, pointer, dtype, size):
+            interface = {
+                "data": (pointer or 8, False),
+                "shape": (size,),
+                "typestr": f"|V{dtype.itemsize}" if dtype.kind == "V" else dtype.str,
+                "version": 3,
+            }
+            self.array = np.asarray(SimpleNamespace(__array_interface__=interface)).view(dtype)
+            self.dtype = dtype
 
         def at(self, i, count=1):
             if not 0 <= i <= self.array.size - count:
@@ -189,13 +197,17 @@ else:
             return ir.HalfType()
         if kind == types.bfloat16:
             return _I16
-        return {types.float32: _FLOAT, types.float64: _DOUBLE}.get(kind) or ir.IntType(kind.bitwidth)
+        return {types.float32: _FLOAT, types.float64: _DOUBLE}.get(kind) or ir.IntType(
+            kind.bitwidth
+        )
 
     def _address(builder, pointer, index, kind, wanted):
         """The place of an element in global memory, as one of the type that is wanted there."""
         base = builder.bitcast(pointer, _element(kind).as_pointer())
         place = builder.gep(base, [index], source_etype=_element(kind))
-        return builder.addrspacecast(builder.bitcast(place, wanted.as_pointer()), wanted.as_pointer(_GLOBAL))
+        return builder.addrspacecast(
+            builder.bitcast(place, wanted.as_pointer()), wanted.as_pointer(_GLOBAL)
+        )
 
     def _words(count, kind):
         """The type of memory access that takes several elements at once."""
@@ -237,6 +249,8 @@ else:
         return builder.bitcast(_vector(builder, elements), words)
 
     def _held(kind):
+        if isinstance(kind, types.Integer) and kind.bitwidth < 32:
+            return types.int32
         return types.float32 if kind in (types.float16, types.bfloat16) else kind
 
     def _converted(builder, value, kind, wanted):
@@ -258,20 +272,20 @@ else:
     def _widened(builder, value, kind, wanted):
         """A stored element as a number of the type that is wanted."""
         if kind == types.float16:
-            value = builder.fpext(value, _FLOAT)
+            value, kind = builder.fpext(value, _FLOAT), types.float32
         elif kind == types.bfloat16:
             value = builder.shl(builder.zext(value, _I32), _I32(16))
-            value = builder.bitcast(value, _FLOAT)
-        return _converted(builder, value, _held(kind), wanted)
+            value, kind = builder.bitcast(value, _FLOAT), types.float32
+        return _converted(builder, value, kind, wanted)
 
     def _narrowed(builder, value, kind, wanted):
         """A number as an element to be stored."""
-        value = _converted(builder, value, kind, _held(wanted))
+        if wanted not in (types.float16, types.bfloat16):
+            return _converted(builder, value, kind, wanted)
+        value = _converted(builder, value, kind, types.float32)
         if wanted == types.float16:
             return builder.fptrunc(value, ir.HalfType())
-        if wanted == types.bfloat16:
-            return _asm(builder, _I16, "cvt.rn.bf16.f32 $0, $1;", "=h,f", value)
-        return value
+        return _asm(builder, _I16, "cvt.rn.bf16.f32 $0, $1;", "=h,f", value)
 
     def _asm(builder, result, code, constraints, *operands, effect=False):
         kind = ir.FunctionType(result, [operand.type for operand in operands])
@@ -322,7 +336,9 @@ else:
         return typing
 
     store = intrinsic(_store(False))
-    store_once = intrinsic(_store(True))  # of what nobody will read soon: it need not stay in a cache
+    store_once = intrinsic(
+        _store(True)
+    )  # of what nobody will read soon: it need not stay in a cache
 
     @intrinsic
     def get(typingctx, x, i):
@@ -452,7 +468,21 @@ else:
 
         return types.int64(types.int64, after), emit
 
-    @lane
-    def exchange(value, distance):
+    @intrinsic
+    def exchange(typingctx, value, distance):
         """The value of the lane whose number differs by `distance`, a power of two."""
-        return cuda.shfl_xor_sync(0xFFFFFFFF, value, distance)
+
+        def emit(context, builder, sig, args):
+            step = builder.trunc(args[1], _I32)
+
+            def one(word):
+                code = "shfl.sync.bfly.b32 $0, $1, $2, 31, -1;"
+                return _asm(builder, _I32, code, "=r,r,r", word, step, effect=True)
+
+            if value.bitwidth == 32:
+                return builder.bitcast(one(builder.bitcast(args[0], _I32)), args[0].type)
+            words = ir.VectorType(_I32, 2)
+            halves = _lanes(builder, builder.bitcast(args[0], words))
+            return builder.bitcast(_vector(builder, [one(h) for h in halves]), args[0].type)
+
+        return value(value, types.int64), emit
