@@ -102,11 +102,11 @@ def _dispatcher(function: Callable[..., None], threads: int) -> Any:
             self._save_index(self._load_index() | {key: name})
 
     try:
-        kernel = cuda.jit(cache=True, launch_bounds=threads)(function)
+        kernel = cuda.jit(cache=True, lto=True, launch_bounds=threads)(function)
     except RuntimeError as error:  # no folder for a cache, neither here nor at home
         if "no locator available" not in str(error):
             raise
-        return cuda.jit(launch_bounds=threads)(function)
+        return cuda.jit(lto=True, launch_bounds=threads)(function)
     cache = kernel._cache
     cache._cache_file = CacheFile(cache.cache_path, cache._impl.filename_base, _sources())
     return kernel

@@ -216,15 +216,21 @@ else:
             return ir.IntType(8 * size)
         return ir.VectorType(_I32, size // 4)
 
+    def _in_words(kind, count):
+        """Are several elements in each word, which LLVM must not load one by one?"""
+        narrow = _size(kind) < 4 and kind != types.float16
+        return narrow and count * _size(kind) >= 4
+
     def _split(builder, words, count, kind):
         """The elements in what was loaded."""
         element = _element(kind)
         if count == 1:
             return [builder.bitcast(words, element)]
-        if kind == types.bfloat16:  # whose words LLVM would load in two halves
-            each = [words] if count == 2 else _lanes(builder, words)
-            halves = [half for w in each for half in (w, builder.lshr(w, _I32(16)))]
-            return [builder.trunc(half, _I16) for half in halves]
+        if _in_words(kind, count):
+            each = [words] if words.type == _I32 else _lanes(builder, words)
+            shifts = [_I32(bits) for bits in range(0, 32, element.width)]
+            parts = [builder.lshr(word, shift) for word in each for shift in shifts]
+            return [builder.trunc(part, element) for part in parts]
         return _lanes(builder, builder.bitcast(words, ir.VectorType(element, count)))
 
     def _lanes(builder, vector):
@@ -240,11 +246,15 @@ else:
         words = _words(len(elements), kind)
         if len(elements) == 1:
             return builder.bitcast(elements[0], words)
-        if kind == types.bfloat16:
-            low, high = ([builder.zext(e, _I32) for e in elements[i::2]] for i in (0, 1))
-            each = [
-                builder.or_(a, builder.shl(b, _I32(16))) for a, b in zip(low, high, strict=True)
-            ]
+        if _in_words(kind, len(elements)):
+            width = _element(kind).width
+            each = []
+            for i in range(0, len(elements), 32 // width):
+                word = _I32(0)
+                for j, part in enumerate(elements[i : i + 32 // width]):
+                    shifted = builder.shl(builder.zext(part, _I32), _I32(j * width))
+                    word = builder.or_(word, shifted)
+                each.append(word)
             return each[0] if len(each) == 1 else _vector(builder, each)
         return builder.bitcast(_vector(builder, elements), words)
 

@@ -231,7 +231,7 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
     several, chunked = lanes > WARP, len(chunks) > 1
     one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
-    room, deep, many = together * count, len(vectors), len(chunks)
+    room, deep, padded = together * count, len(vectors), _power(len(chunks))
 
     def kernel(x, mask, out, outer, n, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -240,7 +240,6 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
         powers = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(parts_of_row, dtype)
-        chunk_sums = cuda.local.array(many, dtype)
         bits = cuda.local.array(width, np.uint8)
         shared_maxima = cuda.shared.array(WARP, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
@@ -281,15 +280,14 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
                 meet(s, shared_sums, writes, here, mine, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
             if chunked:
-                m = shared_maxima[0]
-                for w in range(1, len(chunks) * len(warps)):
-                    m = maximum(m, shared_maxima[w])
-                for c in range(len(chunks)):
-                    take(shared_maxima, c * len(warps), 1, values, warps)
-                    shifted = largest(values, 0, 1, len(warps)) - finite(m, zero)
-                    take(shared_sums, c * len(warps), 1, values, warps)
-                    chunk_sums[c] = times(pairs(values, 0, 1, warps), exponential(shifted, law))
-                s = pairs(chunk_sums, 0, 1, chunks)
+                c = thread % padded  # a lane a chunk
+                safe = min(c, len(chunks) - 1) * len(warps)
+                take(shared_maxima, safe, 1, values, warps)
+                m_c = largest(values, 0, 1, len(warps))
+                take(shared_sums, safe, 1, values, warps)
+                m = lanes_max(m_c, 1, padded)
+                s = times(pairs(values, 0, 1, warps), exponential(m_c - finite(m, zero), law))
+                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
                 for e in range(count):
                     powers[e] = exponential(numbers[at + e] - m, law)
             if partial:
@@ -517,16 +515,15 @@ def product_rows(lanes, chunks, together, vectors, vector, access, partial, dtyp
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
     several, chunked = lanes > WARP, len(chunks) > 1
     one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
-    room, deep, many = together * count, len(vectors), len(chunks)
+    room, deep, padded = together * count, len(vectors), _power(len(chunks))
 
     def kernel(g, y, out, outer, n, parts, beta):
-        scale = like(y, beta)
+        scale, zero = like(y, beta), like(y, 0.0)
         ours = cuda.local.array(room, dtype)
         theirs = cuda.local.array(room, dtype)
         terms = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(parts_of_row, dtype)
-        chunk_sums = cuda.local.array(many, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
@@ -560,10 +557,10 @@ def product_rows(lanes, chunks, together, vectors, vector, access, partial, dtyp
                 meet(s, shared_sums, writes, here, mine, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
             if chunked:
-                for c in range(len(chunks)):
-                    take(shared_sums, c * len(warps), 1, values, warps)
-                    chunk_sums[c] = pairs(values, 0, 1, warps)
-                s = pairs(chunk_sums, 0, 1, chunks)
+                c = thread % padded  # a lane a chunk
+                take(shared_sums, min(c, len(chunks) - 1) * len(warps), 1, values, warps)
+                s = pairs(values, 0, 1, warps)
+                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
             if partial:
                 if thread == 0:
                     put(out, block, s)
