@@ -1,9 +1,9 @@
 """``python -m benchmarks cuda-static``: every GPU kernel, compiled for compute capability 9.0.
 
-It needs the extra ``cuda`` and the disassemblers, but neither a GPU nor a driver. A table shows what
-the compiler made of each kernel; the exit status is not 0 if a kernel uses a stack or local memory,
-passes its register ceiling, lacks the 128-bit accesses it is meant to have, cannot be cached, or is
-written in a version of PTX that a driver of CUDA 13.0 would refuse.
+It needs the extra ``cuda-static`` and neither a GPU nor a driver. A table shows what the compiler
+made of each kernel; the exit status is not 0 if a kernel uses a stack or local memory, passes its
+register ceiling, lacks the 128-bit accesses it is meant to have, cannot be cached, or is written in
+a version of PTX that a driver of CUDA 13.0 would refuse.
 """
 
 import argparse
@@ -227,9 +227,7 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
     operation = r"^\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)"
     names = Counter(re.findall(operation, code.stdout, re.MULTILINE))
     registers, stack, shared, local = map(int, found.groups())
-    return Compiled(
-        registers, stack, shared, local, names, float(version.group(1)), cacheable
-    )
+    return Compiled(registers, stack, shared, local, names, float(version.group(1)), cacheable)
 
 
 def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:

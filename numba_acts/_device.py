@@ -8,6 +8,7 @@ host. What the kernels can't take as it lies, they copy themselves.
 """
 
 import functools
+import importlib
 import importlib.util
 import math
 import sys
@@ -122,6 +123,26 @@ class Library:
         array.flags.writeable = not locked
         return array
 
+    def plain(self, value: Any) -> "Plain | None":
+        """What a kernel needs to know of an array, if it is dense and writeable."""
+        interface = value.__cuda_array_interface__
+        pointer, locked = interface["data"]
+        if interface.get("strides") is not None or interface.get("mask") is not None or locked:
+            return None
+        dtype = getattr(value, "dtype", None)
+        if not isinstance(dtype, np.dtype):
+            return None
+        return pointer, interface["shape"], dtype, self.device(value)
+
+    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
+        """A fresh array of the same shape and dtype, and its address."""
+        _, shape, dtype, device = plain
+        return self.empty(shape, _strides(shape, dtype), dtype, device)
+
+    def queue(self, value: Any, device: int) -> "Queue":
+        """Where kernels on an array are to run."""
+        return _queue(self, device, self.stream(value, device))
+
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
         from numba import cuda
@@ -152,15 +173,12 @@ class Library:
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
         """``out = A B`` of matrices that lie in memory as they are or turned (see `affine`)."""
-        cupy = sys.modules.get("cupy")
-        if cupy is None:
-            if importlib.util.find_spec("cupy") is None:
-                raise ImportError(
-                    "the matrix products of maxout_affine on Numba device arrays are cuBLAS's, by "
-                    "CuPy: pip install 'numba-acts[cuda]', which brings it"
-                )
-            import cupy
-        CuPy(cupy).multiply(queue, a, b, out, *task)
+        if importlib.util.find_spec("cupy") is None:
+            raise ImportError(
+                "the matrix products of maxout_affine on Numba device arrays are cuBLAS's, by "
+                "CuPy: pip install 'numba-acts[cupy]', or cupy-cuda12x with a driver of CUDA 12"
+            )
+        CuPy(importlib.import_module("cupy")).multiply(queue, a, b, out, *task)
 
     def dtype(self, name: str, dtype: Any) -> np.dtype:
         """The dtype that an argument names."""
@@ -178,6 +196,17 @@ class CuPy(Library):
     def is_own(self, value: Any) -> bool:
         """Is it one of this library's arrays?"""
         return isinstance(value, self.cupy.ndarray)
+
+    def plain(self, value: Any) -> "Plain | None":
+        """What a kernel needs to know of an array, if it is dense."""
+        if not value.flags.c_contiguous:
+            return None
+        return value.data.ptr, value.shape, value.dtype, value.device.id
+
+    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
+        """A fresh array of the same shape and dtype, and its address."""
+        array = self.cupy.empty_like(value)
+        return array, array.data.ptr
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
@@ -236,9 +265,21 @@ class Torch(Library):
         """Is it one of this library's arrays?"""
         return isinstance(value, self.torch.Tensor)
 
+    def plain(self, value: Any) -> "Plain | None":
+        """What a kernel needs to know of an array, if it is dense and no gradient is lost."""
+        dtype = self.dtypes.get(value.dtype)
+        if dtype is None or value.requires_grad or value.is_neg() or not value.is_contiguous():
+            return None
+        return value.data_ptr(), value.shape, dtype, value.get_device()
+
+    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
+        """A fresh array of the same shape and dtype, and its address."""
+        tensor = self.torch.empty_like(value)
+        return tensor, tensor.data_ptr()
+
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
-        return int(value.device.index)
+        return int(value.get_device())
 
     def stream(self, value: Any, device: int) -> int:
         """The library's current stream."""
@@ -253,9 +294,9 @@ class Torch(Library):
             )
         if value.layout != self.torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got one of layout {value.layout}")
-        dtype = self.dtypes.get(value.dtype)
-        if dtype is None:
+        if value.dtype not in self.dtypes:
             _refuse(name, str(value.dtype).removeprefix("torch."))
+        dtype = self.dtypes[value.dtype]
         if value.is_neg():
             value = value.resolve_neg()
         strides = tuple(step * dtype.itemsize for step in value.stride())
@@ -309,6 +350,9 @@ def _dense_shape(shape: Any, strides: Any) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in order)
 
 
+# address, shape, dtype and device of a dense array
+Plain = tuple[int, tuple[int, ...], np.dtype, int]
+
 _libraries: dict[type, Library] = {}
 
 
@@ -333,7 +377,22 @@ def _refuse(name: str, dtype: str) -> None:
     )
 
 
-class Call:
+@functools.lru_cache(1 << 6)
+def _queue(library: Library, device: int, stream: int) -> "Queue":
+    """One queue for each library and stream."""
+
+    def allocate(size: int, dtype: np.dtype) -> tuple[int, Any]:
+        owner, pointer = library.empty((size,), (dtype.itemsize,), dtype, device)
+        return pointer, owner
+
+    def multiply(*task: Any) -> None:
+        library.multiply(queue, *task)
+
+    queue = _wing().launch.Queue(device, stream, allocate, multiply)
+    return queue
+
+
+class Call(_arrays.Call):
     """One call on arrays of a GPU: their library, their device, their stream."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -346,17 +405,7 @@ class Call:
         if len(set(others.values())) > 1:
             places = ", ".join(f"{name} is on device {n}" for name, n in others.items())
             raise TypeError(f"arrays must all be on one device, but {places}")
-        self.queue: Queue = self.wing.launch.Queue(
-            self.number, self.library.stream(first, self.number), self._allocate, self.multiply
-        )
-
-    def _allocate(self, size: int, dtype: np.dtype) -> tuple[int, Any]:
-        owner, pointer = self.library.empty((size,), (dtype.itemsize,), dtype, self.number)
-        return pointer, owner
-
-    def multiply(self, *task: Any) -> None:
-        """A matrix product by the caller's library."""
-        self.library.multiply(self.queue, *task)
+        self.queue = self.library.queue(first, self.number)
 
     def admit(self, name: str, value: Any) -> np.ndarray:
         """The description of an argument, of a dtype that the kernels know."""
@@ -471,11 +520,61 @@ def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
     return array is not target and _arrays._overlaps(array, target)
 
 
+def _plain(*arrays: Any) -> Any:
+    """The library of dense floating arrays of one shape, dtype and device, and their memory.
+
+    None if they are anything else: then they are looked at with more care. This is the common case,
+    in as few steps as Python allows. The last may be absent, and is then a fresh array.
+    """
+    library = _libraries.get(type(arrays[0]))
+    if library is None:
+        return None
+    first = library.plain(arrays[0])
+    if first is None or first[2] not in _arrays._FLOATS and first[2] != BFLOAT16:
+        return None
+    queue = library.queue(arrays[0], first[3])
+    size = math.prod(first[1])
+    memory = [_Memory()(first[0], first[2], size, queue)]
+    for array in arrays[1:]:
+        if array is None:
+            array, pointer = library.like(arrays[0], first)
+        else:
+            if type(array) is not type(arrays[0]):
+                return None
+            other = library.plain(array)
+            if other is None or other[1:] != first[1:]:
+                return None
+            pointer = other[0]
+        memory.append(_Memory()(pointer, first[2], size, queue))
+    nbytes = size * first[2].itemsize
+    if any(0 < abs(memory[-1].pointer - given.pointer) < nbytes for given in memory[:-1]):
+        return None
+    return array, first[1], memory
+
+
+@functools.cache
+def _Memory() -> Any:
+    return _wing().launch.Memory
+
+
+@functools.cache
+def _none() -> Any:
+    """No memory, as a mask or an index."""
+    return _Memory()(0, np.dtype(np.uint8), 0, None)
+
+
 # ---- softmin and softmax2d --------------------------------------------------------------------
 
 
 def softmax(x: Any, axis: _arrays.Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    plain = _plain(x, out) if where is None and type(axis) is int else None
+    if plain is not None:
+        y, shape, memory = plain
+        lengths = _arrays._lengths(shape, axis)
+        if lengths is not None:
+            _wing().softmax.softmax(memory[0], _none(), memory[1], *lengths, beta)
+            return y
     call = Call(x=x, where=where, out=out)
     array = call.admit("x", x)
     axes = _arrays._axes(axis, array.ndim)
@@ -511,6 +610,13 @@ def _mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def softmax_product(name: str, g: Any, y: Any, axis: _arrays.Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    plain = _plain(g, y, out) if type(axis) is int else None
+    if plain is not None:
+        dx, shape, memory = plain
+        lengths = _arrays._lengths(shape, axis)
+        if lengths is not None:
+            _wing().softmax.product(*memory, *lengths, beta)
+            return dx
     call = Call(**{name: g}, y=y, out=out)
     first, second = call.admit(name, g), call.admit("y", y)
     _arrays._same_shape(name, first, "y", second)
@@ -668,10 +774,6 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
 # ---- maxout of an affine map ------------------------------------------------------------------
 
 
-def _like(call: Call, name: str, value: Any, shape: tuple[int, ...], why: str) -> np.ndarray:
-    return _arrays._like(call, name, value, shape, why)  # type: ignore[arg-type]
-
-
 def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any) -> Any:
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     first, second = _arrays._pair(out) if indexed else (out, None)
@@ -680,7 +782,9 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     pieces, depth = weight.shape[-2:]
     given = {"x": _arrays._inputs(call, x, depth), "weight": weight}
     if bias is not None:
-        given["bias"] = _like(call, "bias", bias, weight.shape[:-1], "weight's shape without d,")
+        given["bias"] = _arrays._like(
+            call, "bias", bias, weight.shape[:-1], "weight's shape without d,"
+        )
     dtype = _arrays._numbers(given.values())
     shape = given["x"].shape[:-1] + units
     order = list(range(len(shape)))
@@ -729,9 +833,9 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     pieces, depth = weight.shape[-2:]
     x = _arrays._inputs(call, x, depth)
     shape = x.shape[:-1] + units
-    g = _like(call, "g", g, shape, _RESULT)
+    g = _arrays._like(call, "g", g, shape, _RESULT)
     _winners(call, index, units)
-    index = _like(call, "index", index, shape, _RESULT)
+    index = _arrays._like(call, "index", index, shape, _RESULT)
     dtype = _arrays._numbers([g, x, weight])
     sums = call.wing.affine.product_dtype(dtype)
     filled = [call.empty(s, sums) for s in (x.shape, weight.shape, weight.shape[:-1])]
@@ -757,14 +861,14 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     given = {"x": _arrays._inputs(call, x, depth), "weight": weight}
     shape = given["x"].shape[:-1] + units
     _winners(call, index, units)
-    index = _like(call, "index", index, shape, _RESULT)
+    index = _arrays._like(call, "index", index, shape, _RESULT)
     if dx is not None:
-        given["dx"] = _like(call, "dx", dx, given["x"].shape, "x's shape")
+        given["dx"] = _arrays._like(call, "dx", dx, given["x"].shape, "x's shape")
     if dweight is not None:
-        given["dweight"] = _like(call, "dweight", dweight, weight.shape, "weight's shape")
+        given["dweight"] = _arrays._like(call, "dweight", dweight, weight.shape, "weight's shape")
     if dbias is not None:
         why = "weight's shape without d,"
-        given["dbias"] = _like(call, "dbias", dbias, weight.shape[:-1], why)
+        given["dbias"] = _arrays._like(call, "dbias", dbias, weight.shape[:-1], why)
     dtype = _arrays._numbers(given.values())
     result = Result(call, None, None, shape, dtype, list(range(len(shape))))
     if result.target.size:

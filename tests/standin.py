@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ class Array:
         self.dtype, self.size = array.dtype, array.size
         self.data = SimpleNamespace(ptr=array.ctypes.data if array.size else 0)
         self.device = SimpleNamespace(id=0)
+        self.flags = array.flags
 
     @property
     def __cuda_array_interface__(self):
@@ -51,6 +53,10 @@ def empty(shape, dtype):
     return Array(array)
 
 
+def empty_like(array):
+    return empty(array.shape, array.dtype)
+
+
 def asarray(described):
     interface = described.__cuda_array_interface__
     return Array(np.asarray(SimpleNamespace(__array_interface__=interface, owner=described)))
@@ -75,9 +81,15 @@ def to_host(value):
 
 def install():
     """Put the stand-in where CuPy would be."""
-    cupy = ModuleType("cupy")
+    cupy: Any = ModuleType("cupy")
     stream = SimpleNamespace(ptr=0)
-    members = {"ndarray": Array, "empty": empty, "asarray": asarray, "matmul": matmul}
+    members = {
+        "ndarray": Array,
+        "empty": empty,
+        "empty_like": empty_like,
+        "asarray": asarray,
+        "matmul": matmul,
+    }
     cupy.__dict__.update(members)
     cupy.cuda = SimpleNamespace(
         Device=lambda number: contextlib.nullcontext(),

@@ -62,9 +62,7 @@ def taken(monkeypatch):
 def call(name, *arguments, **keywords):
     """The function on arrays of the stand-in, its result as NumPy would give it."""
     there = {key: standin.to_device(value) for key, value in keywords.items()}
-    return standin.to_host(
-        getattr(numba_acts, name)(*map(standin.to_device, arguments), **there)
-    )
+    return standin.to_host(getattr(numba_acts, name)(*map(standin.to_device, arguments), **there))
 
 
 # The case table --------------------------------------------------------------------------------
@@ -208,11 +206,10 @@ def test_affine(dtype, taken, rng):
     product = ["integer_products"] if dtype == "int32" else []
     assert_paths(taken, [*product, "few"])
     assert len(taken) > len(product) + 1, "more than one batch of rows"
-    arguments = x, weight, bias
-    cases.assert_agrees((y, index), "maxout_affine_with_index", arguments, {})
+    cases.assert_agrees((y, index), "maxout_affine_with_index", (x, weight, bias), {})
     taken.clear()
-    arguments = y, x, weight, index
-    cases.assert_agrees(call("maxout_affine_vjp", *arguments), "maxout_affine_vjp", arguments, {})
+    given = y, x, weight, index
+    cases.assert_agrees(call("maxout_affine_vjp", *given), "maxout_affine_vjp", given, {})
     assert {"fill", "vjp_few", "accumulate"} <= set(taken)
     arguments, tangents = (x, weight, index), {"dx": x, "dweight": weight, "dbias": bias}
     dy = call("maxout_affine_jvp", *arguments, **tangents)

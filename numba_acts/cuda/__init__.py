@@ -1,1 +1,1 @@
-"""The GPU wing: kernels for NVIDIA GPUs. It needs the extra ``cuda`` and is imported on first use."""
+"""The GPU wing: kernels for NVIDIA GPUs; it needs an extra and is imported on first use."""

@@ -23,7 +23,6 @@ from numba_acts.cuda.math import (
     WIDE_BYTES,
     get,
     held,
-    like,
     load,
     put,
     store,

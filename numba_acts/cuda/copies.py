@@ -18,7 +18,27 @@ def strided(dtype):
     """Five axes at most, an element a thread, in the order of the target's axes."""
     one = (0,)
 
-    def kernel(source, target, size, s_first, t_first, n1, n2, n3, n4, s0, s1, s2, s3, s4, t0, t1, t2, t3, t4):
+    def kernel(
+        source,
+        target,
+        size,
+        s_first,
+        t_first,
+        n1,
+        n2,
+        n3,
+        n4,
+        s0,
+        s1,
+        s2,
+        s3,
+        s4,
+        t0,
+        t1,
+        t2,
+        t3,
+        t4,
+    ):
         number = cuda.local.array(1, dtype)
         place = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
         if place < size:
@@ -49,11 +69,11 @@ def copy(
 ) -> None:
     """target[...] = source[...], converted; starts and steps, the strides, are in elements."""
     axes: list[list[int]] = []
-    for length, s, t in zip(shape, source_steps, target_steps, strict=True):
-        if axes and (s * length, t * length) == tuple(axes[-1][1:]):
-            axes[-1] = [axes[-1][0] * length, s, t]
+    for length, step, other in zip(shape, source_steps, target_steps, strict=True):
+        if axes and (step * length, other * length) == tuple(axes[-1][1:]):
+            axes[-1] = [axes[-1][0] * length, step, other]
         elif length > 1:
-            axes.append([length, s, t])
+            axes.append([length, step, other])
     outer, inner = axes[:-AXES], [[1, 0, 0]] * (AXES - len(axes)) + axes[-AXES:]
     lengths, s, t = zip(*inner, strict=True)
     size = int(np.prod(lengths))

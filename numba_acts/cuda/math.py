@@ -16,6 +16,7 @@ would not forgive: a place out of bounds, a wide access out of alignment.
 import functools
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -44,7 +45,7 @@ def computed(dtype):
 
 
 def held(dtype):
-    """The dtype of a thread's copy of numbers that are only compared and moved: 32 bits at least."""
+    """The dtype of a thread's copy of numbers that are compared and moved: 32 bits at least."""
     if dtype.kind in "biu" and dtype.itemsize < 4:
         return np.int32
     return np.float32 if dtype.kind in "fV" and dtype.itemsize == 2 else dtype.type
@@ -160,8 +161,8 @@ if SIMULATED:
     def wins(new, old):
         return new > old or (new != new and old == old)
 
-    def exchange(value, distance):
-        thread = threading.current_thread()
+    def exchange(value: Any, distance: int) -> Any:
+        thread: Any = threading.current_thread()
         manager = thread._manager
         size = int(np.prod(manager._block_dim))
         warp = thread.thread_id // WARP

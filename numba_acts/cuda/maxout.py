@@ -128,7 +128,7 @@ def rows(lanes, indexed, biased, dtype):
                 v = v + get(bias, first_bias + i)
             if wins(v, best):
                 best = v
-                winner = i
+                winner = np.int64(i)
         distance = 1
         while distance < lanes:
             v, i = exchange(best, distance), exchange(winner, distance)
@@ -323,7 +323,7 @@ def maxout(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner
 def biased_maxout(
     x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
 ) -> None:
-    """The maxima of contiguous pieces, to which a bias (units, pieces) is added unless it is empty."""
+    """The maxima of contiguous pieces, after a bias (units, pieces) is added unless it is empty."""
     dtype, indexed, biased = held(x.dtype), index.size > 0, bias.size > 0
     if pieces > FEW:
         lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)

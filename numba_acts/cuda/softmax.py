@@ -53,6 +53,7 @@ TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a
 JOIN_LANES = 128  # that join the sums of a slice's chunks
 SPAN = 32  # numbers of a long column that a thread writes
 JACOBIAN_THREADS = 256
+KEPT = 4096  # traversals that were chosen before
 CACHED_BYTES = 20 << 20  # of long slices, that are read twice while the L2 cache holds them
 
 _NOTHING = -np.inf  # the argument of an entry without weight
@@ -281,7 +282,7 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
                 s = pairs(values, 0, 1, warps)
             if chunked:
                 c = thread % padded  # a lane a chunk
-                safe = min(c, len(chunks) - 1) * len(warps)
+                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
                 take(shared_maxima, safe, 1, values, warps)
                 m_c = largest(values, 0, 1, len(warps))
                 take(shared_sums, safe, 1, values, warps)
@@ -558,7 +559,8 @@ def product_rows(lanes, chunks, together, vectors, vector, access, partial, dtyp
                 s = pairs(values, 0, 1, warps)
             if chunked:
                 c = thread % padded  # a lane a chunk
-                take(shared_sums, min(c, len(chunks) - 1) * len(warps), 1, values, warps)
+                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
+                take(shared_sums, safe, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
                 s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
             if partial:
@@ -577,7 +579,7 @@ def product_rows(lanes, chunks, together, vectors, vector, access, partial, dtyp
 
 @specialised(_column_threads)
 def product_columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
-    """Slices whose numbers lie apart, by threads as in `columns`: one read of each and one write."""
+    """Slices whose numbers lie apart, by threads as in `columns`: one read each and one write."""
     width, step, split = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
     lanes = own * len(shares)
@@ -732,7 +734,7 @@ def product_finish_columns(span, dtype):
 
 @specialised(lambda *constants: JACOBIAN_THREADS)
 def jacobian_rows(lanes, vector, dtype):
-    """Matrices of contiguous slices: `lanes` threads write a row i of one, and read y from caches."""
+    """Matrices of contiguous slices: `lanes` threads write row i of one; y comes from caches."""
     width, per_block = len(vector), JACOBIAN_THREADS // lanes
 
     def kernel(y, out, outer, n, beta):
@@ -806,19 +808,54 @@ def diagonal(vector, dtype):
 
 def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
     """Fill `out` with y. `mask` holds bytes, or none for no mask."""
+    key: Any = outer, n, inner, beta, x.dtype, out.dtype, mask.size > 0
+    key += x.pointer & 15, mask.pointer & 15, out.pointer & 15
+    plan = _forward.get(key)
+    if plan is None:
+        plan = _kept(_forward, key, _forward_plan(x, mask, out, outer, n, inner, beta))
+    kernel, blocks, given = plan
+    if kernel is None:
+        _long_softmax(x, mask, out, outer, n, inner, beta)
+    else:
+        run(kernel, blocks, x, mask, out, *given)
+
+
+_forward: dict[Any, Any] = {}
+_backward: dict[Any, Any] = {}
+
+
+def _kept(plans: dict[Any, Any], key: Any, plan: Any) -> Any:
+    if len(plans) >= KEPT:
+        plans.clear()
+    plans[key] = plan
+    return plan
+
+
+def _forward_plan(
+    x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> Any:
+    """The kernel, its blocks and its further arguments; None if a slice takes several."""
     dtype = computed(out.dtype)
     law, masked = exponent_law(beta, dtype), mask.size > 0
     ordered = order(n, out.dtype, _width(x, out), 1)
-    if inner == 1:
+    if inner == 1 and ordered.chunks <= CHUNKS:
         access = _access(ordered.vector, x, mask, out)
-        if ordered.chunks <= CHUNKS:
-            kernel, blocks = _rows(rows, 1, ordered, access, outer, (masked, False, dtype))
-            run(kernel, blocks, x, mask, out, outer, n, 1, *law)
-            return
-    elif ordered.chunks == 1:
+        kernel, blocks = _rows(rows, 1, ordered, access, outer, (masked, False, dtype))
+        return kernel, blocks, (outer, n, 1, *law)
+    if inner > 1 and ordered.chunks == 1:
         kernel, blocks = _columns(columns, ordered, (x, mask, out), outer, n, inner, masked)
-        run(kernel, blocks, x, mask, out, outer, n, inner, 1, *law)
-        return
+        return kernel, blocks, (outer, n, inner, 1, *law)
+    return None, 0, ()
+
+
+def _long_softmax(
+    x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> None:
+    """Chunks, their join, and the second reading, while a cache holds what was read."""
+    dtype = computed(out.dtype)
+    law, masked = exponent_law(beta, dtype), mask.size > 0
+    ordered = order(n, out.dtype, _width(x, out), 1)
+    access = _access(ordered.vector, x, mask, out)
     parts = ordered.chunks
     for first, images in _batches(out, outer, n, inner):
         given, bits, into = (a.past(first) if a.size else a for a in (x, mask, out))
@@ -845,19 +882,43 @@ def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int
 
 def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
+    key: Any = outer, n, inner, beta, g.dtype, y.dtype, out.dtype
+    key += g.pointer & 15, y.pointer & 15, out.pointer & 15
+    plan = _backward.get(key)
+    if plan is None:
+        plan = _kept(_backward, key, _product_plan(g, y, out, outer, n, inner, beta))
+    kernel, blocks, given = plan
+    if kernel is None:
+        _long_product(g, y, out, outer, n, inner, beta)
+    else:
+        run(kernel, blocks, g, y, out, *given)
+
+
+def _product_plan(
+    g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> Any:
+    """As `_forward_plan`."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, _width(g, y, out), 2)
-    if inner == 1:
+    if inner == 1 and ordered.chunks <= CHUNKS:
         access = _access(ordered.vector, g, y, out)
-        if ordered.chunks <= CHUNKS:
-            kernel, blocks = _rows(product_rows, 2, ordered, access, outer, (False, dtype))
-            run(kernel, blocks, g, y, out, outer, n, 1, scale)
-            return
-    elif ordered.chunks == 1:
+        kernel, blocks = _rows(product_rows, 2, ordered, access, outer, (False, dtype))
+        return kernel, blocks, (outer, n, 1, scale)
+    if inner > 1 and ordered.chunks == 1:
         kernel, blocks = _columns(product_columns, ordered, (g, y, out), outer, n, inner)
-        run(kernel, blocks, g, y, out, outer, n, inner, 1, scale)
-        return
+        return kernel, blocks, (outer, n, inner, 1, scale)
+    return None, 0, ()
+
+
+def _long_product(
+    g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> None:
+    """As `_long_softmax`."""
+    dtype = computed(out.dtype)
+    scale = factor(beta, dtype)
+    ordered = order(n, out.dtype, _width(g, y, out), 2)
+    access = _access(ordered.vector, g, y, out)
     parts = ordered.chunks
     for first, images in _batches(out, outer, n, inner):
         given, saved, into = (a.past(first) for a in (g, y, out))
