@@ -1,10 +1,11 @@
-"""Measure numba_acts: ``python -m benchmarks accuracy``, ``calls`` or ``startup``.
+"""Measure numba_acts: ``python -m benchmarks accuracy``, ``calls``, ``startup``, ``cuda`` and so on.
 
 Times are taken in one process, ours and the peers' in turn, and given as medians. Nothing here is a
 test: the figures depend on the machine, whose name is printed with them.
 """
 
 import argparse
+import importlib
 import os
 import platform
 import statistics
@@ -19,11 +20,16 @@ import numpy as np
 import numba_acts as na
 
 
+MODULES = {"cuda": "benchmarks.cuda", "cuda-static": "benchmarks.cuda_static"}
+
+
 def main() -> None:
     """Run the part that is asked for."""
+    if sys.argv[1:] and sys.argv[1] in MODULES:
+        sys.exit(importlib.import_module(MODULES[sys.argv[1]]).main(sys.argv[2:]))
     parts = {"accuracy": accuracy, "calls": calls, "startup": startup}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("part", choices=parts)
+    parser.add_argument("part", choices=[*parts, *MODULES])
     part = parser.parse_args().part
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     parts[part]()
