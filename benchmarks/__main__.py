@@ -1,4 +1,4 @@
-"""Measure numba_acts: ``python -m benchmarks accuracy``, ``calls``, ``startup``, ``cuda`` and so on.
+"""Measure numba_acts: ``python -m benchmarks accuracy``, ``calls``, ``startup``, ``cuda``.
 
 Times are taken in one process, ours and the peers' in turn, and given as medians. Nothing here is a
 test: the figures depend on the machine, whose name is printed with them.
@@ -18,7 +18,6 @@ from collections.abc import Callable
 import numpy as np
 
 import numba_acts as na
-
 
 MODULES = {"cuda": "benchmarks.cuda", "cuda-static": "benchmarks.cuda_static"}
 

@@ -8,6 +8,9 @@ a version of PTX that a driver of CUDA 13.0 would refuse.
 
 import argparse
 import glob
+import itertools
+import multiprocessing
+import os
 import pickle
 import re
 import shutil
@@ -16,6 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +29,7 @@ import numpy as np
 CAPABILITY = (9, 0)
 NEWEST_PTX = 9.0
 REGISTERS = 65_536  # of a multiprocessor
+WIDTHS = (19, 9, 7, 4, 5, 5, 6, 7, 7, 6, 6, 9, 4)
 COLUMNS = "kernel dtype threads regs stack local shared wide-ld wide-st ex2 ffma cacheable ptx"
 
 
@@ -251,48 +256,57 @@ def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
     return bad
 
 
+def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
+    """The kernels of the work that is wanted, each once."""
+    known: dict[Any, Any] = {}
+    for work, kernel, blocks, given in launches():
+        key = kernel.name, kernel.constants, tuple(getattr(a, "dtype", type(a)) for a in given)
+        if wanted in work.function:
+            known.setdefault(key, (work, kernel, blocks, given))
+    return list(known.values())
+
+
+def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
+    """A kernel's line of the table, and what is wrong with it."""
+    _stand_in()
+    work, kernel, blocks, given = _chosen(wanted)[number]
+    seen = compiled(kernel, given)
+    elements = max(1, round(np.prod(work.shape) / (blocks * kernel.threads)))  # of a thread
+    row = (
+        kernel.name,
+        work.dtype,
+        kernel.threads,
+        seen.registers,
+        seen.stack,
+        seen.local,
+        seen.shared,
+        seen.count(r"LDG\.E\.128.*"),
+        seen.count(r"STG\.E.*\.128.*"),
+        round(seen.count(r"MUFU\.EX2") / elements, 1),
+        round(seen.count(r"FFMA.*") / elements, 1),
+        "yes" if seen.cacheable else "no",
+        seen.ptx,
+    )
+    cells = [str(cell).rjust(width) for cell, width in zip(row, WIDTHS, strict=True)]
+    label = f"{work.function} {work.shape} {' '.join(work.more)}".ljust(34)
+    return " ".join([label, *cells]), complaints(work, kernel, seen)
+
+
 def main(arguments: list[str]) -> int:
     """Print the table; the exit status says whether all is as it should be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks cuda-static", description=__doc__)
     parser.add_argument("--only", default="", help="work whose name contains this")
     wanted = parser.parse_args(arguments).only
-    _stand_in()
-    widths = [16, 9, 7, 4, 5, 5, 6, 7, 7, 6, 6, 9, 4]
-    names = ["work".ljust(34), *(n.rjust(w) for n, w in zip(COLUMNS.split(), widths, strict=True))]
-    print(" ".join(names))
-    known: set[Any] = set()
-    failures = 0
-    for work, kernel, blocks, given in launches():
-        key = kernel.name, kernel.constants, tuple(getattr(a, "dtype", type(a)) for a in given)
-        if wanted not in work.function or key in known:
-            continue
-        known.add(key)
-        seen = compiled(kernel, given)
-        # An element is what the exponential is taken of: its count a thread is that of the loads.
-        each = max(1, round(np.prod(work.shape) / (blocks * kernel.threads)))
-        row = (
-            kernel.name,
-            work.dtype,
-            kernel.threads,
-            seen.registers,
-            seen.stack,
-            seen.local,
-            seen.shared,
-            seen.count(r"LDG\.E\.128.*"),
-            seen.count(r"STG\.E.*\.128.*"),
-            round(seen.count(r"MUFU\.EX2") / each, 1),
-            round(seen.count(r"FFMA") / each, 1),
-            "yes" if seen.cacheable else "no",
-            seen.ptx,
-        )
-        label = f"{work.function} {work.shape} {' '.join(work.more)}"
-        cells = (str(cell).rjust(width) for cell, width in zip(row, widths, strict=True))
-        print(label.ljust(34), *cells, flush=True)
-        for complaint in complaints(work, kernel, seen):
-            failures += 1
-            print(f"    {complaint}")
-    print(f"{len(known)} kernels, {failures} complaints")
-    return int(failures > 0)
+    titles = [name.rjust(width) for name, width in zip(COLUMNS.split(), WIDTHS, strict=True)]
+    print(" ".join(["work".ljust(34), *titles]))
+    count, failures = len(_chosen(wanted)), 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        for line, bad in pool.map(_lines, range(count), itertools.repeat(wanted)):
+            print(line, *(f"    {complaint}" for complaint in bad), sep="\n", flush=True)
+            failures += len(bad)
+    print(f"{count} kernels, {failures} complaints")
+    return int(count == 0 or failures > 0)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,20 @@ def _on_gpu(value: Any) -> bool:
     return hasattr(value, "__cuda_array_interface__") if there is None else bool(there)
 
 
+ON_GPU: set[type] = set()  # arrays that always live there; `_device` adds the types that it meets
+
+
+def _plainly_on_gpu(x: Any, *others: Any) -> bool:
+    """Are all arrays of one kind, and on a GPU? A quick answer, of which False says nothing."""
+    kind = type(x)
+    there = kind in ON_GPU or getattr(x, "is_cuda", False) is True
+    return there and all(
+        other is None or type(other) is kind and (kind in ON_GPU or other.is_cuda)
+        for other in others
+    )
+
+
+@functools.cache
 def _device() -> Any:
     """The hall of arrays on a GPU, which is imported for the first of them."""
     from numba_acts import _device
@@ -396,6 +410,8 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
                 bits, into = x.ravel().view(held), y.ravel().view(held)
                 cpu_softmax.softmax(bits, _NONE, into, *lengths, beta)
             return y
+    elif where is None and _plainly_on_gpu(x, out):
+        return _device().softmax(x, axis, beta, where, out)
     return _softmax(x, axis, beta, where, out)
 
 
@@ -474,6 +490,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
                 bits, saved, into = (array.ravel().view(held) for array in (g, y, dx))
                 cpu_softmax.product(bits, saved, into, *lengths, beta)
             return dx
+    elif _plainly_on_gpu(g, y, out):
+        return _device().softmax_product(name, g, y, axis, beta, out)
     call = Call(**{name: g}, y=y, out=out)
     if call.on_gpu:
         return _device().softmax_product(name, g, y, axis, beta, out)
@@ -559,6 +577,8 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
                 bits, into = x.ravel().view(held), y.ravel().view(held)
                 cpu_maxout.maxout(bits, into, _NONE, *lengths)
             return y
+    elif _plainly_on_gpu(x, out):
+        return _device().maxout(x, axis, out)
     call = Call(x=x, out=out)
     if call.on_gpu:
         return _device().maxout(x, axis, out)

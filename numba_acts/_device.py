@@ -137,7 +137,7 @@ class Library:
     def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
         """A fresh array of the same shape and dtype, and its address."""
         _, shape, dtype, device = plain
-        return self.empty(shape, _strides(shape, dtype), dtype, device)
+        return self.empty(shape, None, dtype, device)
 
     def queue(self, value: Any, device: int) -> "Queue":
         """Where kernels on an array are to run."""
@@ -164,11 +164,12 @@ class Library:
         return int(stream) if stream is not None else 0
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
-        """A fresh dense array with these strides, and its address."""
+        """A fresh array and its address: dense, with these strides or in C order."""
         from numba import cuda
 
+        steps = None if strides is None else tuple(strides)
         with cuda.gpus[device]:
-            array = cuda.device_array(tuple(shape), dtype, strides=tuple(strides))
+            array = cuda.device_array(tuple(shape), dtype, strides=steps)
         return array, array.__cuda_array_interface__["data"][0]
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
@@ -214,8 +215,7 @@ class CuPy(Library):
 
     def stream(self, value: Any, device: int) -> int:
         """The library's current stream."""
-        with self.cupy.cuda.Device(device):
-            return int(self.cupy.cuda.get_current_stream().ptr)
+        return int(self.cupy.cuda.get_current_stream(device).ptr)
 
     def describe(self, name: str, value: Any) -> np.ndarray:
         """The description of an argument."""
@@ -223,11 +223,12 @@ class CuPy(Library):
         return _description(value.data.ptr, value.shape, value.strides, dtype, value)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
-        """A fresh dense array with these strides, and its address."""
+        """A fresh array and its address: dense, with these strides or in C order."""
         kind = np.dtype("bfloat16") if dtype == BFLOAT16 else dtype
+        dense = shape if strides is None else _dense_shape(shape, strides)
         with self.cupy.cuda.Device(device):
-            array = self.cupy.empty(_dense_shape(shape, strides), kind)
-        return array.transpose(_places(strides)), array.data.ptr
+            array = self.cupy.empty(dense, kind)
+        return array if strides is None else array.transpose(_places(strides)), array.data.ptr
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
         """``out = A B``; sixteen-bit floats are widened first."""
@@ -303,10 +304,12 @@ class Torch(Library):
         return _description(value.data_ptr(), value.shape, strides, dtype, value)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
-        """A fresh dense array with these strides, and its address."""
-        place = self.torch.device("cuda", device)
+        """A fresh array and its address: dense, with these strides or in C order."""
+        place, kind = self.torch.device("cuda", device), self.kinds[dtype]
+        if strides is None:
+            tensor = self.torch.empty(tuple(shape), dtype=kind, device=place)
+            return tensor, tensor.data_ptr()
         steps = [step // dtype.itemsize for step in strides]
-        kind = self.kinds[dtype]
         tensor = self.torch.empty_strided(tuple(shape), steps, dtype=kind, device=place)
         return tensor, tensor.data_ptr()
 
@@ -357,7 +360,7 @@ _libraries: dict[type, Library] = {}
 
 
 def _library(value: Any) -> Library:
-    """The library of an array, recognised without importing it."""
+    """The library of an array, recognised without importing it, once there is a wing to use it."""
     kind = type(value)
     library = _libraries.get(kind)
     if library is None:
@@ -367,6 +370,8 @@ def _library(value: Any) -> Library:
             if module is not None and candidate(module).is_own(value):
                 library = candidate(module)
         _libraries[kind] = library
+        if isinstance(library, CuPy) or kind.__module__.startswith("numba."):
+            _arrays.ON_GPU.add(kind)  # arrays of other types may be, or not
     return library
 
 
@@ -382,7 +387,7 @@ def _queue(library: Library, device: int, stream: int) -> "Queue":
     """One queue for each library and stream."""
 
     def allocate(size: int, dtype: np.dtype) -> tuple[int, Any]:
-        owner, pointer = library.empty((size,), (dtype.itemsize,), dtype, device)
+        owner, pointer = library.empty((size,), None, dtype, device)
         return pointer, owner
 
     def multiply(*task: Any) -> None:
@@ -398,8 +403,8 @@ class Call(_arrays.Call):
     def __init__(self, **arguments: Any) -> None:
         present = {name: value for name, value in arguments.items() if value is not None}
         first = next(iter(present.values()))
-        self.library = _library(first)
         self.wing = _wing()
+        self.library = _library(first)
         self.number = self.library.device(first)
         others = {name: _library(value).device(value) for name, value in present.items()}
         if len(set(others.values())) > 1:
@@ -440,8 +445,7 @@ class Call(_arrays.Call):
 
     def empty(self, shape: Any, dtype: np.dtype) -> np.ndarray:
         """The description of fresh memory."""
-        strides = _strides(shape, dtype)
-        owner, pointer = self.library.empty(tuple(shape), strides, dtype, self.number)
+        owner, pointer = self.library.empty(tuple(shape), None, dtype, self.number)
         return _description(pointer, shape, None, dtype, owner)
 
     def memory(self, array: np.ndarray) -> "Memory":
@@ -520,6 +524,11 @@ def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
     return array is not target and _arrays._overlaps(array, target)
 
 
+def _plainly(plain: Plain) -> bool:
+    """Is it of a floating dtype?"""
+    return plain[2] in _arrays._FLOATS or plain[2] == BFLOAT16
+
+
 def _plain(*arrays: Any) -> Any:
     """The library of dense floating arrays of one shape, dtype and device, and their memory.
 
@@ -530,7 +539,7 @@ def _plain(*arrays: Any) -> Any:
     if library is None:
         return None
     first = library.plain(arrays[0])
-    if first is None or first[2] not in _arrays._FLOATS and first[2] != BFLOAT16:
+    if first is None or not _plainly(first):
         return None
     queue = library.queue(arrays[0], first[3])
     size = math.prod(first[1])
@@ -680,6 +689,20 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
+    if out is None and type(axis) is int:
+        library = _libraries.get(type(x))
+        plain = library and library.plain(x)
+        lengths = plain and _plainly(plain) and _arrays._lengths(plain[1], axis)
+        if library is not None and plain and lengths:
+            pointer, shape, dtype, device = plain
+            axis %= len(shape)
+            reduced = (*shape[:axis], *shape[axis + 1 :])
+            y, into = library.empty(reduced, None, dtype, device)
+            queue, outer, inner = library.queue(x, device), lengths[0], lengths[2]
+            source = _Memory()(pointer, dtype, math.prod(lengths), queue)
+            target = _Memory()(into, dtype, outer * inner, queue)
+            _wing().maxout.maxout(source, target, _none(), *lengths)
+            return y
     call = Call(x=x, out=out)
     array, layout, shape = _arrays._pieces(call, x, axis)
     given = call.out(out, shape, array.dtype)

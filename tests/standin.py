@@ -94,6 +94,6 @@ def install():
     cupy.cuda = SimpleNamespace(
         Device=lambda number: contextlib.nullcontext(),
         ExternalStream=lambda handle, device: contextlib.nullcontext(),
-        get_current_stream=lambda: stream,
+        get_current_stream=lambda number: stream,
     )
     sys.modules["cupy"] = cupy

@@ -16,6 +16,7 @@ from numba.cuda import types
 from numba_acts.cuda import math
 
 LARGEST_GRID = 2**31 - 1  # blocks
+PLANS = 4096  # that are remembered in each room
 
 
 class Queue:
@@ -163,6 +164,17 @@ def specialised(threads: Callable[..., int]) -> Callable[[Callable[..., Any]], A
     return decorate
 
 
+class Plans(dict[Any, Any]):
+    """Kernels, blocks and further arguments that were chosen before, by what the choice hung on."""
+
+    def keep(self, key: Any, plan: Any) -> Any:
+        """Remember a plan, and not too many."""
+        if len(self) >= PLANS:
+            self.clear()
+        self[key] = plan
+        return plan
+
+
 # ---- start ------------------------------------------------------------------------------------
 
 
@@ -205,9 +217,14 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
             _start(kernel, blocks, queue, arguments)
 
 
-def _start(kernel: Kernel, blocks: int, queue: Queue, arguments: tuple[Any, ...]) -> None:
+@functools.cache
+def _launch() -> Any:
     from cuda.core import launch
 
+    return launch
+
+
+def _start(kernel: Kernel, blocks: int, queue: Queue, arguments: tuple[Any, ...]) -> None:
     handle = kernel.compiled(queue.device, arguments)
-    values = (a.pointer if type(a) is Memory else a for a in arguments)
-    launch(_stream(queue.stream), _configuration(blocks, kernel.threads), handle, *values)
+    values = [a.pointer if type(a) is Memory else a for a in arguments]
+    _launch()(_stream(queue.stream), _configuration(blocks, kernel.threads), handle, *values)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Memory, run, specialised
+from numba_acts.cuda.launch import Memory, Plans, run, specialised
 from numba_acts.cuda.math import (
     WARP,
     WIDE_BYTES,
@@ -308,10 +308,14 @@ def _groups(pieces: int, width: int, *counts: int) -> int:
     return _math.gcd(width // _math.gcd(pieces, width), *counts)
 
 
+_plans = Plans()
+
+
 def maxout(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner: int) -> None:
     """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
     if inner == 1:
-        biased_maxout(x, x.past(x.size), out, index, outer, pieces, 1)
+        none = Memory(0, x.dtype, 0, x.queue)
+        biased_maxout(x, none, out, index, outer, pieces, 1)
         return
     arrays = x, out, index
     widest = max(array.dtype.itemsize for array in arrays if array.size)
@@ -324,12 +328,24 @@ def biased_maxout(
     x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
 ) -> None:
     """The maxima of contiguous pieces, after a bias (units, pieces) is added unless it is empty."""
+    arrays = x, bias, out, index
+    key: Any = outer, pieces, units, *[(a.dtype, a.size > 0, a.pointer & 15) for a in arrays]
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans.keep(key, _plan(*arrays, outer, pieces, units))
+    kernel, blocks, lengths = plan
+    run(kernel, blocks, *arrays, *lengths)
+
+
+def _plan(
+    x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
+) -> Any:
+    """The kernel, its blocks and its further arguments."""
     dtype, indexed, biased = held(x.dtype), index.size > 0, bias.size > 0
     if pieces > FEW:
         lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)
-        blocks = -(-outer // (THREADS // lanes))
-        run(rows(lanes, indexed, biased, dtype), blocks, x, bias, out, index, outer, units, pieces)
-        return
+        kernel, blocks = rows(lanes, indexed, biased, dtype), -(-outer // (THREADS // lanes))
+        return kernel, blocks, (outer, units, pieces)
     width = WIDE_BYTES // x.dtype.itemsize
     together = _groups(pieces, width, outer, units if biased else 0)
     access = _access(_math.gcd(pieces * together, width), x, bias)
@@ -337,8 +353,7 @@ def biased_maxout(
     groups = max(1, AHEAD_BYTES // (pieces * together * x.dtype.itemsize))
     constants = _tuple(pieces), _tuple(together), access, out_access, _tuple(groups)
     kernel = few(*constants, indexed, biased, dtype)
-    blocks = -(-outer // (THREADS * together * groups))
-    run(kernel, blocks, x, bias, out, index, outer, units)
+    return kernel, -(-outer // (THREADS * together * groups)), (outer, units)
 
 
 def vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:

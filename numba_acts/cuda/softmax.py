@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Kernel, Memory, run, specialised
+from numba_acts.cuda.launch import Kernel, Memory, Plans, run, specialised
 from numba_acts.cuda.math import (
     WARP,
     WIDE_BYTES,
@@ -53,7 +53,6 @@ TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a
 JOIN_LANES = 128  # that join the sums of a slice's chunks
 SPAN = 32  # numbers of a long column that a thread writes
 JACOBIAN_THREADS = 256
-KEPT = 4096  # traversals that were chosen before
 CACHED_BYTES = 20 << 20  # of long slices, that are read twice while the L2 cache holds them
 
 _NOTHING = -np.inf  # the argument of an entry without weight
@@ -812,7 +811,7 @@ def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int
     key += x.pointer & 15, mask.pointer & 15, out.pointer & 15
     plan = _forward.get(key)
     if plan is None:
-        plan = _kept(_forward, key, _forward_plan(x, mask, out, outer, n, inner, beta))
+        plan = _forward.keep(key, _forward_plan(x, mask, out, outer, n, inner, beta))
     kernel, blocks, given = plan
     if kernel is None:
         _long_softmax(x, mask, out, outer, n, inner, beta)
@@ -820,15 +819,7 @@ def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int
         run(kernel, blocks, x, mask, out, *given)
 
 
-_forward: dict[Any, Any] = {}
-_backward: dict[Any, Any] = {}
-
-
-def _kept(plans: dict[Any, Any], key: Any, plan: Any) -> Any:
-    if len(plans) >= KEPT:
-        plans.clear()
-    plans[key] = plan
-    return plan
+_forward, _backward = Plans(), Plans()
 
 
 def _forward_plan(
@@ -886,7 +877,7 @@ def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, b
     key += g.pointer & 15, y.pointer & 15, out.pointer & 15
     plan = _backward.get(key)
     if plan is None:
-        plan = _kept(_backward, key, _product_plan(g, y, out, outer, n, inner, beta))
+        plan = _backward.keep(key, _product_plan(g, y, out, outer, n, inner, beta))
     kernel, blocks, given = plan
     if kernel is None:
         _long_product(g, y, out, outer, n, inner, beta)
