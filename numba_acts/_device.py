@@ -234,7 +234,9 @@ class CuPy(Library):
         """``out = A B``; sixteen-bit floats are widened first."""
         rows, depth, columns, a_turned, b_turned = task
         cupy = self.cupy
-        stream = cupy.cuda.ExternalStream(queue.stream, queue.device)
+        stream = cupy.cuda.Stream.null
+        if queue.stream:
+            stream = cupy.cuda.ExternalStream(queue.stream, queue.device)
         with cupy.cuda.Device(queue.device), stream:
             left = self._matrix(a, out.dtype, (rows, depth), a_turned)
             right = self._matrix(b, out.dtype, (depth, columns), b_turned)
@@ -320,8 +322,8 @@ class Torch(Library):
         left = self._matrix(a, (rows, depth), a_turned)
         right = self._matrix(b, (depth, columns), b_turned)
         result = self._matrix(out, (rows, columns), False)
-        stream = torch.cuda.ExternalStream(queue.stream, queue.device)
-        with torch.no_grad(), torch.cuda.stream(stream):
+        # The queue's stream is the current one.
+        with torch.no_grad(), torch.cuda.device(queue.device):
             if left.dtype == result.dtype:
                 torch.mm(left, right, out=result)
             else:

@@ -93,7 +93,7 @@ def install():
     cupy.__dict__.update(members)
     cupy.cuda = SimpleNamespace(
         Device=lambda number: contextlib.nullcontext(),
-        ExternalStream=lambda handle, device: contextlib.nullcontext(),
+        Stream=SimpleNamespace(null=contextlib.nullcontext()),
         get_current_stream=lambda number: stream,
     )
     sys.modules["cupy"] = cupy

@@ -166,6 +166,12 @@ def finite(m, zero):
     return zero if m == _NOTHING else m
 
 
+@lane
+def within(left, most):
+    """How many numbers are left, as far as it matters: few bits are quickly compared."""
+    return np.int32(left if left < most else most)
+
+
 # ---- reading and writing ----------------------------------------------------------------------
 
 
@@ -610,13 +616,15 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         base = image * n * inner + column - image * inner
         alive = column < outer * inner
         first = part * chunk_size + share * (own * width)
+        left = within(n - first, chunk_size) if alive else np.int32(0)
+        base = base + first * inner
         writes, here = thread % WARP < in_warp, thread // WARP * in_warp + mine
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
-                    i = first + b * width + k * (lanes * width) + v
+                    i = b * width + k * (lanes * width) + v
                     at = ((b * len(vectors) + k) * width + v) * step
-                    if alive and (exact or i < n):
+                    if alive if exact else i < left:
                         read(g, base + i * inner, ours, at, across, across)
                         read(y, base + i * inner, theirs, at, across, across)
                     else:
@@ -637,13 +645,13 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
                     at = e * step + u
                     theirs[at] = theirs[at] * scale * (ours[at] - s)
         if not partial:
-            base, inner, n = afresh(base, s), afresh(inner, s), afresh(n, s)
+            base, inner = afresh(base, s), afresh(inner, s)
             for b in range(own):
                 for k in range(len(vectors)):
                     for v in range(width):
-                        i = first + b * width + k * (lanes * width) + v
+                        i = b * width + k * (lanes * width) + v
                         at = ((b * len(vectors) + k) * width + v) * step
-                        if alive and (exact or i < n):
+                        if alive if exact else i < left:
                             write(theirs, at, out, base + i * inner, across, across)
 
     return kernel
