@@ -41,20 +41,22 @@ class Call:
 
     torch: Any = None  # the module, if the arrays are its CPU tensors
 
+    on_gpu = False  # all of them: then `_device` takes over
+
     def __init__(self, **arguments: Any) -> None:
         on_gpu = {
-            name: hasattr(value, "__cuda_array_interface__")
-            for name, value in arguments.items()
-            if hasattr(value, "shape")
+            name: _on_gpu(value) for name, value in arguments.items() if hasattr(value, "shape")
         }
         if any(on_gpu.values()):
-            places = ", ".join(
-                f"{name} is {'on a GPU' if there else 'in host memory'}"
-                for name, there in on_gpu.items()
-            )
-            if all(on_gpu.values()):
-                raise TypeError(f"{places}: numba_acts has no kernels for a GPU in this version")
-            raise TypeError(f"arrays must all be in one memory, but {places}")
+            given = (name for name, value in arguments.items() if value is not None)
+            on_gpu = {name: on_gpu.get(name, False) for name in given}
+            if not all(on_gpu.values()):
+                places = ", ".join(
+                    f"{name} is {'on a GPU' if there else 'in host memory'}"
+                    for name, there in on_gpu.items()
+                )
+                raise TypeError(f"arrays must all be in one memory, but {places}")
+            self.on_gpu = True
 
     def admit(self, name: str, value: Any) -> np.ndarray:
         """The NumPy array behind an argument, in the machine's byte order."""
@@ -116,6 +118,32 @@ class Call:
         if result.dtype == BFLOAT16:
             return self.torch.from_numpy(result.view(np.uint16)).view(self.torch.bfloat16)
         return self.torch.from_numpy(result)
+
+
+def _on_gpu(value: Any) -> bool:
+    there = getattr(value, "is_cuda", None)  # PyTorch's, which needs no interface to tell
+    return hasattr(value, "__cuda_array_interface__") if there is None else bool(there)
+
+
+ON_GPU: set[type] = set()  # arrays that always live there; `_device` adds the types that it meets
+
+
+def _plainly_on_gpu(x: Any, *others: Any) -> bool:
+    """Are all arrays of one kind, and on a GPU? A quick answer, of which False says nothing."""
+    kind = type(x)
+    there = kind in ON_GPU or getattr(x, "is_cuda", False) is True
+    return there and all(
+        other is None or type(other) is kind and (kind in ON_GPU or other.is_cuda)
+        for other in others
+    )
+
+
+@functools.cache
+def _device() -> Any:
+    """The hall of arrays on a GPU, which is imported for the first of them."""
+    from numba_acts import _device
+
+    return _device
 
 
 def _shown(value: Any) -> str:
@@ -382,6 +410,8 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
                 bits, into = x.ravel().view(held), y.ravel().view(held)
                 cpu_softmax.softmax(bits, _NONE, into, *lengths, beta)
             return y
+    elif where is None and _plainly_on_gpu(x, out):
+        return _device().softmax(x, axis, beta, where, out)
     return _softmax(x, axis, beta, where, out)
 
 
@@ -400,6 +430,8 @@ def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.nda
 
 def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     call = Call(x=x, where=where, out=out)
+    if call.on_gpu:
+        return _device().softmax(x, axis, beta, where, out)
     array = call.admit("x", x)
     axes = _axes(axis, array.ndim)
     dtype = _float_dtype(array.dtype)
@@ -459,7 +491,11 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
                 bits, saved, into = (array.ravel().view(held) for array in (g, y, dx))
                 cpu_softmax.product(bits, saved, into, *lengths, beta)
             return dx
+    elif _plainly_on_gpu(g, y, out):
+        return _device().softmax_product(name, g, y, axis, beta, out)
     call = Call(**{name: g}, y=y, out=out)
+    if call.on_gpu:
+        return _device().softmax_product(name, g, y, axis, beta, out)
     first, second = call.admit(name, g), call.admit("y", y)
     _same_shape(name, first, "y", second)
     axes = _axes(axis, second.ndim)
@@ -489,6 +525,8 @@ def _same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray
 def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
     call = Call(y=y, out=out)
+    if call.on_gpu:
+        return _device().softmax_jacobian(y, axis, beta, out)
     (array,) = _common(call.admit("y", y))
     place = _axis(axis, array.ndim)
     n = array.shape[place]
@@ -507,6 +545,8 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
 def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     """β y (1 − y), number by number."""
     call = Call(y=y, out=out)
+    if call.on_gpu:
+        return _device().softmax_jacobian_diag(y, beta, out)
     (array,) = _common(call.admit("y", y))
     given = None if out is None else _out(out, call, array.shape, array.dtype)
     layout = Layout(array, ())
@@ -562,7 +602,11 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
     done = _maxout_plainly(x, axis, False, out)
     if done is not None:
         return done
+    if _plainly_on_gpu(x, out):
+        return _device().maxout(x, axis, out)
     call = Call(x=x, out=out)
+    if call.on_gpu:
+        return _device().maxout(x, axis, out)
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
     result = Result(out, given, shape, array.dtype, layout.reduced())
@@ -578,6 +622,8 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
             return done
     first, second = _pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
+    if call.on_gpu:
+        return _device().maxout_with_index(x, axis, index_dtype, out)
     array, layout, shape = _pieces(call, x, axis)
     kind = _index_dtype(call, index_dtype, array.shape[layout.axes[0]])
     given = None if out is None else _out(first, call, shape, array.dtype, "out[0]")
@@ -682,6 +728,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
             cpu_maxout.vjp(gradient, winners, into, outer, pieces, inner)
             return dx
     call = Call(g=g, index=index, out=out)
+    if call.on_gpu:
+        return _device().maxout_vjp(g, index, pieces, axis, out)
     array = call.admit("g", g)
     chosen = _index(call, index)
     _same_shape("g", array, "index", chosen)
@@ -691,6 +739,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
 def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
     """Ones at the winning pieces, zeros elsewhere."""
     call = Call(index=index, out=out)
+    if call.on_gpu:
+        return _device().maxout_jacobian(index, pieces, axis, dtype, out)
     chosen = _index(call, index)
     kind = call.dtype("dtype", dtype)
     return _selected(call, np.empty(0, kind), chosen, pieces, axis, kind, out)
@@ -718,6 +768,8 @@ def _selected(
 def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
     call = Call(t=t, index=index, out=out)
+    if call.on_gpu:
+        return _device().maxout_jvp(t, index, axis, out)
     tangent = call.admit("t", t)
     place = _axis(axis, tangent.ndim)
     pieces = tangent.shape[place]
@@ -783,6 +835,8 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     first, second = _pair(out) if indexed else (out, None)
     call = Call(x=x, weight=weight, bias=bias, **{"out": first, "out[1]": second})
+    if call.on_gpu:
+        return _device().maxout_affine(x, weight, bias, indexed, index_dtype, out)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     x = _inputs(call, x, depth)
@@ -840,6 +894,8 @@ def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
     """(dx, dweight, dbias)."""
     call = Call(g=g, x=x, weight=weight, index=index)
+    if call.on_gpu:
+        return _device().maxout_affine_vjp(g, x, weight, index)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     x = _inputs(call, x, depth)
@@ -867,6 +923,8 @@ def _accumulated(dtype: np.dtype) -> np.dtype:
 def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
     """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
     call = Call(x=x, weight=weight, index=index, dx=dx, dweight=dweight, dbias=dbias)
+    if call.on_gpu:
+        return _device().maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     given = {"x": _inputs(call, x, depth), "weight": weight}
@@ -909,6 +967,8 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     """∂y/∂x = weight[u, index[..., u], :]."""
     call = Call(weight=weight, index=index)
+    if call.on_gpu:
+        return _device().maxout_affine_jacobian(weight, index)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     index = _winners(call, index, units, pieces)

@@ -1,7 +1,7 @@
 """The functions on PyTorch tensors that require grad: differentiable, softmin and softmax2d twice.
 
 Import it where PyTorch is installed: ``from numba_acts import torch as acts``. Tensors live on the
-CPU, and gradients are computed by this library's kernels.
+CPU or on a GPU, and gradients are computed by this library's kernels.
 """
 
 from typing import Any

@@ -1,0 +1,313 @@
+"""``python -m benchmarks cuda-static``: every GPU kernel, compiled for compute capability 9.0.
+
+It needs the extra ``cuda-static`` and neither a GPU nor a driver. A table shows what the compiler
+made of each kernel; the exit status is not 0 if a kernel uses a stack or local memory, passes its
+register ceiling, lacks the 128-bit accesses it is meant to have, cannot be cached, or is written in
+a version of PTX that a driver of CUDA 13.0 would refuse.
+"""
+
+import argparse
+import glob
+import itertools
+import multiprocessing
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CAPABILITY = (9, 0)
+NEWEST_PTX = 9.0
+REGISTERS = 65_536  # of a multiprocessor
+WIDTHS = (19, 9, 7, 4, 5, 5, 6, 7, 7, 6, 6, 9, 4)
+COLUMNS = "kernel dtype threads regs stack local shared wide-ld wide-st ex2 ffma cacheable ptx"
+
+
+class Work(NamedTuple):
+    """A call of the wing, and what its kernels are meant to be like."""
+
+    function: str
+    shape: tuple[int, int, int]
+    dtype: str = "float32"
+    ceiling: int = 64
+    wide: bool = True  # every kernel of the call has 128-bit loads, or stores where it only writes
+    more: dict[str, Any] = {}
+
+
+BF16 = "bfloat16"
+ROWS = [(1000, n, 1) for n in (4, 128, 256, 1024, 4096, 32_768, 1_000_000)]
+IMAGES = [(4, c, 512 * 512) for c in (3, 8)]
+WORK = [
+    *(Work("softmax", shape) for shape in ROWS),
+    *(Work("softmax", (1000, n, 1), wide=False, ceiling=80) for n in (1, 7, 10, 1001)),
+    *(Work("softmax", (1000, 4096, 1), dtype) for dtype in ("float16", BF16)),
+    Work("softmax", (1000, 4096, 1), "float64", ceiling=80),
+    Work("softmax", (1000, 4096, 1), more={"masked": True}, ceiling=80),
+    *(Work("softmax", shape) for shape in IMAGES),
+    *(Work("softmax", (4, c, 512 * 512), wide=False, ceiling=96) for c in (19, 21, 32, 150)),
+    *(Work("softmax", (4, c, 49), wide=False, ceiling=96) for c in (256, 1000, 4096)),
+    Work("softmax", (4, 10_000, 49), wide=False, ceiling=112),
+    *(Work("softmax", (4, 21, 512 * 512), d, 80, False) for d in ("float16", BF16, "float64")),
+    Work("softmax", (1000, 128, 1), "int8", wide=False, ceiling=64),
+    *(Work("product", (1000, n, 1)) for n in (4, 128, 1024, 4096, 16_384, 1_000_000)),
+    *(Work("product", (1000, n, 1), wide=False, ceiling=96) for n in (1, 10, 1001)),
+    *(Work("product", (1000, 4096, 1), dtype) for dtype in ("float16", BF16, "float64")),
+    *(Work("product", shape, ceiling=96) for shape in IMAGES),
+    *(Work("product", (4, c, 512 * 512), wide=False, ceiling=128) for c in (19, 21, 32, 150)),
+    *(Work("product", (4, c, 49), wide=False, ceiling=128) for c in (256, 1000, 4096, 10_000)),
+    *(Work("jacobians", shape) for shape in [(1000, 128, 1), (1, 21, 4096)]),
+    *(Work("jacobians", shape, wide=False) for shape in [(1000, 21, 1), (1, 21, 4097)]),
+    *(Work("diagonals", (1, 4096, 1), dtype) for dtype in ("float32", "float16")),
+    *(Work("maxout", (1 << 20, k, 1)) for k in (2, 3, 4, 5, 8)),
+    *(Work("maxout", (1 << 20, k, 1), more={"indexed": True}) for k in (2, 3, 4, 5, 8)),
+    *(Work("maxout", (1 << 20, 4, 1), dtype) for dtype in ("float16", BF16, "float64")),
+    Work("maxout", (1 << 20, 4, 1), "int8", ceiling=80),
+    *(Work("maxout", (1 << 20, k, 1), wide=False) for k in (9, 1000)),
+    *(Work("maxout", (64, k, 4096), more={"indexed": True}) for k in (2, 3, 4, 5, 8, 12)),
+    Work("maxout", (64, 4, 4097), wide=False),
+    Work("biased", (1 << 20, 4, 1024), more={"indexed": True}),
+    *(Work("vjp", (1 << 20, k, 1)) for k in (2, 3, 4, 5, 8, 12)),
+    Work("vjp", (1 << 20, 9, 1), wide=False),
+    *(Work("vjp", (64, k, 4096)) for k in (2, 4)),
+    *(Work("vjp", (1 << 20, 4, 1), dtype) for dtype in ("float16", BF16, "float64")),
+    *(Work("jvps", shape, wide=False) for shape in [(1 << 20, 4, 1), (64, 4, 4096)]),
+    Work("affine", (8192, 4, 1024)),
+    Work("affine", (8192, 4, 1024), "int32", wide=False),
+    *(Work(name, (8192, 4, 1024), wide=False) for name in ("affine_vjp", "affine_jvp")),
+    Work("affine_jacobian", (8192, 4, 1024)),
+    Work("copy", (64, 4, 4096), wide=False),
+]
+
+
+def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
+    """Call the wing's function on arrays that nobody looks into."""
+    outer, n, inner = lengths = work.shape
+    size, dtype = outer * n * inner, work.dtype
+    floating = "float64" if np.dtype(dtype if dtype != BF16 else "f2").kind in "iu" else dtype
+    none, index = memory(0, "uint8"), memory(outer * inner, "int32")
+    x, short = memory(size, dtype), memory(outer * inner, dtype)
+    if work.function == "softmax":
+        mask = memory(size, "uint8") if work.more.get("masked") else none
+        wing.softmax.softmax(x, mask, memory(size, floating), *lengths, -1.0)
+    elif work.function == "product":
+        wing.softmax.product(x, x, x, *lengths, -1.0)
+    elif work.function == "jacobians":
+        wing.softmax.jacobians(x, memory(size * n, dtype), *lengths, -1.0)
+    elif work.function == "diagonals":
+        wing.softmax.diagonals(x, x, -1.0)
+    elif work.function == "maxout":
+        wing.maxout.maxout(x, short, index if work.more.get("indexed") else none, *lengths)
+    elif work.function == "biased":
+        bias = memory(n * inner, dtype)
+        wing.maxout.biased_maxout(memory(outer * n, dtype), bias, short, index, outer, n, inner)
+    elif work.function == "vjp":
+        wing.maxout.vjp(short, index, x, *lengths)
+    elif work.function == "jvps":
+        wing.maxout.jvps(x, index, short, n, inner)
+    elif work.function == "copy":
+        wing.copies.copy(x, x, lengths, 0, 0, (1, outer, outer * n), (n * inner, inner, 1))
+    else:  # rows, pieces, units; d is 1024
+        units, depth = inner, 1024
+        inputs, weight = memory(outer * depth, dtype), memory(units * n * depth, dtype)
+        bias, y = memory(units * n, dtype), memory(outer * units, dtype)
+        index = memory(outer * units, "int32")
+        sizes = units, n, depth
+        if work.function == "affine":
+            wing.affine.affine(inputs, weight, bias, y, index, *sizes)
+        elif work.function == "affine_vjp":
+            gradients = inputs, weight, bias
+            wing.affine.affine_vjp(y, inputs, weight, index, *gradients, *sizes)
+        elif work.function == "affine_jvp":
+            wing.affine.affine_jvp(inputs, inputs, weight, weight, bias, index, y, *sizes)
+        else:
+            out = memory(outer * units * depth, dtype)
+            wing.affine.affine_jacobian(weight, index, out, *sizes)
+
+
+def launches() -> Iterator[tuple[Work, Any, int, tuple[Any, ...]]]:
+    """Every kernel that the work starts: the work, the kernel, its blocks and its arguments."""
+    from types import SimpleNamespace
+
+    from numba_acts.cpu.math import BFLOAT16
+    from numba_acts.cuda import affine, copies, launch, maxout, softmax
+
+    wing = SimpleNamespace(affine=affine, copies=copies, maxout=maxout, softmax=softmax)
+    queue = launch.Queue(0, 0, lambda size, dtype: (1 << 20, None), lambda *task: None)
+
+    def memory(size: int, dtype: str) -> Any:
+        kind = BFLOAT16 if dtype == BF16 else np.dtype(dtype)
+        return launch.Memory(1 << 20, kind, size, queue)
+
+    started: list[Any] = []
+    rooms = [affine, copies, maxout, softmax]
+    run = launch.run
+    for work in WORK:
+        for room in rooms:
+            room.run = lambda *launched: started.append(launched)  # type: ignore[attr-defined]
+        try:
+            _called(work, wing, memory)
+        finally:
+            for room in rooms:
+                room.run = run  # type: ignore[attr-defined]
+        for kernel, blocks, *arguments in started:
+            yield work, kernel, blocks, tuple(arguments)
+        started.clear()
+
+
+def _stand_in() -> None:
+    """Let Numba compile for the capability although there is no device."""
+    from types import SimpleNamespace
+
+    from numba.cuda import codegen, dispatcher
+
+    device = SimpleNamespace(compute_capability=CAPABILITY, id=0)
+    dispatcher.get_current_device = lambda: device
+    codegen.devices = SimpleNamespace(get_context=lambda *_: SimpleNamespace(device=device))
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pattern = str(Path(np.__file__).parents[1] / "nvidia" / "**" / "bin" / name)
+        found = next(iter(glob.glob(pattern, recursive=True)), None)
+    if found is None:
+        raise FileNotFoundError(f"{name} is missing: pip install nvidia-cuda-{name}")
+    return found
+
+
+@dataclass
+class Compiled:
+    """What the compiler made of a kernel."""
+
+    registers: int
+    stack: int
+    shared: int
+    local: int
+    instructions: Counter[str]
+    ptx: float
+    cacheable: bool
+
+    def count(self, pattern: str) -> int:
+        """How many instructions match."""
+        return sum(n for name, n in self.instructions.items() if re.fullmatch(pattern, name))
+
+
+def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
+    """Compile as at run time, and read the result."""
+    from numba.cuda import serialize
+    from numba.cuda.dispatcher import _Kernel
+
+    from numba_acts.cuda import launch
+
+    options = {"launch_bounds": kernel.threads, "lto": True}
+    made = _Kernel(kernel.function, launch.signature(arguments).args, **options)
+    library = made._codelibrary
+    version = re.search(r"\.version (\d+\.\d+)", library.get_asm_str(cc=CAPABILITY))
+    try:
+        serialize.dumps(made._reduce_states())
+        cells = [cell.cell_contents for cell in kernel.function.__closure__ or ()]
+        cacheable = len(pickle.dumps(cells)) > 0
+    except (RuntimeError, TypeError, pickle.PicklingError):
+        cacheable = False
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(library.get_cubin(cc=CAPABILITY).code)
+        file.flush()
+        usage, code = (
+            subprocess.run([_tool(tool), option, file.name], capture_output=True, text=True)
+            for tool, option in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", usage.stdout)
+    if found is None or version is None or code.returncode:
+        raise RuntimeError(f"{usage.stdout}{usage.stderr}{code.stderr}")
+    operation = r"^\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)"
+    names = Counter(re.findall(operation, code.stdout, re.MULTILINE))
+    registers, stack, shared, local = map(int, found.groups())
+    return Compiled(registers, stack, shared, local, names, float(version.group(1)), cacheable)
+
+
+def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
+    """What is not as it is meant to be."""
+    bad = []
+    spills = seen.count(r"(LDL|STL)(\..*)?")
+    if seen.stack or seen.local or spills:
+        bad.append(f"stack {seen.stack}, local {seen.local}, {spills} accesses to them")
+    if seen.registers > work.ceiling:
+        bad.append(f"{seen.registers} registers, more than {work.ceiling}")
+    if seen.registers * kernel.threads > REGISTERS:
+        bad.append(f"{seen.registers} registers: a block of {kernel.threads} threads has no room")
+    wide = seen.count(r"LDG\.E\.128.*") + seen.count(r"STG\.E.*\.128.*")
+    helper = kernel.name in {"join", "product_join", "finish_columns", "fill", "accumulate"}
+    if work.wide and not helper and not wide:
+        bad.append("no 128-bit access")
+    if seen.ptx > NEWEST_PTX:
+        bad.append(f"PTX {seen.ptx}, newer than {NEWEST_PTX}")
+    if not seen.cacheable:
+        bad.append("not cacheable")
+    return bad
+
+
+def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
+    """The kernels of the work that is wanted, each once."""
+    known: dict[Any, Any] = {}
+    for work, kernel, blocks, given in launches():
+        key = kernel.name, kernel.constants, tuple(getattr(a, "dtype", type(a)) for a in given)
+        if wanted in work.function:
+            known.setdefault(key, (work, kernel, blocks, given))
+    return list(known.values())
+
+
+def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
+    """A kernel's line of the table, and what is wrong with it."""
+    _stand_in()
+    work, kernel, blocks, given = _chosen(wanted)[number]
+    seen = compiled(kernel, given)
+    elements = max(1, round(np.prod(work.shape) / (blocks * kernel.threads)))  # of a thread
+    row = (
+        kernel.name,
+        work.dtype,
+        kernel.threads,
+        seen.registers,
+        seen.stack,
+        seen.local,
+        seen.shared,
+        seen.count(r"LDG\.E\.128.*"),
+        seen.count(r"STG\.E.*\.128.*"),
+        round(seen.count(r"MUFU\.EX2") / elements, 1),
+        round(seen.count(r"FFMA.*") / elements, 1),
+        "yes" if seen.cacheable else "no",
+        seen.ptx,
+    )
+    cells = [str(cell).rjust(width) for cell, width in zip(row, WIDTHS, strict=True)]
+    label = f"{work.function} {work.shape} {' '.join(work.more)}".ljust(34)
+    return " ".join([label, *cells]), complaints(work, kernel, seen)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; the exit status says whether all is as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks cuda-static", description=__doc__)
+    parser.add_argument("--only", default="", help="work whose name contains this")
+    wanted = parser.parse_args(arguments).only
+    titles = [name.rjust(width) for name, width in zip(COLUMNS.split(), WIDTHS, strict=True)]
+    print(" ".join(["work".ljust(34), *titles]))
+    count, failures = len(_chosen(wanted)), 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        for line, bad in pool.map(_lines, range(count), itertools.repeat(wanted)):
+            print(line, *(f"    {complaint}" for complaint in bad), sep="\n", flush=True)
+            failures += len(bad)
+    print(f"{count} kernels, {failures} complaints")
+    return int(count == 0 or failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

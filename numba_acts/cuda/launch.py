@@ -1,0 +1,230 @@
+"""How a GPU kernel is specialised, compiled, cached and started."""
+
+import functools
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.cuda import types
+
+from numba_acts.cuda import math
+
+LARGEST_GRID = 2**31 - 1  # blocks
+PLANS = 4096  # that are remembered in each room
+
+
+class Queue:
+    """Where kernels run, in which order: a device and a stream; and what the caller's library does.
+
+    `allocate` takes a number of elements and a dtype and gives an address and its owner, which is
+    kept until the kernels that use the memory are in the stream: from then on the library may hand
+    it out again in the stream's order. `multiply` is its matrix product.
+    """
+
+    __slots__ = ("allocate", "device", "multiply", "stream")
+
+    def __init__(self, device: int, stream: int, allocate: Any, multiply: Any) -> None:
+        self.device, self.stream = device, stream
+        self.allocate, self.multiply = allocate, multiply
+
+    def empty(self, size: int, dtype: Any) -> "Memory":
+        """Fresh memory for intermediate results."""
+        dtype = np.dtype(dtype)
+        pointer, owner = self.allocate(size, dtype)
+        return Memory(pointer, dtype, size, self, owner)
+
+
+class Memory:
+    """Contiguous memory on a GPU, as a wing sees it: one axis and a dtype."""
+
+    __slots__ = ("dtype", "owner", "pointer", "queue", "size")
+
+    def __init__(self, pointer: int, dtype: np.dtype, size: int, queue: Queue, owner: Any = None):
+        self.pointer, self.dtype, self.size, self.queue = pointer, dtype, size, queue
+        self.owner = owner
+
+    def past(self, start: int) -> "Memory":
+        """What lies behind the first `start` elements."""
+        pointer = self.pointer + start * self.dtype.itemsize
+        return Memory(pointer, self.dtype, self.size - start, self.queue, self.owner)
+
+    def as_dtype(self, dtype: Any) -> "Memory":
+        """The same bits, of a dtype of the same size."""
+        return Memory(self.pointer, np.dtype(dtype), self.size, self.queue, self.owner)
+
+    def interface(self, shape: tuple[int, ...]) -> Any:
+        """What other libraries make arrays of, without waiting for a stream."""
+        described = {
+            "shape": shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "stream": None,
+            "version": 3,
+        }
+        return SimpleNamespace(__cuda_array_interface__=described, owner=self.owner)
+
+    def aligned(self, count: int) -> bool:
+        """May `count` elements be accessed at once?"""
+        return self.pointer % (count * self.dtype.itemsize) == 0
+
+
+# ---- compilation ------------------------------------------------------------------------------
+
+
+def _sources() -> tuple[float, int]:
+    """When the newest file of this wing was changed, and the size of all: the cache's key."""
+    files = [entry.stat() for entry in os.scandir(Path(__file__).parent) if entry.is_file()]
+    return max(file.st_mtime for file in files), sum(file.st_size for file in files)
+
+
+def _dispatcher(function: Callable[..., None], threads: int) -> Any:
+    """Compile on first use, and cache on disk where a folder can be written.
+
+    Numba would notice a change only in the file that holds the kernel. The stamp of all files of
+    this wing stands in for that file's. As in the CPU wing, the name of a file of machine code
+    follows from its signature, so that processes may compile the same kernel at the same time.
+    """
+    if math.SIMULATED:
+        return cuda.jit(function)
+    from numba.cuda.core.caching import IndexDataCacheFile
+
+    class CacheFile(IndexDataCacheFile):
+        def save(self, key: Any, data: Any) -> None:
+            digest = hashlib.sha256(repr(key).encode()).digest()
+            name = self._data_name(int.from_bytes(digest[:8], "big"))
+            self._save_data(name, data)
+            self._save_index(self._load_index() | {key: name})
+
+    try:
+        kernel = cuda.jit(cache=True, lto=True, launch_bounds=threads)(function)
+    except RuntimeError as error:  # no folder for a cache, neither here nor at home
+        if "no locator available" not in str(error):
+            raise
+        return cuda.jit(lto=True, launch_bounds=threads)(function)
+    cache = kernel._cache
+    cache._cache_file = CacheFile(cache.cache_path, cache._impl.filename_base, _sources())
+    return kernel
+
+
+class Kernel:
+    """A kernel for some constants, compiled for each device and each combination of dtypes."""
+
+    def __init__(self, function: Callable[..., None], name: str, threads: int, constants: Any):
+        self.function, self.name, self.threads, self.constants = function, name, threads, constants
+        self._compiled: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """Numba's."""
+        return _dispatcher(self.function, self.threads)
+
+    def compiled(self, device: int, arguments: tuple[Any, ...]) -> Any:
+        """What the driver starts; the device's context must be current."""
+        key = device, *[a.dtype if type(a) is Memory else type(a) for a in arguments]
+        handle = self._compiled.get(key)
+        if handle is None:
+            with self._lock:
+                kernel = self.dispatcher.compile(signature(arguments))
+                kernel.bind()
+                handle = self._compiled[key] = kernel._codelibrary.get_cufunc().kernel
+        return handle
+
+
+def signature(arguments: tuple[Any, ...]) -> Any:
+    """The Numba types of a kernel's parameters."""
+    plain = {int: types.int64, float: types.float64}
+    return types.void(
+        *(
+            types.CPointer(math.stored(a.dtype)) if type(a) is Memory else plain[type(a)]
+            for a in arguments
+        )
+    )
+
+
+def specialised(threads: Callable[..., int]) -> Callable[[Callable[..., Any]], Any]:
+    """A maker of kernels from constants, each made once; `threads` in a block follow from them."""
+
+    def decorate(factory: Callable[..., Any]) -> Any:
+        @functools.cache
+        def kernel(*constants: Any) -> Kernel:
+            count = threads(*constants)
+            return Kernel(factory(*constants), factory.__name__, count, constants)
+
+        kernel.factory = factory  # type: ignore[attr-defined]
+        return kernel
+
+    return decorate
+
+
+class Plans(dict[Any, Any]):
+    """Kernels, blocks and further arguments that were chosen before, by what the choice hung on."""
+
+    def keep(self, key: Any, plan: Any) -> Any:
+        """Remember a plan, and not too many."""
+        if len(self) >= PLANS:
+            self.clear()
+        self[key] = plan
+        return plan
+
+
+# ---- start ------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(1 << 10)
+def _configuration(blocks: int, threads: int) -> Any:
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=blocks, block=threads)
+
+
+@functools.lru_cache(1 << 6)
+def _stream(handle: int) -> Any:
+    from cuda.core import Stream
+
+    return Stream.from_handle(handle)
+
+
+@functools.cache
+def devices() -> int:
+    """How many devices there are."""
+    return len(cuda.gpus)
+
+
+def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
+    """Put a kernel in the stream of its first argument, which is memory; do not wait for it."""
+    if blocks > LARGEST_GRID:
+        raise ValueError(f"an array needs {blocks} blocks of threads, a GPU takes {LARGEST_GRID}")
+    if math.SIMULATED:
+        simulated = (
+            math.Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
+        )
+        kernel.dispatcher[blocks, kernel.threads](*simulated)
+        return
+    queue = arguments[0].queue
+    if devices() == 1:
+        cuda.current_context()
+        _start(kernel, blocks, queue, arguments)
+    else:
+        with cuda.gpus[queue.device]:
+            _start(kernel, blocks, queue, arguments)
+
+
+@functools.cache
+def _launch() -> Any:
+    from cuda.core import launch
+
+    return launch
+
+
+def _start(kernel: Kernel, blocks: int, queue: Queue, arguments: tuple[Any, ...]) -> None:
+    handle = kernel.compiled(queue.device, arguments)
+    values = [a.pointer if type(a) is Memory else a for a in arguments]
+    _launch()(_stream(queue.stream), _configuration(blocks, kernel.threads), handle, *values)

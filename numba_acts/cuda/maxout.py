@@ -1,0 +1,385 @@
+"""The maximum over the pieces of a unit, the piece that reaches it, and the gradient it selects.
+
+Arrays come flat, as C-contiguous (outer, pieces, inner), results as (outer, inner). Everywhere the
+first NaN wins, and otherwise the first of the largest pieces. An index that names no piece selects
+nothing.
+"""
+
+import math as _math
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from numba_acts.cuda.launch import Memory, Plans, run, specialised
+from numba_acts.cuda.math import (
+    WARP,
+    WIDE_BYTES,
+    exchange,
+    get,
+    held,
+    lane,
+    load,
+    put,
+    store,
+    wins,
+)
+
+# Chosen by counting bytes in flight for compute capability 9.0, to be tuned on one.
+FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
+THREADS = 128  # in a block
+AHEAD_BYTES = 64  # that a thread loads before it needs the first
+TOGETHER = 4  # numbers of a result that a thread selects
+
+
+def _tuple(length: int) -> tuple[int, ...]:
+    return (0,) * length
+
+
+def index_held(dtype: np.dtype) -> Any:
+    """The dtype of a thread's copy of an index."""
+    return np.int32 if dtype.itemsize < 4 or dtype == np.int32 else np.int64
+
+
+def _blocks(threads: int) -> int:
+    return -(-threads // THREADS)
+
+
+def _threads(*constants: Any) -> int:
+    return THREADS
+
+
+# ---- the maximum ------------------------------------------------------------------------------
+
+
+@lane
+def read(x, i, numbers, at, count, access):
+    """So many numbers, a few at once."""
+    for a in range(0, count, len(access)):
+        load(x, i + a, numbers, at + a, access)
+
+
+@lane
+def write(out, i, numbers, at, count, access):
+    for a in range(0, count, len(access)):
+        store(out, i + a, numbers, at + a, access)
+
+
+@specialised(_threads)
+def few(pieces, together, access, out_access, groups, indexed, biased, dtype):
+    """Few contiguous pieces: a thread takes as many units as fill its widest accesses.
+
+    One read of x and one write. With `biased`, the pieces of a layer's units are biased on the way:
+    that is how an affine map's maximum follows its matrix product.
+    """
+    many, count = len(pieces), len(together)
+    size, room = many * count, many * count * len(groups)
+
+    def kernel(x, bias, out, index, outer, units):
+        numbers = cuda.local.array(room, dtype)
+        biases = cuda.local.array(size, dtype)
+        best = cuda.local.array(count, dtype)
+        winners = cuda.local.array(count, np.int32)
+        first = np.int64(cuda.blockIdx.x) * (THREADS * len(groups)) + np.int64(cuda.threadIdx.x)
+        for w in range(len(groups)):
+            unit = (first + w * THREADS) * count
+            if unit < outer:
+                read(x, unit * many, numbers, w * size, size, access)
+        for w in range(len(groups)):
+            unit = (first + w * THREADS) * count
+            if unit < outer:
+                if biased:
+                    read(bias, unit % units * many, biases, 0, size, access)
+                    for e in range(size):
+                        numbers[w * size + e] = numbers[w * size + e] + biases[e]
+                for u in range(count):
+                    at = w * size + u * many
+                    best[u] = numbers[at]
+                    winners[u] = 0
+                    for i in range(1, many):
+                        if wins(numbers[at + i], best[u]):
+                            best[u] = numbers[at + i]
+                            winners[u] = i
+                write(out, unit, best, 0, count, out_access)
+                if indexed:
+                    write(index, unit, winners, 0, count, out_access)
+
+    return kernel
+
+
+@specialised(_threads)
+def rows(lanes, indexed, biased, dtype):
+    """Contiguous pieces, any number of them: `lanes` threads of a warp a unit, which then agree."""
+    per_block = THREADS // lanes
+
+    def kernel(x, bias, out, index, outer, units, pieces):
+        thread = np.int64(cuda.threadIdx.x)
+        unit = np.int64(cuda.blockIdx.x) * per_block + thread // lanes
+        alive = unit < outer
+        here = unit if alive else outer - 1
+        first, first_bias = here * pieces, here % units * pieces
+        best = get(x, first)
+        if biased:
+            best = best + get(bias, first_bias)
+        winner = thread * 0
+        for i in range(thread % lanes, pieces, lanes):
+            v = get(x, first + i)
+            if biased:
+                v = v + get(bias, first_bias + i)
+            if wins(v, best):
+                best = v
+                winner = np.int64(i)
+        distance = 1
+        while distance < lanes:
+            v, i = exchange(best, distance), exchange(winner, distance)
+            tie = v == best or (v != v and best != best)
+            if wins(v, best) or (tie and i < winner):
+                best = v
+                winner = i
+            distance *= 2
+        if alive and thread % lanes == 0:
+            put(out, unit, best)
+            if indexed:
+                put(index, unit, winner)
+
+    return kernel
+
+
+@specialised(_threads)
+def columns(pieces, exact, access, indexed, dtype):
+    """Pieces that lie apart: a thread takes neighbouring units, as many as an access is wide.
+
+    It loads as many pieces at a time as the tuple `pieces` is long; if `exact`, those are all.
+    """
+    width, room = len(access), len(access) * len(pieces)
+
+    def kernel(x, out, index, outer, count, inner):
+        numbers = cuda.local.array(room, dtype)
+        best = cuda.local.array(width, dtype)
+        winners = cuda.local.array(width, np.int32)
+        thread = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
+        place = thread * width
+        if place < outer * inner:
+            image = place // inner
+            base = image * count * inner + place - image * inner
+            load(x, base, best, 0, access)
+            for v in range(width):
+                winners[v] = 0
+            for start in range(0, 1 if exact else count, len(pieces)):
+                for i in range(len(pieces)):
+                    if exact or start + i < count:
+                        load(x, base + (start + i) * inner, numbers, i * width, access)
+                for i in range(len(pieces)):
+                    if exact or start + i < count:
+                        for v in range(width):
+                            if wins(numbers[i * width + v], best[v]):
+                                best[v] = numbers[i * width + v]
+                                winners[v] = start + i
+            store(out, place, best, 0, access)
+            if indexed:
+                store(index, place, winners, 0, access)
+
+    return kernel
+
+
+# ---- the gradient -----------------------------------------------------------------------------
+
+
+@specialised(_threads)
+def vjp_few(pieces, together, access, given_access, ones, dtype, index_dtype):
+    """Few contiguous pieces: each group of units is written whole, in the widest accesses."""
+    many, count = len(pieces), len(together)
+    size = many * count
+
+    def kernel(g, index, out, outer):
+        numbers = cuda.local.array(size, dtype)
+        given = cuda.local.array(count, dtype)
+        winners = cuda.local.array(count, index_dtype)
+        unit = (np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)) * count
+        if unit < outer:
+            read(index, unit, winners, 0, count, given_access)
+            for u in range(count):
+                given[u] = 1
+            if not ones:
+                read(g, unit, given, 0, count, given_access)
+            for u in range(count):
+                for i in range(many):
+                    numbers[u * many + i] = 0
+                    if winners[u] == i:
+                        numbers[u * many + i] = given[u]
+            write(out, unit * many, numbers, 0, size, access)
+
+    return kernel
+
+
+@specialised(_threads)
+def vjp_rows(lanes, access, ones, dtype, index_dtype):
+    """Contiguous pieces, any number of them: `lanes` threads a unit write it whole."""
+    per_block, width, one = THREADS // lanes, len(access), (0,)
+
+    def kernel(g, index, out, outer, pieces):
+        numbers = cuda.local.array(width, dtype)
+        given = cuda.local.array(1, dtype)
+        winner = cuda.local.array(1, index_dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        unit = np.int64(cuda.blockIdx.x) * per_block + thread // lanes
+        if unit < outer:
+            load(index, unit, winner, 0, one)
+            given[0] = 1
+            if not ones:
+                load(g, unit, given, 0, one)
+            for i in range(thread % lanes * width, pieces, lanes * width):
+                for v in range(width):
+                    numbers[v] = 0
+                    if winner[0] == i + v:
+                        numbers[v] = given[0]
+                store(out, unit * pieces + i, numbers, 0, access)
+
+    return kernel
+
+
+@specialised(_threads)
+def vjp_columns(access, ones, dtype, index_dtype):
+    """Pieces that lie apart: a thread writes all pieces of neighbouring units."""
+    width = len(access)
+
+    def kernel(g, index, out, outer, pieces, inner):
+        numbers = cuda.local.array(width, dtype)
+        given = cuda.local.array(width, dtype)
+        winners = cuda.local.array(width, index_dtype)
+        thread = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
+        place = thread * width
+        if place < outer * inner:
+            image = place // inner
+            base = image * pieces * inner + place - image * inner
+            load(index, place, winners, 0, access)
+            for v in range(width):
+                given[v] = 1
+            if not ones:
+                load(g, place, given, 0, access)
+            for i in range(pieces):
+                for v in range(width):
+                    numbers[v] = 0
+                    if winners[v] == i:
+                        numbers[v] = given[v]
+                store(out, base + i * inner, numbers, 0, access)
+
+    return kernel
+
+
+@specialised(_threads)
+def jvp(together, dtype, index_dtype):
+    """The winner's tangent, or 0 where none is named; a thread takes several units in turn."""
+    count, one = len(together), (0,)
+
+    def kernel(tangent, index, out, size, pieces, inner):
+        numbers = cuda.local.array(count, dtype)
+        winners = cuda.local.array(count, index_dtype)
+        first = np.int64(cuda.blockIdx.x) * (THREADS * count) + np.int64(cuda.threadIdx.x)
+        for w in range(count):
+            if first + w * THREADS < size:
+                load(index, first + w * THREADS, winners, w, one)
+        for w in range(count):
+            unit = first + w * THREADS
+            numbers[w] = 0
+            if unit < size and 0 <= winners[w] and winners[w] < pieces:
+                outer = unit // inner
+                place = (outer * pieces + np.int64(winners[w])) * inner + unit - outer * inner
+                load(tangent, place, numbers, w, one)
+        for w in range(count):
+            if first + w * THREADS < size:
+                store(out, first + w * THREADS, numbers, w, one)
+
+    return kernel
+
+
+# ---- which traversal --------------------------------------------------------------------------
+
+
+def _access(width: int, *arrays: Memory) -> tuple[int, ...]:
+    """How many elements are accessed at once, a tuple of so many: the arrays' places allow it."""
+    while not all(array.aligned(width) for array in arrays if array.size):
+        width //= 2
+    return _tuple(width)
+
+
+def _groups(pieces: int, width: int, *counts: int) -> int:
+    """How many units fill whole accesses; it divides the counts, so that nothing is left over."""
+    return _math.gcd(width // _math.gcd(pieces, width), *counts)
+
+
+_plans = Plans()
+
+
+def maxout(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner: int) -> None:
+    """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
+    if inner == 1:
+        none = Memory(0, x.dtype, 0, x.queue)
+        biased_maxout(x, none, out, index, outer, pieces, 1)
+        return
+    arrays = x, out, index
+    widest = max(array.dtype.itemsize for array in arrays if array.size)
+    access = _access(_math.gcd(inner, WIDE_BYTES // widest), *arrays)
+    kernel = columns(_tuple(min(pieces, FEW)), pieces <= FEW, access, index.size > 0, held(x.dtype))
+    run(kernel, _blocks(out.size // len(access)), x, out, index, outer, pieces, inner)
+
+
+def biased_maxout(
+    x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
+) -> None:
+    """The maxima of contiguous pieces, after a bias (units, pieces) is added unless it is empty."""
+    arrays = x, bias, out, index
+    key: Any = outer, pieces, units, *[(a.dtype, a.size > 0, a.pointer & 15) for a in arrays]
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans.keep(key, _plan(*arrays, outer, pieces, units))
+    kernel, blocks, lengths = plan
+    run(kernel, blocks, *arrays, *lengths)
+
+
+def _plan(
+    x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
+) -> Any:
+    """The kernel, its blocks and its further arguments."""
+    dtype, indexed, biased = held(x.dtype), index.size > 0, bias.size > 0
+    if pieces > FEW:
+        lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)
+        kernel, blocks = rows(lanes, indexed, biased, dtype), -(-outer // (THREADS // lanes))
+        return kernel, blocks, (outer, units, pieces)
+    width = WIDE_BYTES // x.dtype.itemsize
+    together = _groups(pieces, width, outer, units if biased else 0)
+    access = _access(_math.gcd(pieces * together, width), x, bias)
+    out_access = _access(together, out, index)
+    groups = max(1, AHEAD_BYTES // (pieces * together * x.dtype.itemsize))
+    constants = _tuple(pieces), _tuple(together), access, out_access, _tuple(groups)
+    kernel = few(*constants, indexed, biased, dtype)
+    return kernel, -(-outer // (THREADS * together * groups)), (outer, units)
+
+
+def vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:
+    """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
+    kinds = g.size == 0, held(out.dtype), index_held(index.dtype)
+    width = WIDE_BYTES // out.dtype.itemsize
+    if inner > 1:
+        widest = max(array.dtype.itemsize for array in (out, index))
+        access = _access(_math.gcd(inner, WIDE_BYTES // widest), g, index, out)
+        blocks = _blocks(outer * inner // len(access))
+        run(vjp_columns(access, *kinds), blocks, g, index, out, outer, pieces, inner)
+    elif pieces > FEW:
+        access = _access(_math.gcd(pieces, width), out)
+        lanes = min(1 << (-(-pieces // len(access)) - 1).bit_length(), WARP)
+        blocks = -(-outer // (THREADS // lanes))
+        run(vjp_rows(lanes, access, *kinds), blocks, g, index, out, outer, pieces)
+    else:
+        together = _groups(pieces, width, outer)
+        access = _access(_math.gcd(pieces * together, width), out)
+        given = _access(_math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
+        constants = _tuple(pieces), _tuple(together), access, given
+        run(vjp_few(*constants, *kinds), _blocks(outer // together), g, index, out, outer)
+
+
+def jvps(tangent: Memory, index: Memory, out: Memory, pieces: int, inner: int) -> None:
+    """Fill `out` with the tangents of the winning pieces."""
+    kernel = jvp(_tuple(TOGETHER), held(out.dtype), index_held(index.dtype))
+    blocks = -(-out.size // (THREADS * TOGETHER))
+    run(kernel, blocks, tangent, index, out, out.size, pieces, inner)

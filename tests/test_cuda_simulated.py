@@ -1,0 +1,383 @@
+"""The GPU wing's own sources in Numba's simulator, in a process of their own:
+
+``NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test_cuda_simulated.py``
+
+A thread of the simulator takes a third of a millisecond, so shapes are small, and so are the blocks
+and chunks that the kernels are made for: the sizes at the top of each file of the wing are divided.
+Arrays are those of a stand-in for CuPy, in host memory.
+"""
+
+import inspect
+import os
+import sys
+
+import cases
+import numpy as np
+import oracle
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1, see CONTRIBUTING.md", allow_module_level=True)
+
+import standin
+
+import numba_acts
+from numba_acts.cpu import affine as cpu_affine
+from numba_acts.cpu import maxout as cpu_maxout
+from numba_acts.cpu import softmax as cpu_softmax
+from numba_acts.cuda import affine, copies, launch, maxout, softmax
+from numba_acts.cuda.math import SIMULATED
+
+# Overflows and NaN are part of the cases; a GPU does not warn of them either.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+standin.install()
+sys.setswitchinterval(1e-5)
+
+softmax.NUMBERS = {np.float32: 16, np.float64: 8}
+softmax.CHUNK_LANES, softmax.CHUNKS, softmax.SHARED_THREADS = 64, 2, 128
+softmax.ROW_THREADS = softmax.COLUMN_THREADS = softmax.JACOBIAN_THREADS = 32
+softmax.JOIN_LANES, softmax.CACHED_BYTES = 64, 20_000
+maxout.THREADS = affine.THREADS = copies.THREADS = 32
+affine.ROWS, affine.CACHED_BYTES = 4, 512
+CHUNK = {1: 64 * 16, 2: 64 * 8}  # of float32, by the number of operands
+
+ROOMS = (affine, copies, maxout, softmax)
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The names of the kernels that ran, in order, and the numbers of their blocks."""
+    names = []
+
+    def run(kernel, blocks, *arguments):
+        names.append(kernel.name)
+        launch.run(kernel, blocks, *arguments)
+
+    for room in ROOMS:
+        monkeypatch.setattr(room, "run", run)
+    return names
+
+
+def call(name, *arguments, **keywords):
+    """The function on arrays of the stand-in, its result as NumPy would give it."""
+    there = {key: standin.to_device(value) for key, value in keywords.items()}
+    return standin.to_host(getattr(numba_acts, name)(*map(standin.to_device, arguments), **there))
+
+
+# The case table --------------------------------------------------------------------------------
+
+
+def small(case):
+    """Can it be simulated in a moment, and can a GPU have it?"""
+    possible = case.layout not in ("byte-swapped", "misaligned")
+    scalars = [a for a in case.build()[0] if isinstance(a, np.generic)] if possible else []
+    return possible and not scalars and case.size <= (400 if case.values is cases.nasty else 64)
+
+
+def chosen():
+    """Every fifth of the small cases of a function and dtype, and all that are nasty."""
+    seen: dict = {}
+    for case in cases.TABLE:
+        if case.size <= 400 and small(case):
+            key = case.function, case.dtype
+            seen[key] = seen.get(key, -1) + 1
+            if seen[key] % 5 == 0 or case.values is cases.nasty:
+                yield case
+
+
+@pytest.mark.parametrize("case", list(chosen()), ids=str)
+def test_values(case):
+    arguments, keywords = case.build()
+    got = call(case.function, *arguments, **keywords)
+    if case.function in cases.SLICES + cases.JACOBIANS[:1]:
+        keywords = {"axis": case.axis, **keywords}
+    cases.assert_agrees(got, case.function, arguments, keywords)
+
+
+# Every traversal -------------------------------------------------------------------------------
+
+LONG = ["rows", "join", "finish_rows"]
+LONG_COLUMNS = ["columns", "join", "finish_columns"]
+FORWARD = [
+    ((5, 1), -1, ["rows"]),  # many rows in a thread
+    ((9, 6), -1, ["rows"]),  # some lanes of a warp a row
+    ((3, 200), -1, ["rows"]),  # a warp a row
+    ((2, CHUNK[1]), -1, ["rows"]),  # warps that meet
+    ((2, CHUNK[1] + 3), -1, ["rows"]),  # chunks that meet
+    ((3, 2 * CHUNK[1] + 4), -1, LONG),
+    ((2, 3, 5), 1, ["columns"]),
+    ((2, 3, 8), 1, ["columns"]),  # four neighbours in a thread
+    ((2, 40, 3), 1, ["columns"]),  # warps that share
+    ((1, 700, 3), 1, ["columns"]),  # lanes and warps that share
+    ((2, CHUNK[1] + 3, 1, 2), 1, LONG_COLUMNS),
+]
+
+
+def assert_paths(taken, expected):
+    """The kernels, as often as there were batches."""
+    assert taken == expected * (len(taken) // len(expected)) and taken
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("shape", "axis", "expected"), FORWARD)
+def test_forward(shape, axis, expected, masked, taken, rng):
+    x = rng.normal(size=shape).astype(np.float32)
+    keywords = {"where": rng.random(shape) < 0.7} if masked else {}
+    y = call("softmin", x, axis, **keywords)
+    assert_paths(taken, expected)
+    cases.assert_agrees(y, "softmin", (x,), {"axis": axis, **keywords})
+
+
+PRODUCT = [
+    ((9, 6), -1, ["product_rows"]),
+    ((3, 200), -1, ["product_rows"]),
+    ((2, CHUNK[2] + 3), -1, ["product_rows"]),
+    ((2, 2 * CHUNK[2] + 1), -1, ["product_rows", "product_join", "product_finish_rows"]),
+    ((2, 3, 5), 1, ["product_columns"]),
+    ((2, 3, 8), 1, ["product_columns"]),
+    ((2, 40, 3), 1, ["product_columns"]),
+    (
+        (1, CHUNK[2] + 3, 2),
+        1,
+        ["product_columns", "product_join", "product_finish_columns"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "expected"), PRODUCT)
+def test_product(shape, axis, expected, taken, rng):
+    g = rng.normal(size=shape).astype(np.float32)
+    y = cases.distribution(rng, shape, "float32", axis)
+    dx = call("softmin_vjp", g, y, axis)
+    assert_paths(taken, expected)
+    cases.assert_agrees(dx, "softmin_vjp", (g, y), {"axis": axis})
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "expected"),
+    [((3, 5), 1, ["jacobian_rows"]), ((2, 5, 4), 1, ["jacobian_columns"])],
+)
+def test_jacobian(shape, axis, expected, taken, rng):
+    y = cases.distribution(rng, shape, "float32", axis)
+    jacobian = call("softmin_jacobian", y, axis)
+    assert taken == expected
+    cases.assert_agrees(jacobian, "softmin_jacobian", (y,), {"axis": axis})
+
+
+def test_diagonal(taken, rng):
+    y = rng.random((5, 7), np.float32)
+    diagonal = call("softmin_jacobian_diag", y)
+    assert taken == ["diagonal"]
+    cases.assert_agrees(diagonal, "softmin_jacobian_diag", (y,), {})
+
+
+MAXOUT = [
+    *[((n, k), -1, "few", "vjp_few") for k in (1, 2, 3, 4, 5, 8) for n in (7, 40)],
+    ((5, 9), -1, "rows", "vjp_rows"),
+    ((3, 40), -1, "rows", "vjp_rows"),
+    ((2, 3, 7), 1, "columns", "vjp_columns"),
+    ((2, 12, 8), 1, "columns", "vjp_columns"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint64"])
+@pytest.mark.parametrize(("shape", "axis", "forward", "backward"), MAXOUT)
+def test_maxout(shape, axis, forward, backward, dtype, taken, rng):
+    x = cases.with_ties(rng, shape, dtype)
+    y, index = call("maxout_with_index", x, axis)
+    assert taken == [forward]
+    cases.assert_agrees((y, index), "maxout_with_index", (x,), {"axis": axis})
+    arguments = y, index, shape[axis], axis
+    dx = call("maxout_vjp", *arguments)
+    assert taken == [forward, backward]
+    cases.assert_agrees(dx, "maxout_vjp", arguments, {})
+    dy = call("maxout_jvp", x, index, axis)
+    assert taken[-1] == "jvp"
+    cases.assert_agrees(dy, "maxout_jvp", (x, index, axis), {})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_affine(dtype, taken, rng):
+    x, weight, bias = (
+        cases.whole_numbers(rng, shape, dtype) for shape in [(9, 6), (5, 3, 6), (5, 3)]
+    )
+    y, index = call("maxout_affine_with_index", x, weight, bias)
+    product = ["integer_products"] if dtype == "int32" else []
+    assert_paths(taken, [*product, "few"])
+    assert len(taken) > len(product) + 1, "more than one batch of rows"
+    cases.assert_agrees((y, index), "maxout_affine_with_index", (x, weight, bias), {})
+    taken.clear()
+    given = y, x, weight, index
+    cases.assert_agrees(call("maxout_affine_vjp", *given), "maxout_affine_vjp", given, {})
+    assert {"fill", "vjp_few", "accumulate"} <= set(taken)
+    arguments, tangents = (x, weight, index), {"dx": x, "dweight": weight, "dbias": bias}
+    dy = call("maxout_affine_jvp", *arguments, **tangents)
+    cases.assert_agrees(dy, "maxout_affine_jvp", arguments, tangents)
+    jacobian = call("maxout_affine_jacobian", weight, index)
+    assert taken[-1] == "selected" and "tangent" in taken
+    cases.assert_agrees(jacobian, "maxout_affine_jacobian", (weight, index), {})
+
+
+def test_every_kernel_has_its_path():
+    """Those asserted above are all there are."""
+    made = {name for room in ROOMS for name, made in vars(room).items() if hasattr(made, "factory")}
+    paths = [path for table in (FORWARD, PRODUCT) for *_, names in table for path in names]
+    pieces = [name for *_, forward, backward in MAXOUT for name in (forward, backward)]
+    others = {"jacobian_rows", "jacobian_columns", "diagonal", "jvp", "strided"}
+    layers = {"integer_products", "fill", "accumulate", "tangent", "selected"}
+    assert made == {*paths, *pieces, *others, *layers}
+
+
+def test_the_simulator_is_what_ran():
+    assert SIMULATED
+
+
+# One answer, wherever a slice lies -------------------------------------------------------------
+
+LENGTHS = [1, 2, 3, 4, 7, 8, 16, 17, 30, 40, 70, 130, 600, CHUNK[1] + 3, 2 * CHUNK[1] + 2]
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_a_column_has_the_bits_of_a_row(n, rng):
+    x, g = rng.normal(size=(2, 1, n, 2)).astype(np.float32)
+    y = call("softmin", x, 1)
+    dx = call("softmin_vjp", g, y, 1)
+    for column in range(2):
+        alone, given = x[0, :, column].copy(), g[0, :, column].copy()
+        np.testing.assert_array_equal(call("softmin", alone), y[0, :, column])
+        product = call("softmin_vjp", given, y[0, :, column].copy())
+        np.testing.assert_array_equal(product, dx[0, :, column])
+
+
+@pytest.mark.parametrize("n", [4, 8, 130, 260])
+def test_a_misaligned_row_has_the_same_bits(n, rng):
+    x = rng.normal(size=(2, n)).astype(np.float32)
+    buffer = np.empty(2 * n + 4, np.float32)
+    place = next(i for i in range(4) if (buffer.ctypes.data + 4 * i) % 16 == 4)
+    shifted = buffer[place : place + 2 * n].reshape(2, n)
+    shifted[...] = x
+    y = call("softmin", x)
+    np.testing.assert_array_equal(call("softmin", shifted), y)
+    np.testing.assert_array_equal(call("softmin_vjp", shifted, y), call("softmin_vjp", x, y))
+    shifted_index = call("maxout_with_index", shifted)
+    for got, want in zip(shifted_index, call("maxout_with_index", x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("n", [3, 10, 40, 300])
+def test_a_row_has_the_same_bits_in_any_batch(n, rng):
+    x = rng.normal(size=(9, n)).astype(np.float32)
+    y = call("softmin", x)
+    for row in (0, 4, 8):
+        np.testing.assert_array_equal(call("softmin", x[row : row + 1].copy()), y[row : row + 1])
+
+
+# The hall --------------------------------------------------------------------------------------
+
+
+def test_out_is_filled_and_returned(rng):
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    out = standin.Array(np.full((3, 5), 77, np.float32))
+    assert numba_acts.softmin(standin.Array(x), out=out) is out
+    np.testing.assert_array_equal(out.array, call("softmin", x))
+
+
+@pytest.mark.parametrize("layout", ["F", "sliced", "negative", "transposed", "padded"])
+def test_out_of_any_layout(layout, rng):
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    out = cases.blank((3, 5), np.float32, layout)
+    numba_acts.softmin(standin.Array(x), 0, out=standin.Array(out))
+    np.testing.assert_array_equal(out, call("softmin", x, 0))
+
+
+def test_in_place_and_overlapping(rng):
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    want = call("softmin", x[:3].copy())
+    for first, second in [(0, 0), (0, 1), (1, 0)]:
+        buffer = np.zeros((4, 6), np.float32)
+        buffer[first : first + 3] = x[:3]
+        given, out = buffer[first : first + 3], buffer[second : second + 3]
+        numba_acts.softmin(standin.Array(given), out=standin.Array(out))
+        np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"out": standin.Array(np.empty((2, 2), np.float32))}, ValueError, r"out .*\(2, 2\)"),
+        ({"out": standin.Array(np.empty((2, 3)))}, ValueError, "out .*float32.*float64"),
+        ({"out": np.empty((2, 3), np.float32)}, TypeError, "out is in host memory"),
+        ({"where": np.ones((2, 3), bool)}, TypeError, "where is in host memory"),
+        ({"where": [[True, False, True]] * 2}, TypeError, "where is in host memory"),
+        ({"where": standin.Array(np.ones((2, 3)))}, TypeError, "boolean mask"),
+        ({"where": standin.Array(np.ones(2, bool))}, ValueError, "broadcast"),
+        ({"axis": 2}, np.exceptions.AxisError, "axis 2"),
+        ({"temperature": 0.0}, ValueError, "temperature"),
+    ],
+)
+def test_errors_come_before_anything_is_written(keywords, error, message, taken):
+    x = standin.Array(np.zeros((2, 3), np.float32))
+    with pytest.raises(error, match=message):
+        numba_acts.softmin(x, **keywords)
+    assert not taken
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, "M8[s]", "S3"])
+def test_dtypes_that_are_refused(dtype):
+    with pytest.raises(TypeError, match="x must be of dtype"):
+        numba_acts.softmin(standin.Array(np.zeros(3, dtype)))
+
+
+@pytest.mark.parametrize("bad", [-1, 3, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 12)])
+def test_an_index_out_of_range_selects_nothing(bad, shape, rng):
+    pieces = shape[-1]
+    bad = pieces if bad == 3 else bad
+    index = np.array([0, bad, 1, 2], np.int32)
+    g = np.ones(4, np.float32)
+    dx = call("maxout_vjp", g, index, pieces)
+    np.testing.assert_array_equal(dx[1], 0)
+    np.testing.assert_array_equal(dx[[0, 2, 3], [0, 1, 2]], 1)
+    assert dx.sum() == 3
+    dy = call("maxout_jvp", np.ones(shape, np.float32), index)
+    np.testing.assert_array_equal(dy, [1, 0, 1, 1])
+    jacobian = call("maxout_affine_jacobian", np.ones((pieces, 2), np.float32), index)
+    np.testing.assert_array_equal(jacobian.sum(-1), [2, 0, 2, 2])
+
+
+def test_results_stay_where_they_were_asked_for(rng):
+    y, index = numba_acts.maxout_with_index(standin.Array(rng.normal(size=(3, 2))))
+    assert type(y) is type(index) is standin.Array
+    assert index.dtype == np.int32
+
+
+def test_rank_zero_stays_on_the_device():
+    y = numba_acts.softmin(standin.Array(np.array(2.5)))
+    assert type(y) is standin.Array and y.shape == () and y.array == 1.0
+
+
+# The two wings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "there"),
+    [
+        *[(n, softmax, cpu_softmax) for n in ("softmax", "product", "jacobians", "diagonals")],
+        *[(n, maxout, cpu_maxout) for n in ("maxout", "vjp", "jvps")],
+        *[
+            (n, affine, cpu_affine)
+            for n in ("affine", "affine_vjp", "affine_jvp", "affine_jacobian")
+        ],
+    ],
+)
+def test_the_same_duty_has_the_same_arguments(name, here, there):
+    ours, theirs = (inspect.signature(getattr(room, name)).parameters for room in (here, there))
+    assert list(ours) == list(theirs)
+
+
+def test_the_oracle_is_the_judge():
+    """A wrong result is found out: the comparison is not with the library itself."""
+    x = np.arange(6.0).reshape(2, 3)
+    with pytest.raises(AssertionError):
+        cases.assert_agrees(oracle.softmin(x, 0), "softmin", (x,), {"axis": 1})

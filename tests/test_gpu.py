@@ -1,0 +1,362 @@
+"""On a real GPU: the whole case table, all kinds of arrays, streams, views; `pytest -m gpu`.
+
+Several processes are faster, as kernels are compiled on the host: ``-n 8`` with pytest-xdist.
+"""
+
+import math
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cases
+import numpy as np
+import pytest
+
+import numba_acts
+
+pytest.importorskip("numba_cuda", reason="needs numba-cuda: pip install 'numba-acts[cuda]'")
+
+from numba import cuda
+
+if not cuda.is_available():
+    pytest.skip("needs an NVIDIA GPU and its driver", allow_module_level=True)
+
+pytestmark = pytest.mark.gpu
+
+MEGABYTE = 2**20
+
+
+# The kinds of arrays ---------------------------------------------------------------------------
+
+
+def buffer(array):
+    """The bytes that an array lies in, and where in them it begins."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    interface = {"data": (low, True), "shape": (high - low,), "typestr": "|u1", "version": 3}
+    raw = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array)).copy()
+    return raw, array.ctypes.data - low
+
+
+class Numba:
+    """Numba's device arrays."""
+
+    def to_device(self, array):
+        return cuda.to_device(np.ascontiguousarray(array))
+
+    def to_host(self, array):
+        assert type(array).__name__ == "DeviceNDArray"
+        return array.copy_to_host()
+
+
+class Torch:
+    """PyTorch's tensors; they have no negative strides."""
+
+    def __init__(self):
+        self.torch = pytest.importorskip("torch")
+
+    def to_device(self, array):
+        torch = self.torch
+        if array.size == 0 or min(array.strides, default=0) < 0:
+            array = array.copy()
+        half = array.dtype.name == "bfloat16"
+        kind = torch.bfloat16 if half else getattr(torch, array.dtype.name)
+        if array.size == 0:
+            return torch.empty(array.shape, dtype=kind, device="cuda")
+        raw, start = buffer(array)
+        size = array.itemsize
+        whole = np.zeros(-(-len(raw) // size) * size, np.uint8)
+        whole[: len(raw)] = raw
+        flat = torch.from_numpy(whole.view(np.uint8)).cuda().view(kind)
+        steps = [step // size for step in array.strides]
+        return flat.as_strided(array.shape, steps, start // size)
+
+    def to_host(self, array):
+        assert type(array) is self.torch.Tensor and array.is_cuda
+        if array.dtype == self.torch.bfloat16:
+            bits = array.cpu().contiguous().view(self.torch.int16).numpy()
+            return bits.view(cases.as_dtype("bfloat16"))
+        return array.cpu().numpy()
+
+
+class CuPy:
+    """CuPy's arrays, with any strides."""
+
+    def __init__(self):
+        self.cupy = pytest.importorskip("cupy")
+
+    def to_device(self, array):
+        cupy = self.cupy
+        if array.size == 0:
+            return cupy.empty(array.shape, array.dtype)
+        raw, start = buffer(array)
+        memory = cupy.asarray(raw).data + start
+        return cupy.ndarray(array.shape, array.dtype, memory, array.strides)
+
+    def to_host(self, array):
+        assert type(array) is self.cupy.ndarray
+        return self.cupy.asnumpy(array)
+
+
+class Interface(Numba):
+    """Arrays of nobody's, that have the interface alone; results are Numba's."""
+
+    def to_device(self, array):
+        raw, start = buffer(array) if array.size else (np.zeros(1, np.uint8), 0)
+        memory = cuda.to_device(raw)
+        pointer = memory.__cuda_array_interface__["data"][0] + start
+        described = {
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+            "data": (pointer, False),
+            "stream": None,
+            "version": 3,
+        }
+        return SimpleNamespace(
+            __cuda_array_interface__=described,
+            shape=array.shape,
+            ndim=array.ndim,
+            dtype=array.dtype,
+            owner=memory,
+        )
+
+
+KINDS = {"numba": Numba, "torch": Torch, "cupy": CuPy, "interface": Interface}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]()
+
+
+def call(kind, name, *arguments, **keywords):
+    """The function on the GPU, its result as NumPy would give it."""
+
+    def there(value):
+        return kind.to_device(value) if isinstance(value, np.ndarray) else value
+
+    def here(value):
+        array = kind.to_host(value)
+        return array if array.ndim else array[()]
+
+    moved = {key: there(value) for key, value in keywords.items()}
+    result = getattr(numba_acts, name)(*map(there, arguments), **moved)
+    return tuple(map(here, result)) if isinstance(result, tuple) else here(result)
+
+
+# Values ----------------------------------------------------------------------------------------
+
+
+def possible(case):
+    """Does a GPU know such arrays?"""
+    return case.layout not in ("byte-swapped", "misaligned")
+
+
+def kinds_of(number, case):
+    """Each case is tried with one kind, in turn; bfloat16 is PyTorch's."""
+    if case.dtype == "bfloat16":
+        return "torch"
+    unsigned = case.dtype in ("uint16", "uint32", "uint64")
+    return list(KINDS)[number % 4] if not unsigned else ("numba", "cupy")[number % 2]
+
+
+TABLE = [
+    pytest.param(case, kinds_of(number, case), id=f"{kinds_of(number, case)}-{case}")
+    for number, case in enumerate(cases.TABLE)
+    if possible(case)
+]
+
+
+@pytest.mark.parametrize(("case", "name"), TABLE)
+def test_values(case, name):
+    arguments, keywords = case.build()
+    arguments = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in arguments)
+    kind = KINDS[name]()
+    if case.function == "maxout_jacobian" and case.dtype == "bfloat16":
+        keywords["dtype"] = Torch().torch.bfloat16
+    got = call(kind, case.function, *arguments, **keywords)
+    if case.function == "maxout_jacobian":
+        keywords["dtype"] = cases.as_dtype(case.dtype)
+    if case.function in cases.SLICES + cases.JACOBIANS[:1]:
+        keywords = {"axis": case.axis, **keywords}
+    cases.assert_agrees(got, case.function, arguments, keywords)
+
+
+LENGTHS = [1, 3, 10, 33, 256, 1000, 1001, 4096, 5000, 32_768, 40_000, 1_000_000]
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_a_column_has_the_bits_of_a_row(n, dtype, rng):
+    columns = 3 if n > 50_000 else 37
+    x, g = (3 * rng.normal(size=(2, n, columns))).astype(cases.as_dtype(dtype))
+    torch = Torch()
+    y, dx = call(torch, "softmin", x, 0), call(torch, "softmin_vjp", g, x, 0)
+    rows = [np.ascontiguousarray(a.T) for a in (x, g)]
+    np.testing.assert_array_equal(call(torch, "softmin", rows[0]).T, y)
+    np.testing.assert_array_equal(call(torch, "softmin_vjp", rows[1], rows[0]).T, dx)
+    alone = np.ascontiguousarray(x[:, 1])
+    np.testing.assert_array_equal(call(torch, "softmin", alone), y[:, 1])
+
+
+@pytest.mark.parametrize("shape", [(100, 1000), (3, 50_000), (2, 150, 31, 33), (5000, 8)])
+def test_repeated_calls_are_equal_bit_for_bit(shape, kind, rng):
+    x = rng.normal(size=shape).astype(np.float32)
+    first = [call(kind, "softmin", x, 1), *call(kind, "maxout_with_index", x, 1)]
+    for _ in range(10):
+        again = [call(kind, "softmin", x, 1), *call(kind, "maxout_with_index", x, 1)]
+        for got, want in zip(again, first, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [4, 128, 1024, 4096, 70_000])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_views_that_break_alignment(offset, n, dtype, rng):
+    """The same bits, and nothing beside the result is touched."""
+    torch = Torch().torch
+    kind = getattr(torch, dtype)
+    x = torch.from_numpy(rng.normal(size=(5, n))).to(kind).cuda()
+    y, (best, index) = numba_acts.softmin(x), numba_acts.maxout_with_index(x)
+    flat, into = (torch.full((5 * n + 64,), 77, dtype=kind, device="cuda") for _ in range(2))
+    view, out = (a[offset : offset + 5 * n].view(5, n) for a in (flat, into))
+    view.copy_(x)
+    assert torch.equal(numba_acts.softmin(view, out=out), y)
+    edges = torch.cat([into[:offset], into[offset + 5 * n :]])
+    assert torch.equal(edges, torch.full_like(edges, 77))
+    shifted = numba_acts.maxout_with_index(view)
+    assert torch.equal(shifted[0], best) and torch.equal(shifted[1], index)
+    assert torch.equal(numba_acts.softmin_vjp(view, y), numba_acts.softmin_vjp(x, y))
+
+
+@pytest.mark.parametrize("pieces", [3, 12])
+@pytest.mark.parametrize("bad", [-1, 12, 2**31 - 1, -(2**31)])
+def test_an_index_out_of_range_selects_nothing(bad, pieces, kind):
+    index = np.array([0, bad, 1, 2], np.int32)
+    dx = call(kind, "maxout_vjp", np.ones(4, np.float32), index, pieces)
+    assert dx.sum() == 3 and dx[1].sum() == 0
+    dy = call(kind, "maxout_jvp", np.ones((4, pieces), np.float32), index)
+    np.testing.assert_array_equal(dy, [1, 0, 1, 1])
+
+
+def test_more_elements_than_an_int32_counts():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.mem_get_info()[0] < 24 * 1024 * MEGABYTE:
+        pytest.skip("needs 24 GB of GPU memory")
+    x = torch.zeros((2**31 // 1024 + 8, 1024), dtype=torch.float16, device="cuda")
+    x[-1, 7] = -20.0
+    y = numba_acts.softmin(x, out=x)
+    assert math.isclose(float(y[0, 0]), 1 / 1024) and float(y[-1, 7]) == 1.0
+
+
+# Streams ---------------------------------------------------------------------------------------
+
+
+def test_a_result_follows_its_producer_on_torch_streams(rng):
+    torch = pytest.importorskip("torch")
+    data = torch.from_numpy(rng.normal(size=(1000, 1000)).astype(np.float32)).cuda()
+    want = numba_acts.softmin(data)
+    x, out = torch.zeros_like(data), torch.zeros_like(data)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    start = torch.cuda.Event(enable_timing=True)
+    end = torch.cuda.Event(enable_timing=True)
+    with torch.cuda.stream(stream):
+        start.record()
+        torch.cuda._sleep(200_000_000)
+        x.copy_(data)
+        numba_acts.softmin(x, out=out)
+        end.record()
+        assert not end.query(), "the host must not have waited"
+    stream.synchronize()
+    assert torch.equal(out, want)
+
+
+def test_a_result_follows_its_producer_on_cupy_streams(rng):
+    cupy = pytest.importorskip("cupy")
+    data = cupy.asarray(rng.normal(size=(1000, 1000)).astype(np.float32))
+    want = numba_acts.softmin(data)
+    heavy = cupy.ones((4096, 4096), cupy.float64)
+    x, out = cupy.zeros_like(data), cupy.zeros_like(data)
+    cupy.cuda.Device().synchronize()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        for _ in range(4):
+            heavy = heavy @ heavy
+        x[...] = data
+        numba_acts.softmin(x, out=out)
+    stream.synchronize()
+    assert bool((out == want).all())
+
+
+def test_a_result_follows_its_producer_on_numba_streams(rng):
+    data = rng.normal(size=(1000, 1000)).astype(np.float32)
+    stream = cuda.stream()
+    x = cuda.to_device(data, stream=stream)
+    y = numba_acts.softmin(x)
+    stream.synchronize()
+    np.testing.assert_array_equal(y.copy_to_host(), call(Numba(), "softmin", data))
+
+
+# What PyTorch's tensors promise ----------------------------------------------------------------
+
+
+def test_tensors_that_require_grad_are_refused():
+    torch = pytest.importorskip("torch")
+    x = torch.ones(3, device="cuda", requires_grad=True)
+    with pytest.raises(TypeError, match=r"x is a tensor that requires grad.*numba_acts\.torch"):
+        numba_acts.softmin(x)
+
+
+def test_the_differentiable_functions_run_on_the_gpu():
+    torch = pytest.importorskip("torch")
+    from numba_acts import torch as acts
+
+    x = torch.randn(3, 4, 5, device="cuda", dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: acts.softmin(x, 1, temperature=0.7), x)
+    assert torch.autograd.gradcheck(acts.softmax2d, x)
+    assert torch.autograd.gradcheck(lambda x: acts.maxout(x, 1), x)
+    layer = [torch.randn(*s, device="cuda", dtype=torch.float64) for s in [(6, 5), (3, 2, 5)]]
+    layer = [a.requires_grad_() for a in layer]
+    assert torch.autograd.gradcheck(acts.maxout_affine, layer)
+
+
+def test_host_and_device_do_not_mix(kind):
+    x = kind.to_device(np.ones(3, np.float32))
+    with pytest.raises(TypeError, match="x is on a GPU, out is in host memory"):
+        numba_acts.softmin(x, out=np.ones(3, np.float32))
+
+
+# The sanitizer ---------------------------------------------------------------------------------
+
+SMALL_RUN = """
+import numpy as np, numba_acts
+from numba import cuda
+rng = np.random.default_rng(0)
+rows = [(9, 6), (3, 130), (2, 4096), (2, 9000), (1, 40_000)]
+columns = [(2, 3, 5), (2, 40, 33), (1, 700, 3), (1, 5000, 3)]
+for shape in rows + columns:
+    axis = 1
+    x = cuda.to_device(rng.normal(size=shape).astype(np.float32))
+    y = numba_acts.softmin(x, axis)
+    numba_acts.softmin_vjp(x, y, axis)
+    best, index = numba_acts.maxout_with_index(x, axis)
+    numba_acts.maxout_vjp(best, index, shape[axis], axis)
+    numba_acts.maxout_jvp(x, index, axis)
+    if x.size < 5000:
+        numba_acts.softmin_jacobian(y, axis)
+cuda.synchronize()
+"""
+
+
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_the_sanitizer_has_nothing_to_say(tool):
+    if shutil.which("compute-sanitizer") is None:
+        pytest.skip("needs compute-sanitizer")
+    options = ["--tool", tool, "--error-exitcode", "9"]
+    command = ["compute-sanitizer", *options, sys.executable, "-c", SMALL_RUN]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "Device not supported" in done.stdout:
+        pytest.skip("compute-sanitizer can't be used with this device")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
