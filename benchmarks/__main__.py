@@ -12,7 +12,7 @@ import sys
 # A BLAS whose threads spin for long after a product would slow down whatever is measured next.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 # Two cores for everybody, where the system lets a process choose: not every peer takes a number.
-if hasattr(os, "sched_setaffinity") and not sys.argv[1:2] in (["cuda"], ["cuda-static"]):
+if hasattr(os, "sched_setaffinity") and sys.argv[1:2] not in (["cuda"], ["cuda-static"]):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 
 PARTS = {
