@@ -573,7 +573,7 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         return None
     shape, dtype = x.shape, x.dtype
     lengths, held = _lengths(shape, axis), _FLOATS.get(dtype)
-    if lengths is None or held is None:
+    if lengths is None or held is None or lengths[1] > 1 << 31:
         return None
     axis %= len(shape)
     shape = shape[:axis] + shape[axis + 1 :]

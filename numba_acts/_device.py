@@ -527,8 +527,9 @@ def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
 
 
 def _plainly(plain: Plain) -> bool:
-    """Is it of a floating dtype?"""
-    return plain[2] in _arrays._FLOATS or plain[2] == BFLOAT16
+    """Is it of a floating dtype, and aligned to it?"""
+    pointer, _, dtype, _ = plain
+    return (dtype in _arrays._FLOATS or dtype == BFLOAT16) and pointer % dtype.itemsize == 0
 
 
 def _plain(*arrays: Any) -> Any:
@@ -553,7 +554,7 @@ def _plain(*arrays: Any) -> Any:
             if type(array) is not type(arrays[0]):
                 return None
             other = library.plain(array)
-            if other is None or other[1:] != first[1:]:
+            if other is None or other[1:] != first[1:] or not _plainly(other):
                 return None
             pointer = other[0]
         memory.append(_Memory()(pointer, first[2], size, queue))

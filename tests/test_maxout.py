@@ -561,3 +561,13 @@ def test_affine_memory_beyond_the_result(peak_memory):
     assert peak < gradients + MEGABYTE
     peak = peak_memory(lambda: maxout_affine_jvp(x, weight, index, dx=x, dweight=weight))
     assert peak < out.nbytes + MEGABYTE
+
+
+def test_an_infinite_cotangent_stays_with_its_unit():
+    g = np.ones((1, 17))
+    g[0, 0] = np.inf
+    x, weight, index = np.ones((1, 3)), np.ones((17, 1, 3)), np.zeros((1, 17), np.int32)
+    _, dweight, dbias = maxout_affine_vjp(g, x, weight, index)
+    assert np.isinf(dweight[0]).all() and np.isinf(dbias[0]).all()
+    np.testing.assert_array_equal(dweight[1:], 1)
+    np.testing.assert_array_equal(dbias[1:], 1)

@@ -270,6 +270,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
     wide = wide_lanes(sums)
     rows, factors = counters(together * ROWS), memory(x, together * ROWS)
     starts = counters(together * (pieces + 1))
+    zero = extract(fill(load(sums, 0), 0), 0)
     for j in range(0, sums.size, LANES):
         store(sums, j, fill(load(sums, j), 0))
     for group in range(start * together, min(stop * together, units), together):
@@ -315,7 +316,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                 put(sums, at, get(sums, at) + get(g, r * units + u))
         for piece in range((last - group) * pieces):
             put(dbias, group * pieces + piece, get(sums, piece))
-            put(sums, piece, get(sums, piece) * 0)
+            put(sums, piece, zero)
     release(sums)
     release(rows)
     release(factors)

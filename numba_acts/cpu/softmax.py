@@ -68,7 +68,6 @@ RING = 256  # numbers of a slice up to which there is room for three tiles
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
-TILE_GAP = 2 * LANES  # numbers between a tile's rows, so that they fall into other cache sets
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
@@ -449,6 +448,12 @@ def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, star
 
 
 @lane
+def tile_pitch(width):
+    """How far a tile's rows lie apart: no large power of two, whose rows would share cache sets."""
+    return width | 2 * LANES if width > LANES else width
+
+
+@lane
 def place(unit, n, inner, width):
     """Where a tile begins, and how many columns it has."""
     tiles = (inner + width - 1) // width
@@ -470,7 +475,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
     width = groups * LANES
-    pitch = width + TILE_GAP
+    pitch = tile_pitch(width)
     size = padded(n) * pitch
     tiles, weights = scratch(x, ring * size), scratch(x, ring * width)
     lanes = scratch(x, 3 * SQUARE)
