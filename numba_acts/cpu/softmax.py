@@ -482,23 +482,23 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     for t in range(ring):
         padding(tiles, t * size, pitch, n, width, zero)
     together = max(1, SHORT_TILE // n) * LANES
-    lead = ring // 3  # tiles that are read ahead, and written behind
-    for unit in range(start - lead, stop + lead):
-        before, now, after = (unit - lead) % ring, unit % ring, (unit + lead) % ring
-        first_before, count_before = place(unit - lead, n, inner, width)
+    lead = ring // 3  # tiles that are read ahead; one is written behind
+    for unit in range(start - lead, stop + 1):
+        before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
+        first_before, count_before = place(unit - 1, n, inner, width)
         first, count = place(unit, n, inner, width)
         first_after, count_after = place(unit + lead, n, inner, width)
         source = x, mask, first_after, inner, count_after
         result = mask, out, first_before, inner, count_before
-        if lead == 0:
-            read_tile(*source, tiles, 0, pitch, law[0], 0, n)
         parts = (count + together - 1) // together
         for part in range(parts):
             k, end = part * n // parts, (part + 1) * n // parts
-            if lead and unit + 1 < stop:
-                read_tile(*source, tiles, after * size, pitch, law[0], k, end)
-            if lead and unit > start:
+            if not lead:  # all at once
+                k, end = n if part else 0, n
+            if unit > start:
                 write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
+            if unit + lead < stop:
+                read_tile(*source, tiles, after * size, pitch, law[0], k, end)
             if unit < start or unit == stop:
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
@@ -508,7 +508,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
             there, here, ahead = first_after + end * inner, first_before + end * inner, 0
             for j in range(column, stop_column, LANES):
                 m = load(weights, w + j)
-                for k in range(0, n - 1, 2):  # two for each cache line
+                for k in range(0, n, 2):  # two for each cache line
                     if lead:
                         fetch(x, there + ahead)
                         fetch_to_write(out, here + ahead)
@@ -517,15 +517,11 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
                             there, here, ahead = there + inner, here + inner, 0
                     i = tile + j + k * pitch
                     store(tiles, i, raised_exp(load(tiles, i) - m, law))
-                    store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
-                if n & 1:
-                    i = tile + j + (n - 1) * pitch
-                    store(tiles, i, raised_exp(load(tiles, i) - m, law))
+                    if k + 1 < n:
+                        store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
             for j in range(column, stop_column, LANES):
                 total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
                 store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
-        if lead == 0:
-            write_tile(tiles, 0, pitch, weights, 0, *result, 0, n)
     release(tiles)
     release(weights)
     release(lanes)
