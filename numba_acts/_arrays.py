@@ -435,7 +435,7 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     array = call.admit("x", x)
     axes = _axes(axis, array.ndim)
     dtype = _float_dtype(array.dtype)
-    mask = None if where is None else _mask(where, array.shape)
+    mask = None if where is None else _mask(Call(), where, array.shape)
     given = None if out is None else _out(out, call, array.shape, dtype)
     layout = Layout(array, axes)
     result = Result(out, given, array.shape, dtype, layout.order)
@@ -459,8 +459,8 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     return result.give(call)
 
 
-def _mask(where: Any, shape: tuple[int, ...]) -> np.ndarray:
-    mask = Call().admit("where", where)
+def _mask(call: Any, where: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = call.admit("where", where)
     if mask.dtype != np.bool_:
         raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
     try:

@@ -591,7 +591,7 @@ def softmax(x: Any, axis: _arrays.Axis, beta: float, where: Any, out: Any) -> An
     array = call.admit("x", x)
     axes = _arrays._axes(axis, array.ndim)
     dtype = _arrays._float_dtype(array.dtype)
-    mask = None if where is None else _mask(call, where, array.shape)
+    mask = None if where is None else _arrays._mask(call, where, array.shape)
     given = call.out(out, array.shape, dtype)
     layout = _arrays.Layout(array, axes)
     result = Result(call, out, given, array.shape, dtype, layout.order)
@@ -606,18 +606,6 @@ def softmax(x: Any, axis: _arrays.Axis, beta: float, where: Any, out: Any) -> An
         lengths = layout.lengths(source.shape)
         call.wing.softmax.softmax(call.memory(source), bits, result.memory, *lengths, beta)
     return result.give()
-
-
-def _mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
-    mask = call.admit("where", where)
-    if mask.dtype != np.bool_:
-        raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
-    try:
-        return np.broadcast_to(mask, shape)
-    except ValueError:
-        raise ValueError(
-            f"where must broadcast to x's shape {shape}, got shape {mask.shape}"
-        ) from None
 
 
 def softmax_product(name: str, g: Any, y: Any, axis: _arrays.Axis, beta: float, out: Any) -> Any:

@@ -383,8 +383,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
         tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
         weights = scratch(x, together * LANES)
         for g in range(together):
-            for i in range(g * room + width, (g + 1) * room, LANES):
-                store(tile, i, zero)
+            padding(tile, g * room, LANES, n, LANES, zero)
         while row + LANES <= stop:
             groups = min(together, (stop - row) // LANES)
             first = row * n
@@ -851,7 +850,7 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
     g, y, sums = elements(g), elements(y), elements(sums)
     zero = fill(load_some(y, 0, 1), 0.0)
     lanes = scratch(y, 3 * SQUARE)
-    products = scratch(y, LANES * (CHUNK if inner > 1 else 1))
+    tile = scratch(y, LANES * (CHUNK if inner > 1 else 1))
     groups = (n + GROUP - 1) // GROUP
     bundles = padded(inner) // LANES
     for unit in range(start, stop):
@@ -870,18 +869,14 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
                 length = min(CHUNK, size - chunk)
                 for k in range(length):
                     i = first + (chunk + k) * inner
-                    if count == LANES:
-                        v = load(g, i) * load(y, i)
-                    else:
-                        v = load_some(g, i, count) * load_some(y, i, count)
-                    store(products, k * LANES, v)
-                padding(products, 0, LANES, length, LANES, zero)
-                add_across(products, 0, LANES, padded(length), lanes)
+                    store(tile, k * LANES, products(g, y, i, count))
+                padding(tile, 0, LANES, length, LANES, zero)
+                add_across(tile, 0, LANES, padded(length), lanes)
             total, lost = folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
         store(sums, unit * 2 * LANES, total)
         store(sums, unit * 2 * LANES + LANES, lost)
     release(lanes)
-    release(products)
+    release(tile)
 
 
 @parallel
