@@ -120,7 +120,8 @@ class Library:
         pointer, locked = interface["data"]
         strides = interface.get("strides")
         array = _description(pointer, interface["shape"], strides, dtype, value)
-        array.flags.writeable = not locked
+        if locked:
+            array.flags.writeable = False
         return array
 
     def plain(self, value: Any) -> "Plain | None":

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +15,15 @@ from numba import cuda
 from numba.cuda import types
 
 from numba_acts.cuda import math
+
+if not math.SIMULATED and not hasattr(np, "row_stack"):
+    # numba-cuda 0.30, which gets no more features, asks for this name while it imports its own
+    # functions of arrays; NumPy 2.5 has dropped it. No kernel of this wing calls it.
+    np.row_stack = lambda arrays: np.vstack(arrays)  # type: ignore[attr-defined]
+    try:
+        importlib.import_module("numba.cuda.cudaimpl")
+    finally:
+        del np.row_stack  # type: ignore[attr-defined]
 
 LARGEST_GRID = 2**31 - 1  # blocks
 PLANS = 4096  # that are remembered in each room
