@@ -42,7 +42,7 @@ class Numba:
     """Numba's device arrays."""
 
     def to_device(self, array):
-        return cuda.to_device(np.ascontiguousarray(array))
+        return cuda.to_device(np.asarray(array, order="C"))
 
     def to_host(self, array):
         assert type(array).__name__ == "DeviceNDArray"
