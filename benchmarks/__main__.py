@@ -24,6 +24,7 @@ PARTS = {
     "accuracy": "errors against a reference of higher precision",
     "cuda-static": "the GPU's kernels compiled, without a GPU: registers, spills, wide accesses",
     "cuda": "every kernel on a GPU against a copy and the peers",
+    "report": "the tables and figures of results files, written beside them",
 }
 
 

@@ -1,11 +1,12 @@
 """``python -m benchmarks cuda``: the GPU's kernels beside a copy of the same bytes, and its peers.
 
 Times are medians of events around single calls, over buffers that are rotated so that no cache
-holds them (256 MB and more in all), of random numbers. ``share`` is the bandwidth of a device copy
-that moves as many bytes, measured in the same run, that a call reaches; bytes are those that must
-be moved: each input read once, each output written once. Small calls are timed as replays of a
+holds them (256 MB and more in all), of random numbers. A case's calls are measured in turn: ours,
+the peers', and a device copy of as many bytes as must be moved, each input read once and each
+output written once. ``share`` is the copy's time over ours. Small calls are timed as replays of a
 graph, and, apart, as they cost from Python. Everything goes to ``<gpu>.json`` in the folder of
-results, with the device, its driver and all versions.
+results, with the device, its driver and all versions: after each case, so that a run that is cut
+short leaves what it has. At the end tables and figures are written beside it.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import importlib.metadata
 import json
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,14 +26,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_acts as na
+from benchmarks import report, tables
+from benchmarks.tables import RESULTS
 
 ROTATED_BYTES = 1 << 28  # at least, of all buffers that a case goes through
-SECONDS = 0.15  # of measuring, for each function of a case
-PACKAGES = ["numba", "numba-cuda", "numpy", "torch", "triton", "cupy-cuda13x", "nvidia-nvvm"]
+SECONDS = 0.4  # of measuring a case, 5 rounds at least
+BURST = 4  # calls of each function in a round
+AHEAD = 4_000_000  # cycles, some 2 ms: the GPU waits so long while the host fills its queue
+PACKAGES = "numba-acts numba numba-cuda cuda-core cuda-bindings numpy torch triton cupy-cuda13x"
 
 
 class Case(NamedTuple):
-    """A function on one shape; the demand is a share of the copy's bandwidth, or none."""
+    """A public function on one shape; the demand is a share of the copy's bandwidth, or none."""
 
     function: str
     shape: tuple[int, ...]
@@ -175,90 +181,102 @@ def _triton_softmin() -> Callable[..., Any] | None:
 
 # ---- measuring --------------------------------------------------------------------------------
 
+Times = dict[str, dict[str, float]]
 
-def _times(torch: Any, call: Callable[[int], Any], buffers: int) -> list[float]:
-    """Seconds of single calls, each on the next of the buffers, by events."""
-    for i in range(3):
-        call(i % buffers)
-    torch.cuda.synchronize()
-    taken: list[float] = []
-    began = time.perf_counter()
-    i = 0
-    while len(taken) < 10 or time.perf_counter() - began < SECONDS and len(taken) < 500:
-        events = []
-        for _ in range(10):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+
+def interleaved(torch: Any, calls: dict[str, Callable[[int], Any]], buffers: int) -> Times:
+    """Median and minimum seconds of calls by events, in turn, each on the next of the buffers."""
+    for call in calls.values():
+        for i in range(3):
             call(i % buffers)
-            end.record()
-            events.append((start, end))
-            i += 1
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    began, rounds, number = time.perf_counter(), 0, 0
+    while rounds < 5 or time.perf_counter() - began < SECONDS:
         torch.cuda.synchronize()
-        taken += [start.elapsed_time(end) / 1e3 for start, end in events]
-    return taken
+        torch.cuda._sleep(AHEAD)
+        events = []
+        for name, call in calls.items():
+            for _ in range(BURST):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                call(number % buffers)
+                end.record()
+                events.append((name, start, end))
+                number += 1
+        torch.cuda.synchronize()
+        for name, start, end in events:
+            taken[name].append(start.elapsed_time(end) / 1e3)
+        rounds += 1
+    return {name: _summary(times) for name, times in taken.items()}
 
 
 def _summary(times: list[float]) -> dict[str, float]:
     return {"median": statistics.median(times), "minimum": min(times)}
 
 
+def _named(case: Case) -> dict[str, Any]:
+    """A case as results name it: the function, and what it does."""
+    found = re.fullmatch("(.+?)_(vjp|jvp|jacobian|jacobian_diag)", case.function)
+    function, work = found.groups() if found else (case.function, "forward")
+    named = {"function": function, "work": work.replace("_", " "), "dtype": case.dtype}
+    return named | {"shape": list(case.shape), "axis": case.axis}
+
+
+def _functions(torch: Any, case: Case, arguments: Any, out: Any) -> dict[str, Callable[..., Any]]:
+    """Ours and the peers', each called once; a peer that cannot run here is left out."""
+    functions = {"numba_acts": _ours(case), **_peers(torch, case)}
+    for name, function in list(functions.items()):
+        try:
+            function(out, *arguments)
+            torch.cuda.synchronize()
+        except Exception as error:
+            if name == "numba_acts":
+                raise
+            print(f"{case.function} {case.shape}: without {name}: {error}"[:300], flush=True)
+            del functions[name]
+    return functions
+
+
 def measured(torch: Any, case: Case) -> dict[str, Any]:
     """A case's entry in the results."""
     sets = [_operands(torch, case)]
-    moved = sets[0][2]
+    arguments, out, moved = sets[0]
     count = max(2, -(-ROTATED_BYTES // moved)) if moved else 2
-    sets += [_operands(torch, case) for _ in range(min(count, 64) - 1)]
-    times = {}
-    for name, function in {"numba_acts": _ours(case), **_peers(torch, case)}.items():
+    sets += [_operands(torch, case) for _ in range(count - 1)]
+    calls: dict[str, Callable[[int], Any]] = {}
+    for name, function in _functions(torch, case, arguments, out).items():
 
         def call(i: int, function: Callable[..., Any] = function) -> Any:
             arguments, out, _ = sets[i]
             return function(out, *arguments)
 
-        times[name] = _summary(_times(torch, call, len(sets)))
-    entry = {
-        "function": case.function,
-        "work": f"{case.pieces} pieces" if case.pieces else "",
-        "dtype": case.dtype,
-        "shape": list(case.shape),
-        "axis": case.axis,
-        "bytes": moved,
-        "seconds": times["numba_acts"]["median"],
-        "times": times,
-        "demand": case.demand,
-    }
-    sets.clear()
-    torch.cuda.empty_cache()
+        calls[name] = call
+    if moved:
+        pairs = [[_bytes(torch, moved // 2) for _ in range(2)] for _ in range(count)]
+        calls["copy"] = lambda i: pairs[i][0].copy_(pairs[i][1])
+    times = interleaved(torch, calls, count)
     # Of an affine map there is more to do than to move bytes: it is held against its bare product.
-    bare = copy_seconds(torch, moved) if moved else times["cublas product"]["median"]
-    return entry | {"copy_seconds": bare, "share": bare / times["numba_acts"]["median"]}
+    bare = times.pop("copy")["median"] if moved else times["cublas product"]["median"]
+    ours = times["numba_acts"]["median"]
+    return _named(case) | {
+        "bytes": moved,
+        "seconds": ours,
+        "copy_seconds": bare,
+        "share": bare / ours,
+        "demand": case.demand,
+        "times": times,
+    }
 
 
-_copies: dict[int, float] = {}
-
-
-def copy_seconds(torch: Any, moved: int) -> float:
-    """How long a device copy takes that moves so many bytes, half read and half written."""
-    if moved not in _copies:
-        half = moved // 2
-        count = max(2, -(-ROTATED_BYTES // moved))
-        pairs = [
-            [torch.randint(0, 255, (half,), dtype=torch.uint8, device="cuda") for _ in range(2)]
-            for _ in range(min(count, 64))
-        ]
-        times = _times(torch, lambda i: pairs[i][0].copy_(pairs[i][1]), len(pairs))
-        _copies[moved] = statistics.median(times)
-    return _copies[moved]
+def _bytes(torch: Any, size: int) -> Any:
+    return torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
 
 
 def replayed(torch: Any, case: Case) -> dict[str, Any]:
     """A small call, as often as a graph replays it: the GPU's own time for it."""
     arguments, out, _ = _operands(torch, case)
-    entry: dict[str, Any] = {"function": case.function, "shape": list(case.shape), "times": {}}
-    for name, function in {"numba_acts": _ours(case), **_peers(torch, case)}.items():
-        for _ in range(3):
-            function(out, *arguments)
-        torch.cuda.synchronize()
+    replays: dict[str, Callable[[int], Any]] = {}
+    for name, function in _functions(torch, case, arguments, out).items():
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for _ in range(20):
@@ -267,9 +285,10 @@ def replayed(torch: Any, case: Case) -> dict[str, Any]:
         def replay(i: int, graph: Any = graph) -> None:
             graph.replay()
 
-        times = _times(torch, replay, 1)
-        entry["times"][name] = _summary([t / 20 for t in times])
-    return entry
+        replays[name] = replay
+    times = interleaved(torch, replays, 1)
+    shares = {name: {k: t / 20 for k, t in taken.items()} for name, taken in times.items()}
+    return _named(case) | {"times": shares}
 
 
 def calls(torch: Any) -> list[dict[str, Any]]:
@@ -287,30 +306,31 @@ def calls(torch: Any) -> list[dict[str, Any]]:
         pass
     else:
         kinds["CuPy array"] = cupy.asarray(x), cupy.asarray(x)
-    measured: dict[str, Callable[[], Any]] = {}
+    table: dict[tuple[str, str], Callable[[], Any]] = {}
     for kind, (given, out) in kinds.items():
-        measured[f"softmin(x, out=out), {kind}"] = partial(na.softmin, given, out=out)
-        measured[f"softmin(x), {kind}"] = partial(na.softmin, given)
-        measured[f"softmin_vjp(g, y, out=out), {kind}"] = partial(
-            na.softmin_vjp, given, given, out=out
-        )
+        table["softmin(x, out=out)", kind] = partial(na.softmin, given, out=out)
+        table["softmin(x)", kind] = partial(na.softmin, given)
+        table["softmin_vjp(g, y, out=out)", kind] = partial(na.softmin_vjp, given, given, out=out)
     given, out = kinds["PyTorch tensor"]
-    measured["torch.softmax(x, -1, out=out)"] = lambda: torch.softmax(given, -1, out=out)
-    measured |= _launch_alone(given, out)
-    results = []
-    for name, call in measured.items():
-        times = []
-        for _ in range(15):
+    table["softmin(x, out=out)", "torch"] = lambda: torch.softmax(given, -1, out=out)
+    table["softmin(x)", "torch"] = lambda: torch.softmax(given, -1)
+    for name, call in _launch_alone(given, out).items():
+        table[name, "numba_acts"] = call
+    taken: dict[tuple[str, str], list[float]] = {key: [] for key in table}
+    for _ in range(15):
+        for key, call in table.items():
             for _ in range(50):
                 call()
             torch.cuda.synchronize()
             start = time.perf_counter()
             for _ in range(500):
                 call()
-            times.append((time.perf_counter() - start) / 500)
+            taken[key].append((time.perf_counter() - start) / 500)
             torch.cuda.synchronize()
-        results.append({"call": name, **_summary(times)})
-    return results
+    rows: dict[str, Any] = {}
+    for (name, kind), times in taken.items():
+        rows.setdefault(name, {"call": name, "times": {}})["times"][kind] = _summary(times)
+    return list(rows.values())
 
 
 def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
@@ -335,8 +355,10 @@ def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
     values = [a.pointer if isinstance(a, launch.Memory) else a for a in arguments]
     stream, configuration = launch._stream(0), launch._configuration(blocks, kernel.threads)
     return {
-        "of it: the wing": partial(softmax.softmax, x, none, y, 32, 128, 1, -1.0),
-        "of it: cuda.core's launch": partial(start, stream, configuration, handle, *values),
+        "of softmin(x, out=out), the wing": partial(softmax.softmax, x, none, y, 32, 128, 1, -1.0),
+        "of softmin(x, out=out), cuda.core's launch": partial(
+            start, stream, configuration, handle, *values
+        ),
     }
 
 
@@ -345,44 +367,70 @@ def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
 
 def stamp(torch: Any) -> dict[str, Any]:
     """Where and with what this was measured."""
-    from cuda.bindings import driver
-
-    versions = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
+    versions = {}
+    for package in PACKAGES.split():
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     properties = torch.cuda.get_device_properties(0)
-    number = driver.cuDriverGetVersion()[1]
     return {
         "device": properties.name,
         "multiprocessors": properties.multi_processor_count,
         "cache_bytes": properties.L2_cache_size,
-        "driver": f"CUDA {number // 1000}.{number % 1000 // 10}",
+        "driver": _driver(),
         "date": datetime.date.today().isoformat(),
-        "versions": versions,
+        "python": sys.version.split()[0],
+        "versions": {"numba-acts": na.__version__} | versions,
     }
+
+
+def _driver() -> str:
+    """The driver's own version, where it tells, and that of CUDA."""
+    from cuda.bindings import driver
+
+    number = driver.cuDriverGetVersion()[1]
+    version = f"CUDA {number // 1000}.{number % 1000 // 10}"
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        own = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return version
+    return f"{own}, {version}"
 
 
 def _line(entry: dict[str, Any]) -> str:
     times = entry["times"]
-    peer = min((t["median"] for name, t in times.items() if name == "torch"), default=None)
-    against = f"{peer / entry['seconds']:6.2f}x" if peer else "      -"
+    bandwidth = f"{entry['bytes'] / entry['seconds'] / 1e12:5.2f} TB/s" if entry["bytes"] else ""
+    against = f"{times['torch']['median'] / entry['seconds']:6.2f}x" if "torch" in times else ""
     demand = f"{entry['demand']:.0%}" if entry["demand"] else "-"
     met = "" if not entry["demand"] or entry["share"] >= entry["demand"] else "  short"
     shape = "x".join(map(str, entry["shape"]))
     return (
-        f"{entry['function']:22} {entry['dtype']:9} {shape:18} {entry['seconds'] * 1e6:9.1f} µs "
-        f"{entry['share']:7.1%} of {demand:>4} {against}{met}"
+        f"{tables.label(entry):24} {entry['dtype']:9} {shape:16} {entry['seconds'] * 1e6:8.1f} µs "
+        f"{bandwidth:10} {entry['share']:6.1%} of {demand:>4} {against:>7}{met}"
     )
 
 
+def _summed_up(results: dict[str, Any]) -> str:
+    """The results as a short table."""
+    lines = ["", f"{results['stamp']['device']}, {results['stamp']['driver']}: share of a copy"]
+    lines += map(_line, results["cases"])
+    for part in ("small", "calls"):
+        for entry in results[part]:
+            name = entry.get("call") or f"{tables.label(entry)} {entry['shape']} in a graph"
+            times = (f"{n} {t['median'] * 1e6:.2f} µs" for n, t in entry["times"].items())
+            lines.append(f"{name}: {', '.join(times)}")
+    short = [e for e in results["cases"] if e["demand"] and e["share"] < e["demand"]]
+    lines += [f"failed: {failure['case']}: {failure['error']}" for failure in results["failed"]]
+    counts = len(results["cases"]), len(short), len(results["failed"])
+    return "\n".join([*lines, "{} cases, {} short of their demand, {} failed".format(*counts)])
+
+
 def main(arguments: list[str]) -> int:
-    """Measure, write the results, and print a short table last."""
+    """Measure, write the results after each case, and print a short table last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks cuda", description=__doc__)
-    folder = Path(__file__).parent / "results"
-    parser.add_argument("--output", type=Path, default=folder, help="the folder of results")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the folder of results")
     parser.add_argument("--only", default="", help="functions whose names contain this")
     given = parser.parse_args(arguments)
     import torch
@@ -391,32 +439,45 @@ def main(arguments: list[str]) -> int:
         print("needs an NVIDIA GPU, and PyTorch built for it", file=sys.stderr)
         return 2
     torch.manual_seed(0)
-    results: dict[str, Any] = {"stamp": stamp(torch), "cases": [], "small": [], "failed": []}
-    for case in CASES:
-        if given.only not in case.function:
-            continue
-        try:
-            results["cases"].append(measured(torch, case))
-            print(_line(results["cases"][-1]), flush=True)
-        except Exception as error:  # one case must not cost the others their results
-            results["failed"].append({"case": list(case), "error": f"{type(error)}: {error}"[:500]})
-            print(f"{case.function} {case.shape} {case.dtype} failed: {error}", flush=True)
-        torch.cuda.empty_cache()
-    results["small"] = [replayed(torch, case) for case in SMALL]
-    results["calls"] = calls(torch)
+    results: dict[str, Any] = {"stamp": stamp(torch)}
+    results |= {"cases": [], "small": [], "calls": [], "failed": []}
     name = re.sub(r"[^a-z0-9]+", "-", results["stamp"]["device"].lower()).strip("-")
     given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"\n{results['stamp']['device']}, share of a copy's bandwidth (short: below the demand)")
-    for entry in results["cases"]:
-        print(_line(entry))
-    for entry in results["small"]:
-        times = ", ".join(f"{n} {t['median'] * 1e6:.2f} µs" for n, t in entry["times"].items())
-        print(f"{entry['function']} {entry['shape']} in a graph: {times}")
-    for entry in results["calls"]:
-        print(f"{entry['call']:42} {entry['median'] * 1e6:7.2f} µs")
-    print(f"{len(results['cases'])} cases, {len(results['failed'])} failed")
+    path = given.output / f"{name}.json"
+    jobs: list[tuple[str, Any, Callable[[], Any]]] = [
+        (part, case, partial(measure, torch, case))
+        for part, cases, measure in (("small", SMALL, replayed), ("cases", CASES, measured))
+        for case in cases
+        if given.only in case.function
+    ]
+    jobs.insert(0, ("calls", "calls", partial(calls, torch)))
+    _warm_up(torch)
+    for part, case, job in jobs:
+        try:
+            done = job()
+            results[part] += done if isinstance(done, list) else [done]
+            if part == "cases":
+                print(_line(done), flush=True)
+            torch.cuda.empty_cache()
+        except Exception as error:  # one case must not cost the others their results
+            failure = {"case": str(case), "error": f"{type(error).__name__}: {error}"[:500]}
+            results["failed"].append(failure)
+            print(f"{failure['case']} failed: {failure['error']}", flush=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    for written in (path, *report.write(path)):
+        print(f"written to {written}")
+    print(_summed_up(results))
     return int(bool(results["failed"]))
+
+
+def _warm_up(torch: Any) -> None:
+    """A second of copies: an idle GPU's clocks are slow."""
+    pair = [_bytes(torch, ROTATED_BYTES) for _ in range(2)]
+    began = time.perf_counter()
+    while time.perf_counter() - began < 1:
+        for _ in range(20):
+            pair[0].copy_(pair[1])
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

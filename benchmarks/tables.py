@@ -11,6 +11,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = {
+    "cublas product": "cuBLAS, the product alone",
     "cupy": "CuPy",
     "jax": "JAX",
     "numba": "Numba",
@@ -22,6 +23,7 @@ NAMES = {
     "tensorflow": "TensorFlow",
     "thinc": "thinc",
     "torch": "PyTorch",
+    "triton": "Triton",
 }
 SPACE = "\N{NO-BREAK SPACE}"
 Results = dict[str, Any]
@@ -208,6 +210,7 @@ def accuracy(rows: Sequence[Row]) -> str:
 PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "cases": ("Cases", cases),
     "scaling": ("Time over size", scaling),
+    "small": ("Small cases on a GPU, as a graph replays them", cases),
     "calls": ("Small calls", calls),
     "startup": ("Imports and first calls", startup),
     "memory": ("Memory beyond the result", memory_use),

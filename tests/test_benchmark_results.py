@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 tables = pytest.importorskip("benchmarks.tables", reason="benchmarks are not here")
+report = pytest.importorskip("benchmarks.report", reason="benchmarks are not here")
 figures = pytest.importorskip("benchmarks.figures", reason="matplotlib is not installed")
 
 
@@ -77,6 +78,9 @@ def made_up():
         },
         "cases": cases,
         "scaling": scaling,
+        "small": [
+            {"function": "softmin", "dtype": "float32", "shape": [32, 128], "times": times(2e-6)}
+        ],
         "calls": [{"call": "softmin of 32 float32, out=", "times": times(1.5e-6)}],
         "startup": {
             "import_numba": 0.5,
@@ -172,6 +176,15 @@ def test_report_has_every_part():
     assert re.findall("^## (.+)$", text, re.M) == [title for title, _ in tables.PARTS.values()]
     assert "| softmin | 10 | 32,768 | 2 |" in text
     assert tables.report({"stamp": {}}).startswith("**a machine that is not named**")
+
+
+def test_tables_and_figures_are_written_beside_a_file(tmp_path):
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps(made_up_gpu()))
+    names = [file.name for file in report.write(path)]
+    assert names == ["gpu.md", "gpu-light.svg", "gpu-dark.svg"]
+    assert "Made-up GPU" in (tmp_path / "gpu.md").read_text("utf-8")
+    assert all("<svg" in (tmp_path / name).read_text("utf-8") for name in names[1:])
 
 
 def test_files_are_read_those_of_gpus_last(tmp_path):
