@@ -33,7 +33,6 @@ from numba_acts.cuda.math import SIMULATED
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-
 def shared_array(self, shape, dtype):
     """The array of the line that asks for it.
 
