@@ -403,12 +403,12 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
             else:
                 return _softmax(x, axis, beta, where, out)
             if x.ndim == 1 and held is x.dtype:
-                cpu_softmax.softmax(x, _NONE, y, 1, x.size, 1, beta)
+                cpu_softmax.softmax(x, None, y, 1, x.size, 1, beta)
             elif held is x.dtype:
-                cpu_softmax.softmax(x.ravel(), _NONE, y.ravel(), *lengths, beta)
+                cpu_softmax.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
             else:
                 bits, into = x.ravel().view(held), y.ravel().view(held)
-                cpu_softmax.softmax(bits, _NONE, into, *lengths, beta)
+                cpu_softmax.softmax(bits, None, into, *lengths, beta)
             return y
     elif where is None and _plainly_on_gpu(x, out):
         return _device().softmax(x, axis, beta, where, out)
@@ -453,7 +453,7 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
         if not _dense(from_):
             np.copyto(into, from_)  # and from there in place
             from_ = into
-        bits = _NONE if mask is None else _flat(np.ascontiguousarray(mask[part]))
+        bits = None if mask is None else _flat(np.ascontiguousarray(mask[part]))
         cpu_softmax.softmax(_flat(from_), bits, _flat(into), *layout.lengths(from_.shape), beta)
         _accept(into, target[part])
     return result.give(call)

@@ -20,6 +20,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1, see CONTRIBUTING.md", allow_module_level=True)
 
 import standin
+from numba.cuda.simulator import kernelapi
 
 import numba_acts
 from numba_acts.cpu import affine as cpu_affine
@@ -31,7 +32,19 @@ from numba_acts.cuda.math import SIMULATED
 # Overflows and NaN are part of the cases; a GPU does not warn of them either.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
+
+def shared_array(self, shape, dtype):
+    """The array of the line that asks for it.
+
+    The simulator looks for it and, if there is none, makes one: two threads that look at the same
+    time get one each, and do not share it. This makes it and keeps it in one step.
+    """
+    frame = sys._getframe(1)
+    return self._allocations.setdefault((frame.f_code, frame.f_lineno), np.empty(shape, dtype))
+
+
 standin.install()
+kernelapi.FakeCUDAShared.array = shared_array
 sys.setswitchinterval(1e-5)
 
 softmax.NUMBERS = {np.float32: 16, np.float64: 8}

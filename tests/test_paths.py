@@ -14,19 +14,23 @@ def taken(monkeypatch):
     """The names of the kernels that ran, in order."""
     names = []
 
-    def recorded(kernel):
-        def call(*arguments):
-            names.append(kernel.__name__)
-            return kernel(*arguments)
+    def run(kernel, *task):
+        names.append(kernel.__name__)
+        launch.run(kernel, *task)
 
-        return call
+    def small_rows(*task):
+        names.append("rows")
+        softmax.rows(*task)
 
-    def run(one, many, *task):
-        launch.run(recorded(one), recorded(many), *task)
+    def shared(*task):
+        names[-1] += " shared"
+        threads(*task)
 
+    threads = launch.shared
+    monkeypatch.setattr(launch, "shared", shared)
     for wing in (softmax, maxout, affine):
         monkeypatch.setattr(wing, "run", run)
-    monkeypatch.setattr(softmax, "small_rows", recorded(softmax.rows))
+    monkeypatch.setattr(softmax, "small_rows", small_rows)
     return names
 
 
@@ -34,15 +38,15 @@ FORWARD = [
     ((3, 1), -1, ["rows"]),
     ((3, softmax.SHORT), -1, ["rows"]),
     ((3, softmax.CHUNK), -1, ["rows"]),
-    ((20_000, 4), -1, ["rows_parallel"]),
-    ((20, softmax.CHUNK), -1, ["rows_parallel"]),
+    ((20_000, 4), -1, ["rows shared"]),
+    ((20, softmax.CHUNK), -1, ["rows shared"]),
     ((3, softmax.CHUNK + 1), -1, ["long_sums", "long_writes"]),
-    ((1, 3 * softmax.GROUP + 5), -1, ["long_sums_parallel", "long_writes_parallel"]),
+    ((1, 3 * softmax.GROUP + 5), -1, ["long_sums shared", "long_writes shared"]),
     ((2, 3, 5), 1, ["columns"]),
     ((2, softmax.CHUNK, 5), 1, ["columns"]),
-    ((21, 70, 70), 0, ["columns_parallel"]),
+    ((21, 70, 70), 0, ["columns shared"]),
     ((softmax.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
-    ((softmax.CHUNK + 1, 20), 0, ["long_sums_parallel", "long_writes_parallel"]),
+    ((softmax.CHUNK + 1, 20), 0, ["long_sums shared", "long_writes shared"]),
 ]
 
 
@@ -58,19 +62,19 @@ def test_long_slices_are_read_twice_while_a_cache_holds_them(taken, rng):
     rows = 2 * softmax.BATCH // (softmax.CHUNK + 1) + 1
     x = rng.normal(size=(rows, softmax.CHUNK + 1))
     y = numba_acts.softmin(x)
-    twice = ["long_sums_parallel", "long_writes_parallel"] * 2
+    twice = ["long_sums shared", "long_writes shared"] * 2
     assert taken == [*twice, "long_sums", "long_writes"]
     np.testing.assert_allclose(y, oracle.softmin(x), rtol=1e-14)
 
 
 PRODUCT = [
     ((3, softmax.SHORT), -1, ["product_rows"]),
-    ((3, softmax.GROUP), -1, ["product_rows_parallel"]),
-    ((1, softmax.GROUP + 1), -1, ["long_dots_parallel", "long_products_parallel"]),
+    ((3, softmax.GROUP), -1, ["product_rows shared"]),
+    ((1, softmax.GROUP + 1), -1, ["long_dots shared", "long_products shared"]),
     ((2, 3, 5), 1, ["product_columns"]),
-    ((21, 70, 70), 0, ["product_columns_parallel"]),
+    ((21, 70, 70), 0, ["product_columns shared"]),
     ((softmax.CHUNK + 1, 3), 0, ["long_dots", "long_products"]),
-    ((softmax.CHUNK + 1, 20), 0, ["long_dots_parallel", "long_products_parallel"]),
+    ((softmax.CHUNK + 1, 20), 0, ["long_dots shared", "long_products shared"]),
 ]
 
 
@@ -126,7 +130,7 @@ def test_pieces_that_go_across_the_lanes_equal_those_that_go_along(pieces, dtype
     np.testing.assert_array_equal(index, x.argmax(-1))
 
 
-@pytest.mark.parametrize(("n", "expected"), [(10, ["jacobian"]), (400, ["jacobian_parallel"])])
+@pytest.mark.parametrize(("n", "expected"), [(10, ["jacobian"]), (400, ["jacobian shared"])])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_jacobian(n, expected, axis, taken, rng):
     y = rng.random((n, 3) if axis == 0 else (3, n))
@@ -135,7 +139,7 @@ def test_jacobian(n, expected, axis, taken, rng):
     np.testing.assert_allclose(jacobian, oracle.softmin_jacobian(y, axis), rtol=1e-14)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(10, ["diagonal"]), (70_000, ["diagonal_parallel"])])
+@pytest.mark.parametrize(("n", "expected"), [(10, ["diagonal"]), (70_000, ["diagonal shared"])])
 def test_diagonal(n, expected, taken, rng):
     y = rng.random(n)
     diagonal = numba_acts.softmin_jacobian_diag(y)
@@ -145,12 +149,12 @@ def test_diagonal(n, expected, taken, rng):
 
 MAXOUT = [
     ((5, maxout.FEW), -1, "few", ""),
-    ((20_000, 5), -1, "few", "_parallel"),
+    ((20_000, 5), -1, "few", " shared"),
     ((5, maxout.FEW + 1), -1, "rows", ""),
-    ((20_000, maxout.FEW + 1), -1, "rows", "_parallel"),
+    ((20_000, maxout.FEW + 1), -1, "rows", " shared"),
     ((4, 3, 7), 1, "columns", ""),
     ((4, 3, 2 * maxout.SPAN + 7), 1, "columns", ""),
-    ((5, 20_000), 0, "columns", "_parallel"),
+    ((5, 20_000), 0, "columns", " shared"),
 ]
 
 
@@ -165,7 +169,7 @@ def test_maxout(shape, axis, traversal, threads, taken, rng):
     np.testing.assert_array_equal(dx, np.where(x == x.max(axis, keepdims=True), x, 0))
 
 
-@pytest.mark.parametrize(("rows", "threads"), [(3, ""), (3000, "_parallel")])
+@pytest.mark.parametrize(("rows", "threads"), [(3, ""), (3000, " shared")])
 def test_affine(rows, threads, taken, rng):
     x, weight = rng.normal(size=(rows, 30)), rng.normal(size=(20, 4, 30))
     y, index = numba_acts.maxout_affine_with_index(x, weight)

@@ -8,9 +8,8 @@ the batch around a row and with the number of threads, which would be a second p
 """
 
 import numpy as np
-from numba import prange
 
-from numba_acts.cpu.launch import parallel, run, serial
+from numba_acts.cpu.launch import kernel, run
 from numba_acts.cpu.math import (
     LANES,
     WIDE_BYTES,
@@ -125,7 +124,7 @@ def multiply(weight, first, rows, depth, start, stop, panel, z, wide):
             store(z, third * wide, load_wide(z, third * wide) + c)
 
 
-@serial
+@kernel
 def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     """y = max over i of weight[u, i]·x + bias[u, i]; a unit of work is a panel of rows of x.
 
@@ -180,18 +179,10 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     release(panel)
 
 
-@parallel
-def affine_rows_parallel(x, weight, bias, out, index, units, pieces, depth, blocks, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * blocks // threads, (t + 1) * blocks // threads
-        affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop)
-
-
 # ---- derivatives: the winners alone -----------------------------------------------------------
 
 
-@serial
+@kernel
 def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r."""
     g, weight, index, dx = elements(g), elements(weight), elements(index), elements(dx)
@@ -220,14 +211,6 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     release(sums)
 
 
-@parallel
-def gradient_x_parallel(g, weight, index, dx, units, pieces, depth, rows, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * rows // threads, (t + 1) * rows // threads
-        gradient_x(g, weight, index, dx, units, pieces, depth, start, stop)
-
-
 @lane
 def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts, here):
     """Sort the rows from `first` to `last` by the piece that wins in unit u, in their order.
@@ -254,7 +237,7 @@ def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts,
     put(starts, here, np.intp(at))
 
 
-@serial
+@kernel
 def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together, start, stop):
     """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work: `together` of u."""
     g, x, index, dweight, dbias = (
@@ -323,18 +306,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
     release(starts)
 
 
-@parallel
-def gradient_weight_parallel(
-    g, x, index, dweight, dbias, units, pieces, depth, together, groups, threads
-):
-    for p in prange(threads):
-        t = np.int64(p)
-        first, last = t * groups // threads, (t + 1) * groups // threads
-        task = g, x, index, dweight, dbias, units, pieces, depth, together
-        gradient_weight(*task, first, last)
-
-
-@serial
+@kernel
 def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, start, stop):
     """dy = weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; an empty tangent is zero.
 
@@ -358,17 +330,7 @@ def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, star
                 put(dy, r * units + u, v)
 
 
-@parallel
-def tangent_parallel(
-    dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, blocks, threads
-):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * blocks // threads, (t + 1) * blocks // threads
-        tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, start, stop)
-
-
-@serial
+@kernel
 def selected(weight, index, out, units, pieces, depth, start, stop):
     """out[r, u] = weight[u, i*]; a unit of work is an (r, u)."""
     weight, index, out = elements(weight), elements(index), elements(out)
@@ -381,14 +343,6 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
             put(out, n * depth + k, get(weight, there + k))
 
 
-@parallel
-def selected_parallel(weight, index, out, units, pieces, depth, numbers, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * numbers // threads, (t + 1) * numbers // threads
-        selected(weight, index, out, units, pieces, depth, start, stop)
-
-
 # ---- what the hall calls ----------------------------------------------------------------------
 
 
@@ -397,18 +351,18 @@ def affine(x, weight, bias, y, index, units, pieces, depth):
     wide = WIDE_BYTES // (4 if x.dtype.itemsize == 2 and x.dtype.names else x.dtype.itemsize)
     blocks = -(-y.size // (units * wide))
     task = blocks, y.size * pieces * depth // 16, x, weight, bias, y, index
-    run(affine_rows, affine_rows_parallel, *task, units, pieces, depth)
+    run(affine_rows, *task, units, pieces, depth)
 
 
 def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     """Fill dx, dweight and dbias."""
     work = index.size * depth // 8
     task = index.size // units, work, g, weight, index, dx
-    run(gradient_x, gradient_x_parallel, *task, units, pieces, depth)
+    run(gradient_x, *task, units, pieces, depth)
     room = max(LANES, min(SPAN, depth))
     together = max(1, min(UNITS, units, SUMS // (pieces * room)))
     groups = -(-units // together), work, g, x, index, dweight, dbias
-    run(gradient_weight, gradient_weight_parallel, *groups, units, pieces, depth, together)
+    run(gradient_weight, *groups, units, pieces, depth, together)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):
@@ -424,10 +378,10 @@ def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):
         index,
         dy,
     )
-    run(tangent, tangent_parallel, *task, units, pieces, depth)
+    run(tangent, *task, units, pieces, depth)
 
 
 def affine_jacobian(weight, index, out, units, pieces, depth):
     """Fill `out` with the winners' weights."""
     task = index.size, out.size, weight, index, out
-    run(selected, selected_parallel, *task, units, pieces, depth)
+    run(selected, *task, units, pieces, depth)

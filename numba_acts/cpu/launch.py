@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from numba import prange, types
+from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
+from numba.extending import intrinsic
 
 # Elements from which several threads beat one. Two cores of an AMD Zen 3, OpenMP: a parallel region
 # costs about 6 µs, an element of softmin 0.7 ns.
@@ -60,14 +64,9 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     return kernel
 
 
-def serial(function: Callable[..., Any]) -> Any:
-    """A kernel that runs on the calling thread."""
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function that handles the units of work from `start` to `stop`, its last arguments."""
     return _compiled(function)
-
-
-def parallel(function: Callable[..., Any]) -> Any:
-    """A kernel that runs on Numba's threads."""
-    return _compiled(function, parallel=True)
 
 
 def cache_folder() -> str | None:
@@ -77,8 +76,59 @@ def cache_folder() -> str | None:
     return getattr(softmax.rows._cache, "cache_path", None)
 
 
-def run(one: Any, many: Any, units: int, work: int, *arguments: Any) -> None:
-    """Run a kernel over `units` slices: ``one`` on this thread, or ``many`` on all.
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the compiled kernel at an address with a tuple of what it takes."""
+    kinds = arguments.types
+
+    def emit(context, builder, sig, args):
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
+        status, _ = convention.call_function(builder, place, types.none, kinds, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), emit
+
+
+def _shared(address, units, threads, *arguments):
+    """Each thread its part of the units."""
+    for p in prange(threads):
+        t = np.int64(p)
+        call(address, (*arguments, t * units // threads, (t + 1) * units // threads))
+
+
+# One parallel loop for all kernels, which it knows by their addresses: a loop of its own for each
+# would compile the kernel three times more.
+shared = _compiled(_shared, parallel=True)
+
+
+_addresses: dict[Any, int] = {}
+
+
+def _address(one: Any, arguments: tuple[Any, ...]) -> int:
+    """Where the machine code of a kernel for such arguments is."""
+    key = one, *map(_kind, arguments)
+    if key not in _addresses:
+        kinds = *map(numba.typeof, arguments), types.int64, types.int64
+        one.compile(kinds)
+        compiled = one.overloads[kinds]
+        name = compiled.fndesc.llvm_func_name
+        _addresses[key] = compiled.library.get_pointer_to_function(name)
+    return _addresses[key]
+
+
+def _kind(argument: Any) -> Any:
+    """What tells arguments of different Numba types apart, sooner than Numba would."""
+    if type(argument) is np.ndarray:
+        return argument.dtype
+    return argument if type(argument) is tuple else type(argument)
+
+
+def run(one: Any, units: int, work: int, *arguments: Any) -> None:
+    """Run a kernel over `units` of work, on this thread or on all.
 
     `work` is the number of elements read and written. The threads serve one call at a time: a
     second caller computes on its own thread, as does a child forked after the threads were started
@@ -90,7 +140,10 @@ def run(one: Any, many: Any, units: int, work: int, *arguments: Any) -> None:
     try:
         threads = min(numba.get_num_threads(), units)
         if threads > 1:
-            many(*arguments, units, threads)
+            address = _address(one, arguments)
+            if type(arguments[-1]) is tuple:  # whose numbers machine code takes one by one
+                arguments = *arguments[:-1], *arguments[-1]
+            shared(address, units, threads, *arguments)
         else:
             one(*arguments, 0, units)
     finally:

@@ -76,7 +76,9 @@ make_attribute_wrapper(Elements, "size", "size")
 
 @intrinsic
 def elements(typingctx, array):
-    """An array's memory and size. The caller holds the array."""
+    """An array's memory and size, or None. The caller holds the array."""
+    if array is types.none:
+        return array(array), lambda context, builder, sig, args: args[0]
     if isinstance(array, Elements):
         return array(array), lambda context, builder, sig, args: args[0]
     kind = Elements(array.dtype)

@@ -5,9 +5,8 @@ first NaN wins, and otherwise the first of the largest pieces.
 """
 
 import numpy as np
-from numba import prange
 
-from numba_acts.cpu.launch import parallel, run, serial
+from numba_acts.cpu.launch import kernel, run
 from numba_acts.cpu.math import (
     LANES,
     beats,
@@ -91,7 +90,7 @@ def across(x, first, pieces):
     return best, winner
 
 
-@serial
+@kernel
 def few(x, out, index, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
     whole = start + ((stop - start) & -LANES)
@@ -105,14 +104,7 @@ def few(x, out, index, pieces, start, stop):
             store(index, u, winner)
 
 
-@parallel
-def few_parallel(x, out, index, pieces, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        few(x, out, index, pieces, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def rows(x, out, index, pieces, start, stop):
     """Contiguous pieces, any number of them: eight units across the lanes, the rest along."""
     x, out, index = elements(x), elements(out), elements(index)
@@ -129,14 +121,7 @@ def rows(x, out, index, pieces, start, stop):
             put(index, u, piece)
 
 
-@parallel
-def rows_parallel(x, out, index, pieces, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        rows(x, out, index, pieces, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def columns(x, out, index, pieces, inner, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
     x, out, index = elements(x), elements(out), elements(index)
@@ -168,17 +153,10 @@ def columns(x, out, index, pieces, inner, start, stop):
                     store_some(index, there, count, winner)
 
 
-@parallel
-def columns_parallel(x, out, index, pieces, inner, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        columns(x, out, index, pieces, inner, t * units // threads, (t + 1) * units // threads)
-
-
 # ---- the gradient -----------------------------------------------------------------------------
 
 
-@serial
+@kernel
 def outside(index, pieces, found, start, stop):
     """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
     index, found = elements(index), elements(found)
@@ -190,13 +168,6 @@ def outside(index, pieces, found, start, stop):
         put(found, 0, np.uint8(1))
 
 
-@parallel
-def outside_parallel(index, pieces, found, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        outside(index, pieces, found, t * units // threads, (t + 1) * units // threads)
-
-
 @lane
 def cotangent(g, i, count, like):
     """Numbers of `g`; ones if it is empty, as the Jacobian wants them."""
@@ -205,7 +176,7 @@ def cotangent(g, i, count, like):
     return load(g, i) if count == LANES else load_some(g, i, count)
 
 
-@serial
+@kernel
 def vjp_few(g, index, out, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
     whole = start + ((stop - start) & -LANES)
@@ -217,14 +188,7 @@ def vjp_few(g, index, out, pieces, start, stop):
         spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
 
 
-@parallel
-def vjp_few_parallel(g, index, out, pieces, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        vjp_few(g, index, out, pieces, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def vjp_rows(g, index, out, pieces, inner, start, stop):
     """Contiguous pieces: a span of zeros, in cache, then each unit's winner."""
     g, index, out = elements(g), elements(index), elements(out)
@@ -242,14 +206,7 @@ def vjp_rows(g, index, out, pieces, inner, start, stop):
             put(out, u * pieces + np.intp(get(index, u)), get(g, u) if g.size else extract(one, 0))
 
 
-@parallel
-def vjp_rows_parallel(g, index, out, pieces, inner, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        vjp_rows(g, index, out, pieces, inner, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def vjp_columns(g, index, out, pieces, inner, start, stop):
     """Pieces that lie apart: each of them is written whole, a span at a time."""
     g, index, out = elements(g), elements(index), elements(out)
@@ -272,14 +229,7 @@ def vjp_columns(g, index, out, pieces, inner, start, stop):
                     store_some(out, at, count, selected)
 
 
-@parallel
-def vjp_columns_parallel(g, index, out, pieces, inner, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        vjp_columns(g, index, out, pieces, inner, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def jvp(tangent, index, out, pieces, inner, start, stop):
     """The winner's tangent; a unit is one number of the result."""
     tangent, index, out = elements(tangent), elements(index), elements(out)
@@ -289,46 +239,39 @@ def jvp(tangent, index, out, pieces, inner, start, stop):
         put(out, u, get(tangent, piece * inner + (u - outer * inner)))
 
 
-@parallel
-def jvp_parallel(tangent, index, out, pieces, inner, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        jvp(tangent, index, out, pieces, inner, t * units // threads, (t + 1) * units // threads)
-
-
 # ---- which traversal --------------------------------------------------------------------------
 
 
 def maxout(x, out, index, outer, pieces, inner):
     """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
     if inner == 1 and pieces <= FEW:
-        run(few, few_parallel, outer, x.size, x, out, index, (0,) * pieces)
+        run(few, outer, x.size, x, out, index, (0,) * pieces)
     elif inner == 1:
-        run(rows, rows_parallel, outer, x.size, x, out, index, pieces)
+        run(rows, outer, x.size, x, out, index, pieces)
     else:
-        run(columns, columns_parallel, outer * _spans(inner), x.size, x, out, index, pieces, inner)
+        run(columns, outer * _spans(inner), x.size, x, out, index, pieces, inner)
 
 
 def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
     if inner == 1 and pieces <= FEW:
-        run(vjp_few, vjp_few_parallel, outer, out.size, g, index, out, (0,) * pieces)
+        run(vjp_few, outer, out.size, g, index, out, (0,) * pieces)
     elif inner == 1:
-        run(vjp_rows, vjp_rows_parallel, outer, out.size, g, index, out, pieces, inner)
+        run(vjp_rows, outer, out.size, g, index, out, pieces, inner)
     else:
         units = outer * _spans(inner)
-        run(vjp_columns, vjp_columns_parallel, units, out.size, g, index, out, pieces, inner)
+        run(vjp_columns, units, out.size, g, index, out, pieces, inner)
 
 
 def jvps(tangent, index, out, pieces, inner):
     """Fill `out` with the tangents of the winning pieces."""
-    run(jvp, jvp_parallel, index.size, index.size, tangent, index, out, pieces, inner)
+    run(jvp, index.size, index.size, tangent, index, out, pieces, inner)
 
 
 def in_range(index, pieces):
     """Is every index one of a piece?"""
     found = np.zeros(1, np.uint8)
-    run(outside, outside_parallel, _spans(index.size), index.size, index, pieces, found)
+    run(outside, _spans(index.size), index.size, index, pieces, found)
     return not found[0]
 
 

@@ -15,9 +15,8 @@ A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by i
 """
 
 import numpy as np
-from numba import prange
 
-from numba_acts.cpu.launch import PARALLEL_FROM, parallel, run, serial
+from numba_acts.cpu.launch import PARALLEL_FROM, kernel, run
 from numba_acts.cpu.math import (
     LANES,
     as_float,
@@ -71,7 +70,6 @@ TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
-_NO_MASK = np.empty(0, np.uint8)
 
 
 # ---- a slice ----------------------------------------------------------------------------------
@@ -244,24 +242,24 @@ def merge(m, total, lost, m2, total2, lost2, law):
 @lane
 def read(x, mask, i, sign):
     z = as_float(load(x, i)) * sign
-    return where(load(mask, i), z, _NOTHING) if mask.size else z
+    return where(load(mask, i), z, _NOTHING) if mask is not None else z
 
 
 @lane
 def read_some(x, mask, i, count, sign):
     """`count` numbers, and −inf in the other lanes."""
     z = head(as_float(load_some(x, i, count)) * sign, count, _NOTHING)
-    return where(load_some(mask, i, count), z, _NOTHING) if mask.size else z
+    return where(load_some(mask, i, count), z, _NOTHING) if mask is not None else z
 
 
 @lane
 def write(y, mask, out, i):
-    store(out, i, where(load(mask, i), y, 0.0) if mask.size else y)
+    store(out, i, where(load(mask, i), y, 0.0) if mask is not None else y)
 
 
 @lane
 def write_some(y, mask, out, i, count):
-    store_some(out, i, count, where(load_some(mask, i, count), y, 0.0) if mask.size else y)
+    store_some(out, i, count, where(load_some(mask, i, count), y, 0.0) if mask is not None else y)
 
 
 @lane
@@ -336,10 +334,10 @@ def put_eight(out, i, step, vectors):
 @lane
 def read_eight_rows(x, mask, first, n, sign, tile, at):
     """Eight neighbouring rows, one in each lane, times the sign."""
-    if mask.size or n < LANES:
+    if mask is not None or n < LANES:
         for k in range(n):
             v = as_float(gather(x, first + k, n)) * sign
-            v = where(gather(mask, first + k, n), v, _NOTHING) if mask.size else v
+            v = where(gather(mask, first + k, n), v, _NOTHING) if mask is not None else v
             store(tile, at + k * LANES, v)
     else:
         for i in range(0, n, LANES):
@@ -350,10 +348,10 @@ def read_eight_rows(x, mask, first, n, sign, tile, at):
 
 @lane
 def write_eight_rows(tile, at, n, weight, mask, out, first):
-    if mask.size or n < LANES:
+    if mask is not None or n < LANES:
         for k in range(n):
             y = load(tile, at + k * LANES) * weight
-            y = where(gather(mask, first + k, n), y, 0.0) if mask.size else y
+            y = where(gather(mask, first + k, n), y, 0.0) if mask is not None else y
             scatter(out, first + k, n, y)
     else:
         for i in range(0, n, LANES):
@@ -365,7 +363,7 @@ def write_eight_rows(tile, at, n, weight, mask, out, first):
 # ---- forward ----------------------------------------------------------------------------------
 
 
-@serial
+@kernel
 def rows(x, mask, out, n, inner, beta, start, stop):
     """Slices that are contiguous, of at most `CHUNK` numbers: one read and one write of memory.
 
@@ -411,13 +409,6 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     release(z)
 
 
-@parallel
-def rows_parallel(x, mask, out, n, inner, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        rows(x, mask, out, n, inner, beta, t * units // threads, (t + 1) * units // threads)
-
-
 @lane
 def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop):
     """Copy rows of `count` columns to a tile; the last eight columns may overlap those before."""
@@ -461,7 +452,7 @@ def place(unit, n, inner, width):
     return outer * n * inner + column, min(width, inner - column)
 
 
-@serial
+@kernel
 def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
 
@@ -526,15 +517,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     release(lanes)
 
 
-@parallel
-def columns_parallel(x, mask, out, n, inner, groups, ring, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        columns(x, mask, out, n, inner, groups, ring, beta, start, stop)
-
-
-@serial
+@kernel
 def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
     """First reading of slices of more than `CHUNK` numbers: their maxima and sums, by groups.
 
@@ -582,15 +565,7 @@ def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
     release(lanes)
 
 
-@parallel
-def long_sums_parallel(x, mask, sums, n, inner, beta, base, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        long_sums(x, mask, sums, n, inner, beta, base, start, stop)
-
-
-@serial
+@kernel
 def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
     """Second reading of long slices: the sums of all groups are joined, the result written."""
     x, mask, sums, out = elements(x), elements(mask), elements(sums), elements(out)
@@ -626,14 +601,6 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
                 y = raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * weight
                 write_some(y, mask, out, i, count)
             i += step
-
-
-@parallel
-def long_writes_parallel(x, mask, sums, out, n, inner, beta, base, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        long_writes(x, mask, sums, out, n, inner, beta, base, start, stop)
 
 
 # ---- product: vjp = jvp = β y (g − ⟨g, y⟩) ----------------------------------------------------
@@ -708,7 +675,7 @@ def product_strided(g, y, out, first, step, n, count, dot, factor):
             store_some(out, i, count, v)
 
 
-@serial
+@kernel
 def product_rows(g, y, out, n, inner, beta, start, stop):
     """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
 
@@ -731,12 +698,8 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
             groups = min(together, (stop - row) // LANES)
             first = row * n
             for k in range(groups):
-                read_eight_rows(
-                    g, _NO_MASK, first + k * width, n, extract(one, 0), tile_g, k * room
-                )
-                read_eight_rows(
-                    y, _NO_MASK, first + k * width, n, extract(one, 0), tile_y, k * room
-                )
+                read_eight_rows(g, None, first + k * width, n, extract(one, 0), tile_g, k * room)
+                read_eight_rows(y, None, first + k * width, n, extract(one, 0), tile_y, k * room)
             for k in range(groups):
                 for i in range(k * room, k * room + width, LANES):
                     store(tile, i, load(tile_g, i) * load(tile_y, i))
@@ -747,7 +710,7 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
                 dot = load(dots, k * LANES)
                 for i in range(k * room, k * room + width, LANES):
                     store(tile_g, i, entry(load(tile_g, i), load(tile_y, i), dot, factor))
-                write_eight_rows(tile_g, k * room, n, one, _NO_MASK, out, first + k * width)
+                write_eight_rows(tile_g, k * room, n, one, None, out, first + k * width)
             row += groups * LANES
         release(tile_g)
         release(tile_y)
@@ -761,13 +724,6 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
     release(shelf)
 
 
-@parallel
-def product_rows_parallel(g, y, out, n, inner, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        product_rows(g, y, out, n, inner, beta, t * units // threads, (t + 1) * units // threads)
-
-
 @lane
 def products(g, y, i, count):
     if count == LANES:
@@ -775,7 +731,7 @@ def products(g, y, i, count):
     return load_some(g, i, count) * load_some(y, i, count)
 
 
-@serial
+@kernel
 def product_columns(g, y, out, n, inner, strip, beta, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them; the second reading is from a cache.
 
@@ -836,15 +792,7 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
     release(dots)
 
 
-@parallel
-def product_columns_parallel(g, y, out, n, inner, strip, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        product_columns(g, y, out, n, inner, strip, beta, start, stop)
-
-
-@serial
+@kernel
 def long_dots(g, y, sums, n, inner, base, start, stop):
     """First reading of longer slices: ⟨g, y⟩ by groups; a unit leaves 16 numbers in `sums`."""
     g, y, sums = elements(g), elements(y), elements(sums)
@@ -879,15 +827,7 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
     release(tile)
 
 
-@parallel
-def long_dots_parallel(g, y, sums, n, inner, base, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        long_dots(g, y, sums, n, inner, base, start, stop)
-
-
-@serial
+@kernel
 def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
     g, y, sums, out = elements(g), elements(y), elements(sums), elements(out)
@@ -914,18 +854,10 @@ def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
             product_strided(g, y, out, first, inner, size, count, dot, factor)
 
 
-@parallel
-def long_products_parallel(g, y, sums, out, n, inner, beta, base, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        start, stop = t * units // threads, (t + 1) * units // threads
-        long_products(g, y, sums, out, n, inner, beta, base, start, stop)
-
-
 # ---- Jacobian: β (y_i δ_ij − y_i y_j) ---------------------------------------------------------
 
 
-@serial
+@kernel
 def jacobian(y, out, n, inner, beta, start, stop):
     """Row i of each slice's matrix, written once in the order of memory; a unit is a slice's i."""
     y, out = elements(y), elements(out)
@@ -966,14 +898,7 @@ def jacobian(y, out, n, inner, beta, start, stop):
                     store_some(out, first + whole, rest, v)
 
 
-@parallel
-def jacobian_parallel(y, out, n, inner, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        jacobian(y, out, n, inner, beta, t * units // threads, (t + 1) * units // threads)
-
-
-@serial
+@kernel
 def diagonal(y, out, beta, start, stop):
     """β y (1 − y), number by number; a unit is eight of them."""
     y, out = elements(y), elements(out)
@@ -989,13 +914,6 @@ def diagonal(y, out, beta, start, stop):
             store_some(out, i, count, factor * (v * (one - v)))
 
 
-@parallel
-def diagonal_parallel(y, out, beta, units, threads):
-    for p in prange(threads):
-        t = np.int64(p)
-        diagonal(y, out, beta, t * units // threads, (t + 1) * units // threads)
-
-
 # ---- which traversal --------------------------------------------------------------------------
 
 
@@ -1003,21 +921,21 @@ small_rows = rows
 
 
 def softmax(x, mask, out, outer, n, inner, beta):
-    """Fill `out` with y. `mask` holds bytes, or none for no mask."""
+    """Fill `out` with y. `mask` holds bytes, or is None."""
     if inner == 1 and x.size < PARALLEL_FROM and n <= CHUNK:
         small_rows(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
     elif n > CHUNK:
         for sums, base, units, work in _batches(out, outer, n, inner):
             task = units, work, x, mask, sums
-            run(long_sums, long_sums_parallel, *task, n, inner, beta, base)
-            run(long_writes, long_writes_parallel, *task, out, n, inner, beta, base)
+            run(long_sums, *task, n, inner, beta, base)
+            run(long_writes, *task, out, n, inner, beta, base)
     elif inner == 1:
-        run(rows, rows_parallel, outer, x.size, x, mask, out, n, inner, beta)
+        run(rows, outer, x.size, x, mask, out, n, inner, beta)
     else:
         ring = 3 if n <= RING else 1
         groups, tiles = _tiles(out, n, inner, ring)
         task = outer * tiles, x.size, x, mask, out
-        run(columns, columns_parallel, *task, n, inner, groups, ring, beta)
+        run(columns, *task, n, inner, groups, ring, beta)
 
 
 def product(g, y, out, outer, n, inner, beta):
@@ -1025,24 +943,24 @@ def product(g, y, out, outer, n, inner, beta):
     if n > (GROUP if inner == 1 else CHUNK):
         for sums, base, units, work in _batches(out, outer, n, inner):
             task = units, work, g, y, sums
-            run(long_dots, long_dots_parallel, *task, n, inner, base)
-            run(long_products, long_products_parallel, *task, out, n, inner, beta, base)
+            run(long_dots, *task, n, inner, base)
+            run(long_products, *task, out, n, inner, beta, base)
     elif inner == 1:
-        run(product_rows, product_rows_parallel, outer, y.size, g, y, out, n, inner, beta)
+        run(product_rows, outer, y.size, g, y, out, n, inner, beta)
     else:
         strip = min(STRIP, max(LANES, STRIP_NUMBERS // n & -LANES), -(-inner // LANES) * LANES)
         task = outer * -(-inner // strip), y.size, g, y, out
-        run(product_columns, product_columns_parallel, *task, n, inner, strip, beta)
+        run(product_columns, *task, n, inner, strip, beta)
 
 
 def jacobians(y, out, outer, n, inner, beta):
     """Fill `out`, (outer, n, n, inner), with β (y_i δ_ij − y_i y_j)."""
-    run(jacobian, jacobian_parallel, outer * n, out.size, y, out, n, inner, beta)
+    run(jacobian, outer * n, out.size, y, out, n, inner, beta)
 
 
 def diagonals(y, out, beta):
     """Fill `out` with β y (1 − y)."""
-    run(diagonal, diagonal_parallel, -(-y.size // LANES), y.size, y, out, beta)
+    run(diagonal, -(-y.size // LANES), y.size, y, out, beta)
 
 
 def _tiles(out, n, inner, count):
