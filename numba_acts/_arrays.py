@@ -45,7 +45,9 @@ class Call:
 
     def __init__(self, **arguments: Any) -> None:
         on_gpu = {
-            name: _on_gpu(value) for name, value in arguments.items() if hasattr(value, "shape")
+            name: _on_gpu(value)
+            for name, value in arguments.items()
+            if hasattr(value, "shape") or hasattr(value, "__cuda_array_interface__")
         }
         if any(on_gpu.values()):
             given = (name for name, value in arguments.items() if value is not None)
@@ -374,7 +376,12 @@ def _number(temperature: Any) -> float:
 
 def image_axis(name: str, image: Any, channel_axis: Any) -> int:
     """The channel axis of an image, or of a batch of them."""
-    ndim = image.ndim if hasattr(image, "ndim") else Call().admit(name, image).ndim
+    if hasattr(image, "ndim"):
+        ndim = image.ndim
+    else:
+        call = Call(**{name: image})
+        call = _device().Call(**{name: image}) if call.on_gpu else call
+        ndim = call.admit(name, image).ndim
     if ndim not in (3, 4):
         raise ValueError(
             f"{name} must have 3 axes, which mean (C, H, W), or 4, (N, C, H, W), got {ndim}; "

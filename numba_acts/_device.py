@@ -146,13 +146,10 @@ class Library:
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
-        from numba import cuda
-
-        from numba_acts.cuda import launch
-
-        if launch.devices() == 1:
+        if _wing().launch.devices() == 1:
             return 0
         from cuda.bindings import driver
+        from numba import cuda
 
         pointer = value.__cuda_array_interface__["data"][0]
         wanted = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
@@ -187,6 +184,20 @@ class Library:
         return _arrays.Call().dtype(name, dtype)
 
 
+class Numba(Library):
+    """Numba's device arrays; to ask them for their interface takes longer."""
+
+    def plain(self, value: Any) -> "Plain | None":
+        """What a kernel needs to know of an array, if it is dense."""
+        if not value.is_c_contiguous():
+            return None
+        return value.device_ctypes_pointer.value or 0, value.shape, value.dtype, self.device(value)
+
+    def stream(self, value: Any, device: int) -> int:
+        """The stream in which the array's numbers will be ready."""
+        return int(value.stream)
+
+
 class CuPy(Library):
     """CuPy's arrays."""
 
@@ -204,11 +215,6 @@ class CuPy(Library):
         if not value.flags.c_contiguous:
             return None
         return value.data.ptr, value.shape, value.dtype, value.device.id
-
-    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
-        """A fresh array of the same shape and dtype, and its address."""
-        array = self.cupy.empty_like(value)
-        return array, array.data.ptr
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
@@ -367,7 +373,7 @@ def _library(value: Any) -> Library:
     kind = type(value)
     library = _libraries.get(kind)
     if library is None:
-        library = Library()
+        library = Numba() if kind.__name__ == "DeviceNDArray" else Library()
         for name, candidate in (("torch", Torch), ("cupy", CuPy)):
             module = sys.modules.get(name)
             if module is not None and candidate(module).is_own(value):

@@ -113,13 +113,7 @@ class Interface(Numba):
             "stream": None,
             "version": 3,
         }
-        return SimpleNamespace(
-            __cuda_array_interface__=described,
-            shape=array.shape,
-            ndim=array.ndim,
-            dtype=array.dtype,
-            owner=memory,
-        )
+        return SimpleNamespace(__cuda_array_interface__=described, owner=memory)
 
 
 KINDS = {"numba": Numba, "torch": Torch, "cupy": CuPy, "interface": Interface}

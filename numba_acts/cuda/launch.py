@@ -19,11 +19,11 @@ from numba_acts.cuda import math
 if not math.SIMULATED and not hasattr(np, "row_stack"):
     # numba-cuda 0.30, which gets no more features, asks for this name while it imports its own
     # functions of arrays; NumPy 2.5 has dropped it. No kernel of this wing calls it.
-    np.row_stack = lambda arrays: np.vstack(arrays)  # type: ignore[attr-defined]
+    vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)
     try:
         importlib.import_module("numba.cuda.cudaimpl")
     finally:
-        del np.row_stack  # type: ignore[attr-defined]
+        del vars(np)["row_stack"]
 
 LARGEST_GRID = 2**31 - 1  # blocks
 PLANS = 4096  # that are remembered in each room
@@ -219,12 +219,19 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
         kernel.dispatcher[blocks, kernel.threads](*simulated)
         return
     queue = arguments[0].queue
-    if devices() == 1:
-        cuda.current_context()
+    error, device = _driver().cuCtxGetDevice()
+    if not error and int(device) == queue.device:
         _start(kernel, blocks, queue, arguments)
-    else:
+    else:  # this thread has no context yet, or another device's
         with cuda.gpus[queue.device]:
             _start(kernel, blocks, queue, arguments)
+
+
+@functools.cache
+def _driver() -> Any:
+    from cuda.bindings import driver
+
+    return driver
 
 
 @functools.cache
