@@ -627,6 +627,8 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
         done = _maxout_plainly(x, axis, True, out)
         if done is not None:
             return done
+    if out is None and _plainly_on_gpu(x):
+        return _device().maxout_with_index(x, axis, index_dtype, out)
     first, second = _pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     if call.on_gpu:
@@ -734,6 +736,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
             outer, inner = math.prod(shape[:place]), math.prod(shape[place + 1 :])
             cpu_maxout.vjp(gradient, winners, into, outer, pieces, inner)
             return dx
+    elif _plainly_on_gpu(g, index, out):
+        return _device().maxout_vjp(g, index, pieces, axis, out)
     call = Call(g=g, index=index, out=out)
     if call.on_gpu:
         return _device().maxout_vjp(g, index, pieces, axis, out)

@@ -685,22 +685,32 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 # ---- maxout -----------------------------------------------------------------------------------
 
 
+def _maxout_plainly(x: Any, axis: Any, indexed: bool) -> Any:
+    """Fresh results for a dense array of floats, in as few steps as Python allows; or None."""
+    library = _libraries.get(type(x))
+    plain = library.plain(x) if library is not None and type(axis) is int else None
+    lengths = _arrays._lengths(plain[1], axis) if plain is not None and _plainly(plain) else None
+    if library is None or plain is None or lengths is None:
+        return None
+    pointer, shape, dtype, device = plain
+    axis %= len(shape)
+    reduced, size = (*shape[:axis], *shape[axis + 1 :]), lengths[0] * lengths[2]
+    queue = library.queue(x, device)
+    y, into = library.empty(reduced, None, dtype, device)
+    best, winners = _Memory()(into, dtype, size, queue), _none()
+    if indexed:
+        index, into = library.empty(reduced, None, _arrays._INT32, device)
+        winners = _Memory()(into, _arrays._INT32, size, queue)
+    source = _Memory()(pointer, dtype, size * lengths[1], queue)
+    _wing().maxout.maxout(source, best, winners, *lengths)
+    return (y, index) if indexed else y
+
+
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
-    if out is None and type(axis) is int:
-        library = _libraries.get(type(x))
-        plain = library and library.plain(x)
-        lengths = plain and _plainly(plain) and _arrays._lengths(plain[1], axis)
-        if library is not None and plain and lengths:
-            pointer, shape, dtype, device = plain
-            axis %= len(shape)
-            reduced = (*shape[:axis], *shape[axis + 1 :])
-            y, into = library.empty(reduced, None, dtype, device)
-            queue, outer, inner = library.queue(x, device), lengths[0], lengths[2]
-            source = _Memory()(pointer, dtype, math.prod(lengths), queue)
-            target = _Memory()(into, dtype, outer * inner, queue)
-            _wing().maxout.maxout(source, target, _none(), *lengths)
-            return y
+    done = _maxout_plainly(x, axis, False) if out is None else None
+    if done is not None:
+        return done
     call = Call(x=x, out=out)
     array, layout, shape = _arrays._pieces(call, x, axis)
     given = call.out(out, shape, array.dtype)
@@ -711,6 +721,9 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
+    done = _maxout_plainly(x, axis, True) if out is None and index_dtype is np.int32 else None
+    if done is not None:
+        return done
     first, second = _arrays._pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     array, layout, shape = _arrays._pieces(call, x, axis)
@@ -737,6 +750,9 @@ def _maxout(call: Call, array: np.ndarray, layout: Any, *results: Result) -> Non
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
+    done = _selected_plainly(g, index, pieces, axis) if out is None else None
+    if done is not None:
+        return done
     call = Call(g=g, index=index, out=out)
     array = call.admit("g", g)
     chosen = _arrays._index(call, index)
@@ -750,6 +766,33 @@ def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) ->
     chosen = _arrays._index(call, index)
     kind = call.dtype("dtype", dtype)
     return _selected(call, None, chosen, pieces, axis, kind, out)
+
+
+def _selected_plainly(g: Any, index: Any, pieces: Any, axis: Any) -> Any:
+    """As `_maxout_plainly`."""
+    library = _libraries.get(type(g))
+    if library is None or type(index) is not type(g) or not type(axis) is type(pieces) is int:
+        return None
+    first, second = library.plain(g), library.plain(index)
+    if first is None or second is None or not _plainly(first) or first[1] != second[1]:
+        return None
+    (pointer, shape, dtype, device), (winners, _, kind, other) = first, second
+    ndim, size = len(shape) + 1, math.prod(shape)
+    signed = kind.kind == "i" and winners % kind.itemsize == 0
+    if not (signed and device == other and -ndim <= axis < ndim and pieces > 0 < size):
+        return None
+    axis %= ndim
+    queue = library.queue(g, device)
+    dx, into = library.empty((*shape[:axis], pieces, *shape[axis:]), None, dtype, device)
+    _wing().maxout.vjp(
+        _Memory()(pointer, dtype, size, queue),
+        _Memory()(winners, kind, size, queue),
+        _Memory()(into, dtype, size * pieces, queue),
+        math.prod(shape[:axis]),
+        pieces,
+        math.prod(shape[axis:]),
+    )
+    return dx
 
 
 def _selected(
