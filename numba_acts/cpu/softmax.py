@@ -43,6 +43,7 @@ from numba_acts.cpu.math import (
     lowered,
     maximum,
     put,
+    put_eight,
     raised_exp,
     release,
     scatter,
@@ -315,20 +316,6 @@ def times(vectors, factor):
         g * factor,
         h * factor,
     )
-
-
-@lane
-def put_eight(out, i, step, vectors):
-    """Write eight vectors, `step` apart."""
-    a, b, c, d, e, f, g, h = vectors
-    store(out, i, a)
-    store(out, i + step, b)
-    store(out, i + 2 * step, c)
-    store(out, i + 3 * step, d)
-    store(out, i + 4 * step, e)
-    store(out, i + 5 * step, f)
-    store(out, i + 6 * step, g)
-    store(out, i + 7 * step, h)
 
 
 @lane
