@@ -23,8 +23,8 @@ PARTS = {
     "memory": "how much a call takes beyond its result",
     "accuracy": "errors against a reference of higher precision",
     "cuda-static": "the GPU's kernels compiled, without a GPU: registers, spills, wide accesses",
+    "report": "tables and figures of the results that are there",
     "cuda": "every kernel on a GPU against a copy and the peers",
-    "report": "the tables and figures of results files, written beside them",
 }
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_acts as na
-from benchmarks import report, tables
+from benchmarks import tables
 from benchmarks.tables import RESULTS
 
 ROTATED_BYTES = 1 << 28  # at least, of all buffers that a case goes through
@@ -432,6 +432,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks cuda", description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS, help="the folder of results")
     parser.add_argument("--only", default="", help="functions whose names contain this")
+    parser.add_argument("--bare", action="store_true", help="the numbers without tables, figures")
     given = parser.parse_args(arguments)
     import torch
 
@@ -464,8 +465,14 @@ def main(arguments: list[str]) -> int:
             results["failed"].append(failure)
             print(f"{failure['case']} failed: {failure['error']}", flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
-    for written in (path, *report.write(path)):
-        print(f"written to {written}")
+    print(f"written to {path}")
+    if not given.bare:
+        try:
+            from benchmarks import report
+        except ImportError as error:
+            print(f"no tables and figures: {error}; later: python -m benchmarks report")
+        else:
+            report.write(path)
     print(_summed_up(results))
     return int(bool(results["failed"]))
 

@@ -1,5 +1,6 @@
 """Results of benchmarks as figures, light and dark: SVG that is the same for the same results."""
 
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from cycler import cycler
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -51,7 +53,7 @@ def scheme(name: str) -> Iterator[dict[str, Any]]:
         "axes.titlecolor": colours["text"],
         "axes.titlesize": 11,
         "figure.facecolor": "none",
-        "font.family": FONT,
+        "font.family": [font for font in FONT if font in font_manager.get_font_names()],
         "font.size": 10.5,
         "grid.color": colours["grid"],
         "grid.linewidth": 0.8,
@@ -72,11 +74,12 @@ def scheme(name: str) -> Iterator[dict[str, Any]]:
         yield colours
 
 
-def svg(draw: Callable[[dict[str, Any]], Figure], name: str) -> str:
-    """Return what `draw` draws with a scheme's colours, as SVG without a date."""
+def svg(draw: Callable[[dict[str, Any]], Figure], name: str, paper: bool = False) -> str:
+    """Return what `draw` draws with a scheme's colours, on its paper or on none, without a date."""
     with scheme(name) as colours:
-        file = io.StringIO()
-        draw(colours).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        figure, file = draw(colours), io.StringIO()
+        ground: Any = {"facecolor": colours["paper"], "transparent": False} if paper else {}
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **ground)
     return file.getvalue()
 
 
@@ -212,6 +215,20 @@ def errors(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
         line[0].set_ylabel("worst error / bound")
     _legend(figure, handles)
     return figure
+
+
+def pictures(results: Results) -> dict[str, Callable[[dict[str, Any]], Figure]]:
+    """Return what there is to draw of a results file, by name."""
+    found: dict[str, Callable[[dict[str, Any]], Figure]] = {}
+    if rows := headline(results):
+        found["headline"] = functools.partial(multiples, rows)
+    for part, name, draw in (("cases", "{}", multiples), ("accuracy", "{}-errors", errors)):
+        for function in dict.fromkeys(row["function"] for row in results.get(part, [])):
+            rows = [row for row in results[part] if row["function"] == function]
+            found[name.format(function)] = functools.partial(draw, rows)
+    if results.get("scaling"):
+        found["scaling"] = functools.partial(scaling, results["scaling"])
+    return found
 
 
 def headline(results: Results) -> list[Row]:

@@ -3,6 +3,7 @@
 # the measurements. Run in the repository's root: bash benchmarks/on_gpu.sh FOLDER [PART...], where a
 # part is tests, measurements or static (the table of compiled kernels, which needs no GPU).
 # Logs and results go to FOLDER; each part has its time, none stops the next, a summary comes last.
+# Tables and figures follow where the results are kept, benchmarks/results: python -m benchmarks report
 set -uo pipefail
 folder=${1:?"usage: bash benchmarks/on_gpu.sh FOLDER [PART...]"}
 shift
@@ -55,7 +56,7 @@ for name in "$@"; do
     case $name in
     tests) part tests 290 "$python" -m pytest -q -p no:cacheprovider -W default "${workers[@]}" \
         -m gpu tests/test_gpu.py ;;
-    measurements) part measurements 240 "$python" -m benchmarks cuda --output "$folder" ;;
+    measurements) part measurements 240 "$python" -m benchmarks cuda --bare --output "$folder" ;;
     static) part static 240 "$python" -m benchmarks cuda-static ;;
     *) echo "no part is called $name" ;;
     esac

@@ -97,11 +97,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> 
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def machine(results: Results) -> str:
+    """Return the name of what a file was measured on."""
+    given = results.get("stamp", {})
+    return given.get("device") or given.get("processor") or "a machine that is not named"
+
+
 def stamp(results: Results) -> str:
     """Return in a sentence what a file was measured on."""
     given = results.get("stamp", {})
-    machine = given.get("device") or given.get("processor") or "a machine that is not named"
-    parts = [f"**{machine}**"]
+    parts = [f"**{machine(results)}**"]
     if "cores" in given:
         parts.append(f"{given['cores']} core{'s' if given['cores'] != 1 else ''}")
     parts += [given["system"]] if "system" in given else []

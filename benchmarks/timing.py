@@ -82,7 +82,7 @@ def processor() -> str:
 
 
 def save(part: str, measured: Any, folder: Path = RESULTS) -> Path:
-    """Put one part's figures into the processor's file; the other parts' stay."""
+    """Put one part's figures into the processor's file, the other parts' stay; then report."""
     now = stamp()
     name = "".join(c if c.isalnum() else "-" for c in now["processor"].lower())
     path = folder / f"{'-'.join(filter(None, name.split('-')))}.json"
@@ -91,4 +91,10 @@ def save(part: str, measured: Any, folder: Path = RESULTS) -> Path:
     results[part] = measured
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
+    try:
+        from benchmarks import report
+    except ImportError as error:
+        print(f"no tables and figures: {error}; later: python -m benchmarks report")
+    else:
+        report.write(path)
     return path

@@ -585,7 +585,7 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     axis %= len(shape)
     shape = shape[:axis] + shape[axis + 1 :]
     if out is None:
-        y, index = np.empty(shape, dtype), np.empty(shape, _INT32) if indexed else _NONE
+        y, index = np.empty(shape, dtype), np.empty(shape, _INT32) if indexed else None
         out = (y, index) if indexed else y
     elif indexed:
         if not (type(out) is tuple and len(out) == 2 and out[0] is not out[1]):
@@ -594,13 +594,13 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         if not (_fits(y, shape, dtype, x, x) and _fits(index, shape, _INT32, x, x)):
             return None
     else:
-        y, index = out, _NONE
+        y, index = out, None
         if not _fits(y, shape, dtype, x, x):
             return None
     pieces, into = x.ravel(), y.ravel()
     if held is not dtype:
         pieces, into = pieces.view(held), into.view(held)
-    cpu_maxout.maxout(pieces, into, index.ravel(), *lengths)
+    cpu_maxout.maxout(pieces, into, None if index is None else index.ravel(), *lengths)
     return out
 
 
@@ -617,7 +617,7 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
     result = Result(out, given, shape, array.dtype, layout.reduced())
-    _maxout(array, layout, result.memory, _NONE)
+    _maxout(array, layout, result.memory, None)
     return result.give(call)
 
 
@@ -676,15 +676,17 @@ def _index_dtype(call: Call, index_dtype: Any, pieces: int) -> np.dtype:
     return dtype
 
 
-def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray) -> None:
+def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray | None) -> None:
     if array.size:
-        source = _apart(array.transpose(layout.order), y, index)
-        into, index_into = _memory_for(y), _memory_for(index)
-        cpu_maxout.maxout(
-            _flat(source), _flat(into), _flat(index_into), *layout.lengths(source.shape)
-        )
+        source = _apart(array.transpose(layout.order), *([y] if index is None else [y, index]))
+        into, lengths = _memory_for(y), layout.lengths(source.shape)
+        if index is None:
+            cpu_maxout.maxout(_flat(source), _flat(into), None, *lengths)
+        else:
+            index_into = _memory_for(index)
+            cpu_maxout.maxout(_flat(source), _flat(into), _flat(index_into), *lengths)
+            _accept(index_into, index)
         _accept(into, y)
-        _accept(index_into, index)
 
 
 def _index(call: Call, index: Any) -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 tables = pytest.importorskip("benchmarks.tables", reason="benchmarks are not here")
-report = pytest.importorskip("benchmarks.report", reason="benchmarks are not here")
 figures = pytest.importorskip("benchmarks.figures", reason="matplotlib is not installed")
+report = pytest.importorskip("benchmarks.report")
 
 
 def times(ours, **peers):
@@ -178,20 +178,28 @@ def test_report_has_every_part():
     assert tables.report({"stamp": {}}).startswith("**a machine that is not named**")
 
 
-def test_tables_and_figures_are_written_beside_a_file(tmp_path):
-    path = tmp_path / "gpu.json"
-    path.write_text(json.dumps(made_up_gpu()))
-    names = [file.name for file in report.write(path)]
-    assert names == ["gpu.md", "gpu-light.svg", "gpu-dark.svg"]
-    assert "Made-up GPU" in (tmp_path / "gpu.md").read_text("utf-8")
-    assert all("<svg" in (tmp_path / name).read_text("utf-8") for name in names[1:])
-
-
 def test_files_are_read_those_of_gpus_last(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(made_up_gpu()))
     (tmp_path / "b.json").write_text(json.dumps(made_up()))
     assert list(tables.load(tmp_path)) == ["b", "a"]
     assert tables.load(tmp_path / "nothing") == {}
+
+
+def test_report_writes_tables_and_the_figures_that_they_show(tmp_path):
+    file = tmp_path / "machine.json"
+    file.write_text(json.dumps(made_up()))
+    text = report.write(file).read_text("utf-8")
+    assert text.startswith("# Made-up processor\n\n" + tables.report(made_up()))
+    shown = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert {"machine-softmax2d.svg", "machine-scaling.svg", "machine-softmin-errors.svg"} < {*shown}
+    assert {path.name for path in tmp_path.glob("*.svg")} == {*shown}
+
+
+def test_the_tables_that_are_kept_are_those_of_the_results():
+    for name, results in tables.load().items():
+        text = (tables.RESULTS / f"{name}.md").read_text("utf-8")
+        assert tables.report(results) in text
+        assert all((tables.RESULTS / at).exists() for at in re.findall(r"\((.+\.svg)\)", text))
 
 
 def drawings():

@@ -382,19 +382,11 @@ PICTURES = {
 
 def results() -> dict[str, Any]:
     """Return the pictures of measured results, by name: none where nothing was measured."""
-    pictures: dict[str, Any] = {}
-    for name, file in tables.load().items():
-        if rows := measured.headline(file):
-            pictures[f"{name}-headline"] = functools.partial(measured.multiples, rows)
-        for function in dict.fromkeys(row["function"] for row in file.get("cases", [])):
-            rows = [row for row in file["cases"] if row["function"] == function]
-            pictures[f"{name}-{function}"] = functools.partial(measured.multiples, rows)
-        if file.get("scaling"):
-            pictures[f"{name}-scaling"] = functools.partial(measured.scaling, file["scaling"])
-        for function in dict.fromkeys(row["function"] for row in file.get("accuracy", [])):
-            rows = [row for row in file["accuracy"] if row["function"] == function]
-            pictures[f"{name}-{function}-errors"] = functools.partial(measured.errors, rows)
-    return pictures
+    return {
+        f"{name}-{picture}": draw
+        for name, file in tables.load().items()
+        for picture, draw in measured.pictures(file).items()
+    }
 
 
 @functools.cache

@@ -89,10 +89,10 @@ def _performance() -> str:
         return NOTHING
     parts = [PERFORMANCE]
     for name, file in files.items():
-        gpu = tables.on_gpu(file)
-        machine = file.get("stamp", {}).get("device" if gpu else "processor", name)
-        where = "cuda" if gpu else "cpu"
-        parts.append(f"## {machine}\n\n{tables.stamp(file)} The command that measures it:")
+        where = "cuda" if tables.on_gpu(file) else "cpu"
+        parts.append(
+            f"## {tables.machine(file)}\n\n{tables.stamp(file)} The command that measures it:"
+        )
         parts.append(f"```sh\npython -m benchmarks {where}\n```")
         rows = file.get("cases", [])
         for function in dict.fromkeys(row["function"] for row in rows):
@@ -128,7 +128,7 @@ def _accuracy() -> str:
         if rows := file.get("accuracy"):
             parts.append(
                 f"## Beside other libraries\n\n{tables.stamp(file)} The command that "
-                "measures it:\n\n```sh\npython -m benchmarks cpu\n```"
+                "measures it:\n\n```sh\npython -m benchmarks accuracy\n```"
             )
             parts.append(ACCURACY)
             parts.append(tables.accuracy(rows))

@@ -13,13 +13,16 @@ from numba_acts.cpu.launch import kernel, run
 from numba_acts.cpu.math import (
     LANES,
     WIDE_BYTES,
+    add_products,
     beats,
     choose,
     counters,
+    eight,
     elements,
     extract,
     fill,
     fma,
+    gather,
     get,
     head,
     lane,
@@ -29,17 +32,20 @@ from numba_acts.cpu.math import (
     load_wide,
     memory,
     put,
+    put_eight,
     release,
-    scatter,
     splat,
     store,
     store_some,
+    transposed,
     wide_lanes,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
-DEPTH = 256  # numbers of each row of x in a panel; sums of so many are added up
+PANELS = 2  # of two registers of samples that meet the same weights
+SIX = 6  # pieces whose products are summed side by side
+DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
 SPAN = 256  # numbers of a row that are handled at a time
@@ -90,38 +96,54 @@ def dot(a, i, b, j, count):
 
 
 @lane
-def pack(x, first, depth, samples, start, stop, panel, wide):
+def pack(x, first, depth, samples, start, stop, panel, at, wide):
     """panel[k, s] = x[s, k] for k from start to stop; zeros fill up the samples."""
-    for s in range(samples):
+    whole, end = samples & -LANES, start + ((stop - start) & -LANES)
+    for s in range(0, whole, LANES):
         row = first + s * depth
-        whole = start + ((stop - start) & -LANES)
-        for k in range(start, whole, LANES):
-            scatter(panel, (k - start) * wide + s, wide, load(x, row + k))
-        for k in range(whole, stop):
-            put(panel, (k - start) * wide + s, get(x, row + k))
-    for s in range(samples, wide):
-        for k in range(stop - start):
-            put(panel, k * wide + s, get(panel, k * wide) * 0)
+        for k in range(start, end, LANES):
+            columns = transposed(eight(x, row + k, depth))
+            put_eight(panel, at + (k - start) * wide + s, wide, columns)
+        for k in range(end, stop):
+            store(panel, at + (k - start) * wide + s, gather(x, row + k, depth))
+    zero = extract(fill(load_wide(panel, 0), 0), 0)
+    for s in range(whole, wide):
+        for k in range(start, stop):
+            number = get(x, first + s * depth + k) if s < samples else zero
+            put(panel, at + (k - start) * wide + s, number)
 
 
 @lane
-def multiply(weight, first, rows, depth, start, stop, panel, z, wide):
-    """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop."""
-    for r in range(0, rows, 3):
-        second, third = min(r + 1, rows - 1), min(r + 2, rows - 1)
-        i, j, k = first + r * depth, first + second * depth, first + third * depth
-        zero = fill(load_wide(panel, 0), 0)
-        a, b, c = zero, zero, zero
-        for n in range(start, stop):
-            v = load_wide(panel, (n - start) * wide)
-            a = fma(v, get(weight, i + n), a)
-            b = fma(v, get(weight, j + n), b)
-            c = fma(v, get(weight, k + n), c)
-        store(z, r * wide, load_wide(z, r * wide) + a)
-        if r + 1 < rows:
-            store(z, second * wide, load_wide(z, second * wide) + b)
-        if r + 2 < rows:
-            store(z, third * wide, load_wide(z, third * wide) + c)
+def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wide):
+    """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop.
+
+    Six rows at a time: with two registers of samples each and what they are multiplied by, they
+    take the sixteen that there are. The last six may hold rows twice, for which z has room.
+    """
+    zero = fill(load_wide(panel, 0), 0)
+    for r in range(0, rows, SIX):
+        last = rows - 1
+        places = (
+            first + r * depth,
+            first + min(r + 1, last) * depth,
+            first + min(r + 2, last) * depth,
+            first + min(r + 3, last) * depth,
+            first + min(r + 4, last) * depth,
+            first + min(r + 5, last) * depth,
+        )
+        for s in range(0, width, wide):
+            here = s * size - start * wide
+            sums = zero, zero, zero, zero, zero, zero
+            for k in range(start, stop):
+                sums = add_products(sums, load_wide(panel, here + k * wide), weight, places, k)
+            a, b, c, d, e, f = sums
+            at = r * width + s
+            store(z, at, load_wide(z, at) + a)
+            store(z, at + width, load_wide(z, at + width) + b)
+            store(z, at + 2 * width, load_wide(z, at + 2 * width) + c)
+            store(z, at + 3 * width, load_wide(z, at + 3 * width) + d)
+            store(z, at + 4 * width, load_wide(z, at + 4 * width) + e)
+            store(z, at + 5 * width, load_wide(z, at + 5 * width) + f)
 
 
 @kernel
@@ -139,32 +161,38 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
         elements(index),
     )
     wide = wide_lanes(x)
-    together = max(1, min(units, PRODUCTS // (pieces * wide)))
-    z, panel = memory(x, together * pieces * wide), memory(x, min(depth, DEPTH) * wide + wide)
+    width = PANELS * wide
+    together = max(1, min(units, PRODUCTS // (pieces * width)))
+    chunks = (depth + DEPTH - 1) // DEPTH
+    chunk = (depth // max(1, chunks) + LANES) & -LANES  # a little more than its share
+    z, panel = memory(x, (together * pieces + SIX) * width), memory(x, chunk * width)
     rows = out.size // units
     for block in range(start, stop):
-        first = block * wide
-        samples = min(wide, rows - first)
+        first = block * width
+        samples = min(width, rows - first)
         for u in range(0, units, together):
             some = min(together, units - u)
-            for piece in range(some * pieces):
-                store(z, piece * wide, fill(load_wide(z, 0), 0))
-            for k in range(0, depth, DEPTH):
-                last = min(k + DEPTH, depth)
-                if u == 0 or depth > DEPTH:
-                    pack(x, first * depth, depth, samples, k, last, panel, wide)
+            for i in range(0, some * pieces * width, wide):
+                store(z, i, fill(load_wide(z, 0), 0))
+            for k in range(0, depth, chunk):
+                last = min(k + chunk, depth)
+                if u == 0 or depth > chunk:
+                    for s in range(0, width, wide):
+                        there, count = (first + s) * depth, max(0, min(wide, samples - s))
+                        pack(x, there, depth, count, k, last, panel, s * chunk, wide)
                 there = u * pieces * depth
-                multiply(weight, there, some * pieces, depth, k, last, panel, z, wide)
+                task = there, some * pieces, depth, k, last, panel, chunk, z, width, wide
+                multiply(weight, *task)
             for unit in range(some):
                 for s in range(0, samples, LANES):
-                    at = unit * pieces * wide + s
+                    at = unit * pieces * width + s
                     first_piece = (u + unit) * pieces
                     best = load(z, at)
                     if bias.size:
                         best = best + get(bias, first_piece)
                     winner = splat(np.int32(0))
                     for i in range(1, pieces):
-                        v = load(z, at + i * wide)
+                        v = load(z, at + i * width)
                         if bias.size:
                             v = v + get(bias, first_piece + i)
                         wins = beats(v, best)
@@ -188,19 +216,23 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     g, weight, index, dx = elements(g), elements(weight), elements(index), elements(dx)
     sums = memory(weight, SPAN)
     wide = wide_lanes(sums)
-    whole = depth // (2 * wide) * (2 * wide)
+    whole = depth // (4 * wide) * (4 * wide)
     for j in range(0, SPAN, LANES):
         store(sums, j, fill(load(sums, j), 0))
-    for span in range(0, whole, 2 * wide):  # of which all pieces' weights stay in a cache
+    for span in range(0, whole, 4 * wide):  # of which all pieces' weights stay in a cache
         for r in range(start, stop):
-            a = b = fill(load_wide(sums, 0), 0)
+            a = b = c = d = fill(load_wide(sums, 0), 0)
             for u in range(units):
                 at = r * units + u
                 there = (u * pieces + np.intp(get(index, at))) * depth + span
                 a = fma(load_wide(weight, there), get(g, at), a)
                 b = fma(load_wide(weight, there + wide), get(g, at), b)
+                c = fma(load_wide(weight, there + 2 * wide), get(g, at), c)
+                d = fma(load_wide(weight, there + 3 * wide), get(g, at), d)
             store(dx, r * depth + span, a)
             store(dx, r * depth + span + wide, b)
+            store(dx, r * depth + span + 2 * wide, c)
+            store(dx, r * depth + span + 3 * wide, d)
     if whole < depth:
         for r in range(start, stop):
             for u in range(units):
@@ -260,7 +292,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
         last = min(group + together, units)
         for span in range(0, depth, room):
             size = min(room, depth - span)
-            whole = size // (2 * wide) * (2 * wide)
+            whole = size // (4 * wide) * (4 * wide)
             for block in range(0, count, ROWS):
                 end = min(block + ROWS, count)
                 for u in range(last - group):
@@ -269,19 +301,24 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                         *(index, units, group + u, pieces, block, end),
                         *(rows, factors, u * ROWS, starts, u * (pieces + 1)),
                     )
-                for k in range(0, whole, 2 * wide):  # of which the block's rows stay in a cache
+                for k in range(0, whole, 4 * wide):  # of which the block's rows stay in a cache
                     for u in range(last - group):
                         for i in range(pieces):
                             at = (u * pieces + i) * room + k
                             a, b = load_wide(sums, at), load_wide(sums, at + wide)
+                            c, d = load_wide(sums, at + 2 * wide), load_wide(sums, at + 3 * wide)
                             here = u * (pieces + 1) + i
                             for j in range(get(starts, here), get(starts, here + 1)):
                                 there = get(rows, j) * depth + span + k
                                 factor = get(factors, j)
                                 a = fma(load_wide(x, there), factor, a)
                                 b = fma(load_wide(x, there + wide), factor, b)
+                                c = fma(load_wide(x, there + 2 * wide), factor, c)
+                                d = fma(load_wide(x, there + 3 * wide), factor, d)
                             store(sums, at, a)
                             store(sums, at + wide, b)
+                            store(sums, at + 2 * wide, c)
+                            store(sums, at + 3 * wide, d)
                 if whole < size:
                     for u in range(last - group):
                         for r in range(block, end):
@@ -349,7 +386,7 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
     wide = WIDE_BYTES // (4 if x.dtype.itemsize == 2 and x.dtype.names else x.dtype.itemsize)
-    blocks = -(-y.size // (units * wide))
+    blocks = -(-y.size // (units * PANELS * wide))
     task = blocks, y.size * pieces * depth // 16, x, weight, bias, y, index
     run(affine_rows, *task, units, pieces, depth)
 

@@ -158,12 +158,37 @@ def fma(typingctx, a, b, c):
             _as_lanes(context, builder, kind, value, a)
             for kind, value in zip(sig.args, args, strict=True)
         ]
-        if isinstance(a.dtype, types.Float):
-            return _call(builder, "fma", *lanes)
-        return builder.add(builder.mul(lanes[0], lanes[1]), lanes[2])
+        return _multiply_add(builder, a.dtype, *lanes)
 
     if isinstance(a, Lanes):
         return a(a, *(kind if isinstance(kind, Lanes) else a.dtype for kind in (b, c))), emit
+
+
+def _multiply_add(builder, kind, a, b, c):
+    if isinstance(kind, types.Float):
+        return _call(builder, "fma", a, b, c)
+    return builder.add(builder.mul(a, b), c)
+
+
+@intrinsic
+def add_products(typingctx, sums, lanes, array, places, k):
+    """A tuple of lanes: each of `sums` plus `lanes` times the element ``array[place + k]``."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        element, results = _storage(context, dtype), []
+        for total, place in zip(
+            *(cgutils.unpack_tuple(builder, args[i]) for i in (0, 3)), strict=True
+        ):
+            pointer = _address(
+                context, builder, array, args[2], builder.add(place, args[4]), element
+            )
+            number = _widen(builder, dtype, builder.load(pointer, typ=element, align=_size(dtype)))
+            factor = _splat(builder, number, lanes.count)
+            results.append(_multiply_add(builder, lanes.dtype, args[1], factor, total))
+        return context.make_tuple(builder, sig.return_type, results)
+
+    return sums(sums, lanes, array, places, types.intp), emit
 
 
 @intrinsic
@@ -417,7 +442,7 @@ def eight(x, i, step):
     )
 
 
-WIDE_BYTES = 128  # the numbers, as they are computed with, of the wide lanes in products
+WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
 
 
 @intrinsic
@@ -560,6 +585,20 @@ def put(typingctx, array, index, number):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, number), emit
+
+
+@lane
+def put_eight(out, i, step, vectors):
+    """Write eight vectors, `step` apart."""
+    a, b, c, d, e, f, g, h = vectors
+    store(out, i, a)
+    store(out, i + step, b)
+    store(out, i + 2 * step, c)
+    store(out, i + 3 * step, d)
+    store(out, i + 4 * step, e)
+    store(out, i + 5 * step, f)
+    store(out, i + 6 * step, g)
+    store(out, i + 7 * step, h)
 
 
 @lane

@@ -90,6 +90,25 @@ def across(x, first, pieces):
     return best, winner
 
 
+@lane
+def note(index, i, winner):
+    """Keep the winners of eight units, if anyone wants them."""
+    if index is not None:
+        store(index, i, winner)
+
+
+@lane
+def note_some(index, i, count, winner):
+    if index is not None:
+        store_some(index, i, count, winner)
+
+
+@lane
+def note_one(index, i, piece):
+    if index is not None:
+        put(index, i, piece)
+
+
 @kernel
 def few(x, out, index, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
@@ -100,8 +119,7 @@ def few(x, out, index, pieces, start, stop):
     for u in range(start, whole, LANES):
         best, winner = winners(x, u * len(pieces), pieces)
         store(out, u, best)
-        if index.size:
-            store(index, u, winner)
+        note(index, u, winner)
 
 
 @kernel
@@ -112,13 +130,11 @@ def rows(x, out, index, pieces, start, stop):
     for u in range(start, whole, LANES):
         best, winner = across(x, u * pieces, pieces)
         store(out, u, best)
-        if index.size:
-            store(index, u, winner)
+        note(index, u, winner)
     for u in range(whole, stop):
         value, piece = along(x, u * pieces, pieces)
         put(out, u, value)
-        if index.size:
-            put(index, u, piece)
+        note_one(index, u, piece)
 
 
 @kernel
@@ -145,12 +161,10 @@ def columns(x, out, index, pieces, inner, start, stop):
                 winner = choose(wins, fill(winner, i), winner)
             if count == LANES:
                 store(out, there, best)
-                if index.size:
-                    store(index, there, winner)
+                note(index, there, winner)
             else:
                 store_some(out, there, count, best)
-                if index.size:
-                    store_some(index, there, count, winner)
+                note_some(index, there, count, winner)
 
 
 # ---- the gradient -----------------------------------------------------------------------------
@@ -243,7 +257,7 @@ def jvp(tangent, index, out, pieces, inner, start, stop):
 
 
 def maxout(x, out, index, outer, pieces, inner):
-    """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
+    """Fill `out` with the maxima, and `index`, unless it is None, with the winning pieces."""
     if inner == 1 and pieces <= FEW:
         run(few, outer, x.size, x, out, index, (0,) * pieces)
     elif inner == 1:

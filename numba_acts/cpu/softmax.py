@@ -43,6 +43,7 @@ from numba_acts.cpu.math import (
     lowered,
     maximum,
     put,
+    put_eight,
     raised_exp,
     release,
     scatter,
@@ -65,6 +66,7 @@ GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
 RING = 256  # numbers of a slice up to which there is room for three tiles
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
+FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
@@ -315,20 +317,6 @@ def times(vectors, factor):
         g * factor,
         h * factor,
     )
-
-
-@lane
-def put_eight(out, i, step, vectors):
-    """Write eight vectors, `step` apart."""
-    a, b, c, d, e, f, g, h = vectors
-    store(out, i, a)
-    store(out, i + step, b)
-    store(out, i + 2 * step, c)
-    store(out, i + 3 * step, d)
-    store(out, i + 4 * step, e)
-    store(out, i + 5 * step, f)
-    store(out, i + 6 * step, g)
-    store(out, i + 7 * step, h)
 
 
 @lane
@@ -772,9 +760,12 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
                         store(totals, at, total)
                         store(errors, at, lost)
         for c in range(0, count, LANES):
-            total = zero + folded(totals, c, strip)
-            lost = folded(errors, c, strip) if n > BLOCK else zero
-            store(dots, c, finish(total, lost))
+            if n <= 2:
+                store(dots, c, load(totals, c) + load(totals, c + strip))
+            else:
+                total = zero + folded(totals, c, strip)
+                lost = folded(errors, c, strip) if n > BLOCK else zero
+                store(dots, c, finish(total, lost))
         whole = count & -LANES
         for k in range(n):
             i = first + k * inner
@@ -948,7 +939,8 @@ def product(g, y, out, outer, n, inner, beta):
     elif inner == 1:
         run(product_rows, outer, y.size, g, y, out, n, inner, beta)
     else:
-        strip = min(STRIP, max(LANES, STRIP_NUMBERS // n & -LANES), -(-inner // LANES) * LANES)
+        fit = max(LANES, STRIP_NUMBERS // n & -LANES)
+        strip = min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
         task = outer * -(-inner // strip), y.size, g, y, out
         run(product_columns, *task, n, inner, strip, beta)
 
