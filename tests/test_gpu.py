@@ -348,9 +348,10 @@ cuda.synchronize()
 def test_the_sanitizer_has_nothing_to_say(tool):
     if shutil.which("compute-sanitizer") is None:
         pytest.skip("needs compute-sanitizer")
-    options = ["--tool", tool, "--error-exitcode", "9"]
+    # A call of the driver that fails and is made again otherwise is none of its concern.
+    options = ["--tool", tool, "--error-exitcode", "9", "--report-api-errors", "no"]
     command = ["compute-sanitizer", *options, sys.executable, "-c", SMALL_RUN]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     if "Device not supported" in done.stdout:
         pytest.skip("compute-sanitizer can't be used with this device")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
