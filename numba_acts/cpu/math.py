@@ -968,3 +968,23 @@ def raised_exp(w, law):
     shifted = fma(w, factor, magic(w))
     r = fma(w, factor, magic(w) - shifted)
     return times_power(polynomial(r), shifted)
+
+
+# ---- kernels ----------------------------------------------------------------------------------
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the compiled kernel at an address with a tuple of what it takes."""
+    kinds = arguments.types
+
+    def emit(context, builder, sig, args):
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
+        status, _ = convention.call_function(builder, place, types.none, kinds, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), emit

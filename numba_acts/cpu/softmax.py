@@ -64,11 +64,12 @@ SQUARE = LANES * LANES
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
-RING = 256  # numbers of a slice up to which there is room for three tiles
+RING = range(4, 257)  # numbers of a slice for which a ring of three tiles has room and is worth it,
+RING_FROM = 1 << 20  # in arrays of at least so many, which come from memory and not from a cache
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
-TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
+TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
@@ -923,7 +924,7 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif inner == 1:
         run(rows, outer, x.size, x, mask, out, n, inner, beta)
     else:
-        ring = 3 if n <= RING else 1
+        ring = 3 if n in RING and x.size >= RING_FROM else 1
         groups, tiles = _tiles(out, n, inner, ring)
         task = outer * tiles, x.size, x, mask, out
         run(columns, *task, n, inner, groups, ring, beta)
@@ -958,7 +959,7 @@ def diagonals(y, out, beta):
 def _tiles(out, n, inner, count):
     """How many groups of eight columns a tile has, of `count` held at a time; how many tiles."""
     fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(out).itemsize)
-    groups = max(1, min(fit, TILE_GROUPS, -(-inner // LANES)))
+    groups = max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
 
 
