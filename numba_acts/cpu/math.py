@@ -774,11 +774,9 @@ def fetch_to_write(typingctx, array, index):
 # ---- scratch memory ---------------------------------------------------------------------------
 
 
-def computed(array):
-    """The dtype that an array's numbers are computed in: float32 below it, else float64."""
-    return np.dtype(
-        np.float32 if array.dtype.itemsize == 2 or array.dtype == np.float32 else np.float64
-    )
+def computed(dtype):
+    """The dtype that numbers are computed in: float32 below it, else float64."""
+    return np.dtype(np.float32 if dtype.itemsize == 2 or dtype == np.float32 else np.float64)
 
 
 def _allocate(typingctx, number, size):

@@ -14,6 +14,8 @@ Numbers are held in lanes in two ways:
 A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by its own maximum.
 """
 
+import functools
+
 import numpy as np
 
 from numba_acts.cpu.launch import PARALLEL_FROM, kernel, run
@@ -925,7 +927,7 @@ def softmax(x, mask, out, outer, n, inner, beta):
         run(rows, outer, x.size, x, mask, out, n, inner, beta)
     else:
         ring = 3 if n in RING and x.size >= RING_FROM else 1
-        groups, tiles = _tiles(out, n, inner, ring)
+        groups, tiles = _tiles(out.dtype, n, inner, ring)
         task = outer * tiles, x.size, x, mask, out
         run(columns, *task, n, inner, groups, ring, beta)
 
@@ -956,9 +958,10 @@ def diagonals(y, out, beta):
     run(diagonal, -(-y.size // LANES), y.size, y, out, beta)
 
 
-def _tiles(out, n, inner, count):
+@functools.lru_cache(1 << 10)
+def _tiles(dtype, n, inner, count):
     """How many groups of eight columns a tile has, of `count` held at a time; how many tiles."""
-    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(out).itemsize)
+    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
     groups = max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
 
@@ -968,7 +971,7 @@ def _batches(out, outer, n, inner):
     bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
     numbers = n * min(inner, LANES)
     batch = min(bundles, max(1, BATCH // numbers))
-    sums = np.empty(batch * groups * 3 * LANES, computed(out))
+    sums = np.empty(batch * groups * 3 * LANES, computed(out.dtype))
     for first in range(0, bundles, batch):
         count = min(batch, bundles - first)
         yield sums, first * groups, count * groups, count * numbers
