@@ -103,12 +103,14 @@ def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
     assert (masked == masked[-1]).all()
 
 
-@pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS * 4 + 5])
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 21, 40, softmax.RING, softmax.RING + 1])
-def test_columns_equal_rows(n, inner, rng):
-    # fewer than eight columns; eight that overlap the eight before; several tiles, read ahead in a
-    # ring of three up to RING numbers and one by one beyond; strips of products
-    assert 8 * softmax.TILE_GROUPS * 4 > softmax.STRIP
+@pytest.mark.parametrize("from_memory", [False, True])
+@pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS[3] * 4 + 5])
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 21, 40, softmax.RING[-1], softmax.RING[-1] + 1])
+def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
+    # fewer than eight columns; eight that overlap the eight before; several tiles, one by one or,
+    # from memory, read ahead in a ring of three; strips of products
+    assert 8 * softmax.TILE_GROUPS[3] * 4 > softmax.STRIP
+    monkeypatch.setattr(softmax, "RING_FROM", 1 if from_memory else 1 << 60)
     row, cotangent = rng.normal(size=(2, n)).astype(np.float32)
     x, g = (np.repeat(v[:, None], inner, 1) for v in (row, cotangent))
     y = numba_acts.softmin(x, 0)

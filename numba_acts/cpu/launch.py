@@ -10,9 +10,9 @@ from typing import Any
 import numba
 import numpy as np
 from numba import prange, types
-from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
-from numba.extending import intrinsic
+
+from numba_acts.cpu.math import call
 
 # Elements from which several threads beat one. Two cores of an AMD Zen 3, OpenMP: a parallel region
 # costs about 6 µs, an element of softmin 0.7 ns.
@@ -74,23 +74,6 @@ def cache_folder() -> str | None:
     from numba_acts.cpu import softmax
 
     return getattr(softmax.rows._cache, "cache_path", None)
-
-
-@intrinsic
-def call(typingctx, address, arguments):
-    """Call the compiled kernel at an address with a tuple of what it takes."""
-    kinds = arguments.types
-
-    def emit(context, builder, sig, args):
-        convention = context.call_conv
-        pointer = convention.get_function_type(types.none, kinds).as_pointer()
-        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
-        status, _ = convention.call_function(builder, place, types.none, kinds, values)
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), emit
 
 
 def _shared(address, units, threads, *arguments):

@@ -774,11 +774,9 @@ def fetch_to_write(typingctx, array, index):
 # ---- scratch memory ---------------------------------------------------------------------------
 
 
-def computed(array):
-    """The dtype that an array's numbers are computed in: float32 below it, else float64."""
-    return np.dtype(
-        np.float32 if array.dtype.itemsize == 2 or array.dtype == np.float32 else np.float64
-    )
+def computed(dtype):
+    """The dtype that numbers are computed in: float32 below it, else float64."""
+    return np.dtype(np.float32 if dtype.itemsize == 2 or dtype == np.float32 else np.float64)
 
 
 def _allocate(typingctx, number, size):
@@ -968,3 +966,23 @@ def raised_exp(w, law):
     shifted = fma(w, factor, magic(w))
     r = fma(w, factor, magic(w) - shifted)
     return times_power(polynomial(r), shifted)
+
+
+# ---- kernels ----------------------------------------------------------------------------------
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the compiled kernel at an address with a tuple of what it takes."""
+    kinds = arguments.types
+
+    def emit(context, builder, sig, args):
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
+        status, _ = convention.call_function(builder, place, types.none, kinds, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), emit

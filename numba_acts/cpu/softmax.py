@@ -14,6 +14,8 @@ Numbers are held in lanes in two ways:
 A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by its own maximum.
 """
 
+import functools
+
 import numpy as np
 
 from numba_acts.cpu.launch import PARALLEL_FROM, kernel, run
@@ -64,11 +66,12 @@ SQUARE = LANES * LANES
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
-RING = 256  # numbers of a slice up to which there is room for three tiles
+RING = range(4, 257)  # numbers of a slice for which a ring of three tiles has room and is worth it,
+RING_FROM = 1 << 20  # in arrays of at least so many, which come from memory and not from a cache
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
-TILE_GROUPS = 64  # at most so many groups of eight columns in a tile
+TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
@@ -923,8 +926,8 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif inner == 1:
         run(rows, outer, x.size, x, mask, out, n, inner, beta)
     else:
-        ring = 3 if n <= RING else 1
-        groups, tiles = _tiles(out, n, inner, ring)
+        ring = 3 if n in RING and x.size >= RING_FROM else 1
+        groups, tiles = _tiles(out.dtype, n, inner, ring)
         task = outer * tiles, x.size, x, mask, out
         run(columns, *task, n, inner, groups, ring, beta)
 
@@ -955,10 +958,11 @@ def diagonals(y, out, beta):
     run(diagonal, -(-y.size // LANES), y.size, y, out, beta)
 
 
-def _tiles(out, n, inner, count):
+@functools.lru_cache(1 << 10)
+def _tiles(dtype, n, inner, count):
     """How many groups of eight columns a tile has, of `count` held at a time; how many tiles."""
-    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(out).itemsize)
-    groups = max(1, min(fit, TILE_GROUPS, -(-inner // LANES)))
+    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
+    groups = max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
 
 
@@ -967,7 +971,7 @@ def _batches(out, outer, n, inner):
     bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
     numbers = n * min(inner, LANES)
     batch = min(bundles, max(1, BATCH // numbers))
-    sums = np.empty(batch * groups * 3 * LANES, computed(out))
+    sums = np.empty(batch * groups * 3 * LANES, computed(out.dtype))
     for first in range(0, bundles, batch):
         count = min(batch, bundles - first)
         yield sums, first * groups, count * groups, count * numbers
