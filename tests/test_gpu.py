@@ -194,6 +194,19 @@ def test_a_column_has_the_bits_of_a_row(n, dtype, rng):
     np.testing.assert_array_equal(call(torch, "softmin", alone), y[:, 1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("temperature", [1.0, 1.4352865])
+@pytest.mark.parametrize("distance", [0.1, 10.0, 13.0])
+def test_many_equal_entries(distance, temperature, dtype, kind):
+    """Errors of the exponential that all go one way must not add up."""
+    for n in 1000, 1_000_000:
+        x = np.zeros(n, dtype)
+        x[0] = -distance
+        got = call(kind, "softmin", x, temperature=temperature)
+        keywords = {"axis": 0, "temperature": temperature}
+        cases.assert_agrees(got, "softmin", (x,), keywords)
+
+
 @pytest.mark.parametrize("shape", [(100, 1000), (3, 50_000), (2, 150, 31, 33), (5000, 8)])
 def test_repeated_calls_are_equal_bit_for_bit(shape, kind, rng):
     x = rng.normal(size=shape).astype(np.float32)

@@ -417,12 +417,14 @@ def test_every_distance_from_the_minimum(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_many_equal_entries(dtype):
+@pytest.mark.parametrize("temperature", [1.0, 1.4352865])
+@pytest.mark.parametrize("distance", [0.1, 10.0, 13.0])
+def test_many_equal_entries(distance, temperature, dtype):
     """No partial sum is exact: rounding errors that all go one way must not add up."""
     x = np.zeros(1_000_003, dtype)
-    x[0] = -0.1
-    check(x)
-    check(x[:, None], 0)
+    x[0] = -distance
+    check(x, temperature=temperature)
+    check(x[:, None], 0, temperature=temperature)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -919,11 +919,12 @@ def lowered(typingctx, lanes):
 
 
 def exponent_law(array, beta):
-    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) and the floor.
+    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, the floor.
 
-    The shifted argument ``sign*x - max(sign*x)`` and the factor are each rounded once, so the error
-    of an exponential grows with the distance from the maximum and not with the size of x. The
-    factor is held within the range of the type it is computed in.
+    The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so the error of an
+    exponential grows with the distance from the maximum and not with the size of x. The factor has
+    two parts, since the error of one would be the same in all terms of a sum; it is held within the
+    range of the type it is computed in.
     """
 
 
@@ -934,12 +935,16 @@ def _exponent_law(array, beta):
     smallest = kind(_FORMAT[number][3])
     largest = float(np.finfo(kind).max)
     least, most = -float(smallest) / largest * 1.0001, largest / 4
-    log2e = 1.4426950408889634
+    log2e, log2e_low = 1.4426950408889634, 2.0355273740931033e-17
 
     def law(array, beta):
-        factor = kind(min(max(abs(beta), least), most) * log2e)
+        size = min(max(abs(beta), least), most)
+        product = size * log2e
+        rest = extract(fma(splat(size), log2e, splat(-product)), 0) + size * log2e_low
+        high = kind(product)
+        low = kind((product - np.float64(high)) + rest)
         sign = kind(1.0) if beta > 0.0 else kind(-1.0)
-        return sign, factor, smallest / factor
+        return sign, high, low, smallest / high
 
     return law
 
@@ -961,11 +966,11 @@ def raised_exp(w, law):
 
     In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
     """
-    _, factor, floor = law
+    _, high, low, floor = law
     w = at_least(w, floor)
-    shifted = fma(w, factor, magic(w))
-    r = fma(w, factor, magic(w) - shifted)
-    return times_power(polynomial(r), shifted)
+    shifted = fma(w, high, magic(w))
+    r = fma(w, high, magic(w) - shifted)
+    return times_power(polynomial(fma(w, low, r)), shifted)
 
 
 # ---- kernels ----------------------------------------------------------------------------------

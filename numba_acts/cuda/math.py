@@ -30,7 +30,8 @@ WIDE_BYTES = 16  # the widest access of a thread
 
 # The types of stored elements that have other names in Numba; bits of bfloat16 are one field.
 _STORED = {"bool": "uint8", "void16": "bfloat16"}
-_SMALLEST = -200.0  # 2^x is 0 in float32 from here down
+_SMALLEST = -190.0  # 2^x is 0 in float32 from here down, and 2^(x + 64) is normal
+_MAGIC = 1.5 * 2**23 + 127 + 64  # added to x, it leaves the exponent of 2^(x + 64) in the low bits
 
 
 def stored(dtype):
@@ -57,13 +58,13 @@ def exponent_law(beta, dtype):
 
     The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so that the error of an
     exponential grows with the distance from the maximum and not with the size of x. In float32 the
-    factor has two parts, since the error of one would be the same in all terms of a sum, and below
-    the floor the exponential is 0. In float64 the factor is |beta|. It is held within the range of
-    the dtype.
+    factor has two parts, since the error of one would be the same in all terms of a sum. In float64
+    it is |beta|. It is held within the range of the dtype; below the floor the exponential is 0.
     """
     sign, largest = float(np.sign(beta)), float(np.finfo(dtype).max)
     if dtype == np.float64:
-        return sign, min(max(abs(beta), 1e-305), largest / 4), 0.0, -largest
+        size = min(max(abs(beta), 1e-305), largest / 4)
+        return sign, size, 0.0, -800 / size
     product = min(max(abs(beta), 1e-36), largest / 4) * 1.4426950408889634
     high = float(np.float32(product))
     return sign, high, float(np.float32(product - high)), _SMALLEST / high
@@ -145,12 +146,13 @@ if SIMULATED:
         return a * b
 
     def exponential(w, law):
-        kind = type(w)
+        kind, wide = type(w), np.float64(w)
         if kind is np.float64:
             return np.exp(w * law[1])
-        w = at_least(w, law[3])
-        t = kind(np.float64(w) * law[1] + np.float64(w * law[2]))
-        return kind(np.exp2(np.float64(t)))
+        wide = np.float64(at_least(w, law[3]))
+        n = np.rint(wide * law[1])
+        rest = kind(wide * law[2] + kind(wide * law[1] - n))
+        return kind(np.float64(kind(np.exp2(np.float64(rest)))) * 2.0**n)
 
     def like(x, number):
         return computed(x.dtype)(number)
@@ -397,6 +399,9 @@ else:
         kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
+    def _negative(builder, number):
+        return builder.fsub(number.type(-0.0), number)
+
     def _suffix(kind):
         return "f" if kind == types.float32 else "d"
 
@@ -429,16 +434,33 @@ else:
 
     @intrinsic
     def exponential(typingctx, w, law):
-        """exp(|beta|·w) for w <= 0; a NaN passes. Subnormal results are not flushed."""
+        """exp(|beta|·w) for w <= 0; a NaN passes. Subnormal results are not flushed.
+
+        The argument of 2^ is split, exactly, into a whole number and the rest: rounded as one, it
+        would be off by the same for all equal numbers of a slice, and so would their sum.
+        """
+
+        def double(builder, number, high, floor):
+            below = builder.fcmp_ordered("<", number, floor)
+            number = builder.select(below, floor, number)
+            power = _call(builder, "llvm.nvvm.mul.rn.d", number, high)
+            lost = _call(builder, "llvm.fma.f64", number, high, _negative(builder, power))
+            power = _call(builder, "__nv_exp", power)
+            return _call(builder, "llvm.fma.f64", power, lost, power)
 
         def emit(context, builder, sig, args):
             _, high, low, floor = cgutils.unpack_tuple(builder, args[1])
             if w == types.float64:
-                return _call(builder, "__nv_exp", builder.fmul(args[0], high))
-            x = _asm(builder, _FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", args[0], floor)
-            rest = _call(builder, "llvm.nvvm.mul.rn.f", x, low)
-            power = _call(builder, "llvm.fma.f32", x, high, rest)
-            return _asm(builder, _FLOAT, "ex2.approx.f32 $0, $1;", "=f,f", power)
+                return double(builder, args[0], high, floor)
+            number = _asm(builder, _FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", args[0], floor)
+            shifted = _call(builder, "llvm.fma.f32", number, high, _FLOAT(_MAGIC))
+            whole = builder.fsub(shifted, _FLOAT(_MAGIC))
+            rest = _call(builder, "llvm.fma.f32", number, high, _negative(builder, whole))
+            rest = _call(builder, "llvm.fma.f32", number, low, rest)
+            power = _asm(builder, _FLOAT, "ex2.approx.ftz.f32 $0, $1;", "=f,f", rest)
+            exponent = builder.shl(builder.bitcast(shifted, _I32), _I32(23))
+            raised = builder.fmul(power, builder.bitcast(exponent, _FLOAT))
+            return _call(builder, "llvm.nvvm.mul.rn.f", raised, _FLOAT(2.0**-64))
 
         return w(w, law), emit
 
