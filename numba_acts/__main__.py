@@ -634,7 +634,7 @@ def dtype_named(name: str) -> np.dtype:
 
 
 def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
-    """Return the calls that compile everything the public functions need for one dtype.
+    """Return the calls that compile what the public functions need for one dtype and 4 pieces.
 
     Some inputs are small enough for the calling thread and some large enough for all threads, and
     their slices are contiguous, apart, and too long to be held at once.
@@ -675,6 +675,7 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     ]
     return {
         "softmin": [partial(na.softmin, x, axis) for x, axis in slices],
+        "softmin, masked": [partial(na.softmin, x, axis, where=x > 0) for x, axis in slices],
         "softmin_vjp": [partial(na.softmin_vjp, y, y, axis) for y, axis in slices],
         "softmin_jvp": [partial(na.softmin_jvp, y, y, axis) for y, axis in slices],
         "softmin_jacobian": [partial(na.softmin_jacobian, y, axis) for y, axis in few],

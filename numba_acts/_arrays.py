@@ -232,7 +232,7 @@ def _lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int] | None:
 
 def _flat(array: np.ndarray) -> np.ndarray:
     """A contiguous array's memory as a wing sees it: one axis, a dtype that Numba knows."""
-    array = array.ravel()
+    array = np.asarray(array).ravel()  # of no subclass
     held = _HELD.get(array.dtype)
     if held is not None:
         array = array.view(held)

@@ -185,7 +185,10 @@ class Library:
 
 
 class Numba(Library):
-    """Numba's device arrays; to ask them for their interface takes longer."""
+    """Numba's device arrays; to ask them for their interface takes longer.
+
+    A call runs in the stream of its first array, for which the others have to be ready.
+    """
 
     def plain(self, value: Any) -> "Plain | None":
         """What a kernel needs to know of an array, if it is dense."""
@@ -427,7 +430,7 @@ class Call(_arrays.Call):
         dtype = array.dtype
         known = dtype == BFLOAT16 or dtype.kind in "biuf" and dtype.itemsize <= 8
         if not (known and dtype.isnative):
-            _refuse(name, dtype.name)
+            _refuse(name, dtype.name if dtype.isnative else dtype.str)
         if array.size and any(n % dtype.itemsize for n in (array.ctypes.data, *array.strides)):
             raise ValueError(f"{name} must be aligned to its {dtype.itemsize} bytes an element")
         return array
@@ -778,7 +781,7 @@ def _selected_plainly(g: Any, index: Any, pieces: Any, axis: Any) -> Any:
         return None
     (pointer, shape, dtype, device), (winners, _, kind, other) = first, second
     ndim, size = len(shape) + 1, math.prod(shape)
-    signed = kind.kind == "i" and winners % kind.itemsize == 0
+    signed = kind.kind == "i" and kind.isnative and winners % kind.itemsize == 0
     if not (signed and device == other and -ndim <= axis < ndim and pieces > 0 < size):
         return None
     axis %= ndim

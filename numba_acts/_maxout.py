@@ -437,9 +437,9 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     Notes
     -----
     The pieces of a few rows of `x` are made in cache, and the maximum follows at once: the array of
-    (..., units, pieces) never exists. A product is summed in the order of d, in float32 for
-    sixteen-bit floats and in the dtype itself otherwise, so a row has the same result, bit for bit,
-    alone and in any batch.
+    (..., units, pieces) never exists. A product is summed in the order of d, in parts of at most
+    256 numbers that are added up, in float32 for sixteen-bit floats and in the dtype itself
+    otherwise, so a row has the same result, bit for bit, alone and in any batch.
 
     Examples
     --------

@@ -365,6 +365,14 @@ def test_results_stay_where_they_were_asked_for(rng):
     assert index.dtype == np.int32
 
 
+def test_byte_swapped_arrays_are_refused_on_every_way():
+    index = standin.Array(np.array([0, 1], ">i4"))
+    numba_acts.maxout_vjp(standin.Array(np.ones(2)), standin.Array(np.array([0, 1])), 3)
+    for out in (None, standin.Array(np.empty((2, 3)))):
+        with pytest.raises(TypeError, match=r"index must be .* got >i4"):
+            numba_acts.maxout_vjp(standin.Array(np.ones(2)), index, 3, out=out)
+
+
 def test_rank_zero_stays_on_the_device():
     y = numba_acts.softmin(standin.Array(np.array(2.5)))
     assert type(y) is standin.Array and y.shape == () and y.array == 1.0

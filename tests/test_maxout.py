@@ -54,6 +54,16 @@ def test_index_dtype(pieces, index_dtype, rng):
     np.testing.assert_array_equal(maxout_jacobian(index, pieces), want)
 
 
+def test_results_in_mapped_files_of_several_index_dtypes(tmp_path, rng):
+    """On all threads, whose kernels are told apart by dtypes: an array of any class has one."""
+    x = rng.normal(size=(30_000, 3))
+    for index_dtype in (np.int64, np.int8, np.int32):
+        path = tmp_path / np.dtype(index_dtype).name
+        y, index = np.empty(30_000), np.memmap(path, index_dtype, "w+", shape=30_000)
+        maxout_with_index(x, index_dtype=index_dtype, out=(y, index))
+        np.testing.assert_array_equal(index, np.argmax(x, axis=1))
+
+
 def test_index_dtype_may_be_a_type():
     assert maxout_with_index([[1.0, 2.0]], index_dtype=np.uint8)[1].dtype == np.uint8
     assert maxout_with_index([[1.0, 2.0]])[1].dtype == np.int32

@@ -118,7 +118,8 @@ def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wid
     """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop.
 
     Six rows at a time: with two registers of samples each and what they are multiplied by, they
-    take the sixteen that there are. The last six may hold rows twice, for which z has room.
+    take the sixteen that there are. The last six may hold the last row more than once: z has room
+    for its sums, which nobody reads.
     """
     zero = fill(load_wide(panel, 0), 0)
     for r in range(0, rows, SIX):
@@ -163,8 +164,8 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     wide = wide_lanes(x)
     width = PANELS * wide
     together = max(1, min(units, PRODUCTS // (pieces * width)))
-    chunks = (depth + DEPTH - 1) // DEPTH
-    chunk = (depth // max(1, chunks) + LANES) & -LANES  # a little more than its share
+    chunks = max(1, (depth + DEPTH - 1) // DEPTH)
+    chunk = max(LANES, ((depth + chunks - 1) // chunks + LANES - 1) & -LANES)
     z, panel = memory(x, (together * pieces + SIX) * width), memory(x, chunk * width)
     rows = out.size // units
     for block in range(start, stop):

@@ -104,8 +104,8 @@ def _address(one: Any, arguments: tuple[Any, ...]) -> int:
 
 
 def _kind(argument: Any) -> Any:
-    """What tells arguments of different Numba types apart, sooner than Numba would."""
-    if type(argument) is np.ndarray:
+    """What tells arguments of different machine code apart, sooner than Numba would."""
+    if isinstance(argument, np.ndarray):
         return argument.dtype
     return argument if type(argument) is tuple else type(argument)
 
@@ -113,7 +113,8 @@ def _kind(argument: Any) -> Any:
 def run(one: Any, units: int, work: int, *arguments: Any) -> None:
     """Run a kernel over `units` of work, on this thread or on all.
 
-    `work` is the number of elements read and written. The threads serve one call at a time: a
+    `work` is the number of elements read and written. A tuple, whose length the kernel is compiled
+    for, comes last among the arguments. The threads serve one call at a time: a
     second caller computes on its own thread, as does a child forked after the threads were started
     (no threading layer survives both). The bits of the result are the same.
     """
@@ -124,7 +125,7 @@ def run(one: Any, units: int, work: int, *arguments: Any) -> None:
         threads = min(numba.get_num_threads(), units)
         if threads > 1:
             address = _address(one, arguments)
-            if type(arguments[-1]) is tuple:  # whose numbers machine code takes one by one
+            if type(arguments[-1]) is tuple:  # machine code takes its numbers one by one
                 arguments = *arguments[:-1], *arguments[-1]
             shared(address, units, threads, *arguments)
         else:
