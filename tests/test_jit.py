@@ -25,7 +25,10 @@ def assert_same(got, want):
         for one, other in zip(got, want, strict=True):
             assert_same(one, other)
         return
-    got, want = np.asarray(got), np.asarray(want)
+    want = np.asarray(want)
+    if type(got) in (int, float):  # what Numba makes of numbers of any type
+        got = want.dtype.type(got)
+    got = np.asarray(got)
     assert (got.dtype, got.shape) == (want.dtype, want.shape)
     assert got.tobytes() == want.tobytes() or np.array_equal(got, want, equal_nan=True)
 
