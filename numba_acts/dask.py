@@ -185,17 +185,16 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
         .rechunk(x.chunks[:-1] + weight.chunks[:-2])
         for name, array in (("g", arrays["g"]), ("index", _index(index)))
     )  # fmt: skip
-    operands = (g, rows), (x, of_x), (weight, of_weight), (index, rows)
+    given = (g, rows), (x, of_x), (weight, of_weight), (index, rows)
     sums = np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
-    parts = _blocks(_affine_vjp, None, _batch(x), *operands, number=sums)
+    parts = _blocks(_affine_vjp, None, _batch(x), *given, number=sums)
     dx = _blocks(_first, dtype, of_x, (parts, _batch(x)), (x, of_x), number=dtype)
     one_each = {a: 1 for a in _batch(x)}
     totals = []
     for which, kept in ((1, of_weight), (2, of_weight[:-1])):
-        part = _blocks(
-            *(_stacked, sums, _batch(x) + kept, (parts, _batch(x)), (weight, of_weight)),
-            **{"which": which, "adjust_chunks": one_each},
-        )
+        operands = (parts, _batch(x)), (weight, of_weight)
+        task: dict[str, Any] = {"which": which, "adjust_chunks": one_each}
+        part = _blocks(_stacked, sums, _batch(x) + kept, *operands, **task)
         total = part.sum(axis=tuple(_batch(x)), dtype=sums) if _batch(x) else part
         totals.append(total.astype(dtype))
     return dx, totals[0], totals[1]

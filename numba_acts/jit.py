@@ -923,7 +923,7 @@ def _flat(typingctx, array):
     def emit(context, builder, sig, args):
         source = context.make_array(array)(context, builder, args[0])
         result = context.make_array(kind)(context, builder)
-        width = context.get_constant(types.intp, array.dtype.bitwidth // 8 or 1)
+        width = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
         populate_array(
             result,
             data=builder.bitcast(source.data, result.data.type),

@@ -11,7 +11,7 @@ import numba_acts as na
 
 da = pytest.importorskip("dask.array", reason="Dask is not installed")
 
-SHAPES = {"softmax2d": (4, 6, 5, 7), "affine": ((10, 4, 8), (6, 3, 8))}
+SHAPES: dict[str | None, tuple] = {"softmax2d": (4, 6, 5, 7), "affine": ((10, 4, 8), (6, 3, 8))}
 
 
 def cut(array):
