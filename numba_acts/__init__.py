@@ -1,5 +1,6 @@
 """Maxout, Softmin and Softmax2d and their derivatives: Numba kernels behind NumPy-like calls."""
 
+from numba_acts import _overloads as _overloads
 from numba_acts._maxout import maxout as maxout
 from numba_acts._maxout import maxout_affine as maxout_affine
 from numba_acts._maxout import maxout_affine_jacobian as maxout_affine_jacobian

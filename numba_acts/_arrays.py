@@ -41,7 +41,9 @@ class Call:
 
     torch: Any = None  # the module, if the arrays are its CPU tensors
 
-    on_gpu = False  # all of them: then `_device` takes over
+    hall: Any = (
+        None  # the module whose functions of the same names serve arrays that live elsewhere
+    )
 
     def __init__(self, **arguments: Any) -> None:
         on_gpu = {
@@ -58,7 +60,10 @@ class Call:
                     for name, there in on_gpu.items()
                 )
                 raise TypeError(f"arrays must all be in one memory, but {places}")
-            self.on_gpu = True
+            self.hall = _device()
+        dask = sys.modules.get("dask.array")
+        if dask is not None and any(isinstance(a, dask.Array) for a in arguments.values()):
+            self.hall = _dask()
 
     def admit(self, name: str, value: Any) -> np.ndarray:
         """The NumPy array behind an argument, in the machine's byte order."""
@@ -146,6 +151,14 @@ def _device() -> Any:
     from numba_acts import _device
 
     return _device
+
+
+@functools.cache
+def _dask() -> Any:
+    """The hall of Dask arrays."""
+    from numba_acts import dask
+
+    return dask
 
 
 def _shown(value: Any) -> str:
@@ -437,8 +450,8 @@ def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.nda
 
 def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     call = Call(x=x, where=where, out=out)
-    if call.on_gpu:
-        return _device().softmax(x, axis, beta, where, out)
+    if call.hall:
+        return call.hall.softmax(x, axis, beta, where, out)
     array = call.admit("x", x)
     axes = _axes(axis, array.ndim)
     dtype = _float_dtype(array.dtype)
@@ -501,8 +514,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     elif _plainly_on_gpu(g, y, out):
         return _device().softmax_product(name, g, y, axis, beta, out)
     call = Call(**{name: g}, y=y, out=out)
-    if call.on_gpu:
-        return _device().softmax_product(name, g, y, axis, beta, out)
+    if call.hall:
+        return call.hall.softmax_product(name, g, y, axis, beta, out)
     first, second = call.admit(name, g), call.admit("y", y)
     _same_shape(name, first, "y", second)
     axes = _axes(axis, second.ndim)
@@ -532,8 +545,8 @@ def _same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray
 def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
     call = Call(y=y, out=out)
-    if call.on_gpu:
-        return _device().softmax_jacobian(y, axis, beta, out)
+    if call.hall:
+        return call.hall.softmax_jacobian(y, axis, beta, out)
     (array,) = _common(call.admit("y", y))
     place = _axis(axis, array.ndim)
     n = array.shape[place]
@@ -552,8 +565,8 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
 def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     """β y (1 − y), number by number."""
     call = Call(y=y, out=out)
-    if call.on_gpu:
-        return _device().softmax_jacobian_diag(y, beta, out)
+    if call.hall:
+        return call.hall.softmax_jacobian_diag(y, beta, out)
     (array,) = _common(call.admit("y", y))
     given = None if out is None else _out(out, call, array.shape, array.dtype)
     layout = Layout(array, ())
@@ -612,8 +625,8 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
     if _plainly_on_gpu(x, out):
         return _device().maxout(x, axis, out)
     call = Call(x=x, out=out)
-    if call.on_gpu:
-        return _device().maxout(x, axis, out)
+    if call.hall:
+        return call.hall.maxout(x, axis, out)
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
     result = Result(out, given, shape, array.dtype, layout.reduced())
@@ -631,8 +644,8 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
         return _device().maxout_with_index(x, axis, index_dtype, out)
     first, second = _pair(out)
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
-    if call.on_gpu:
-        return _device().maxout_with_index(x, axis, index_dtype, out)
+    if call.hall:
+        return call.hall.maxout_with_index(x, axis, index_dtype, out)
     array, layout, shape = _pieces(call, x, axis)
     kind = _index_dtype(call, index_dtype, array.shape[layout.axes[0]])
     given = None if out is None else _out(first, call, shape, array.dtype, "out[0]")
@@ -741,8 +754,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     elif _plainly_on_gpu(g, index, out):
         return _device().maxout_vjp(g, index, pieces, axis, out)
     call = Call(g=g, index=index, out=out)
-    if call.on_gpu:
-        return _device().maxout_vjp(g, index, pieces, axis, out)
+    if call.hall:
+        return call.hall.maxout_vjp(g, index, pieces, axis, out)
     array = call.admit("g", g)
     chosen = _index(call, index)
     _same_shape("g", array, "index", chosen)
@@ -752,8 +765,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
 def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
     """Ones at the winning pieces, zeros elsewhere."""
     call = Call(index=index, out=out)
-    if call.on_gpu:
-        return _device().maxout_jacobian(index, pieces, axis, dtype, out)
+    if call.hall:
+        return call.hall.maxout_jacobian(index, pieces, axis, dtype, out)
     chosen = _index(call, index)
     kind = call.dtype("dtype", dtype)
     return _selected(call, np.empty(0, kind), chosen, pieces, axis, kind, out)
@@ -781,8 +794,8 @@ def _selected(
 def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
     call = Call(t=t, index=index, out=out)
-    if call.on_gpu:
-        return _device().maxout_jvp(t, index, axis, out)
+    if call.hall:
+        return call.hall.maxout_jvp(t, index, axis, out)
     tangent = call.admit("t", t)
     place = _axis(axis, tangent.ndim)
     pieces = tangent.shape[place]
@@ -848,8 +861,8 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     first, second = _pair(out) if indexed else (out, None)
     call = Call(x=x, weight=weight, bias=bias, **{"out": first, "out[1]": second})
-    if call.on_gpu:
-        return _device().maxout_affine(x, weight, bias, indexed, index_dtype, out)
+    if call.hall:
+        return call.hall.maxout_affine(x, weight, bias, indexed, index_dtype, out)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     x = _inputs(call, x, depth)
@@ -907,8 +920,8 @@ def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
     """(dx, dweight, dbias)."""
     call = Call(g=g, x=x, weight=weight, index=index)
-    if call.on_gpu:
-        return _device().maxout_affine_vjp(g, x, weight, index)
+    if call.hall:
+        return call.hall.maxout_affine_vjp(g, x, weight, index)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     x = _inputs(call, x, depth)
@@ -936,8 +949,8 @@ def _accumulated(dtype: np.dtype) -> np.dtype:
 def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
     """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
     call = Call(x=x, weight=weight, index=index, dx=dx, dweight=dweight, dbias=dbias)
-    if call.on_gpu:
-        return _device().maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
+    if call.hall:
+        return call.hall.maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     given = {"x": _inputs(call, x, depth), "weight": weight}
@@ -980,8 +993,8 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     """∂y/∂x = weight[u, index[..., u], :]."""
     call = Call(weight=weight, index=index)
-    if call.on_gpu:
-        return _device().maxout_affine_jacobian(weight, index)
+    if call.hall:
+        return call.hall.maxout_affine_jacobian(weight, index)
     weight, units = _weight(call, weight)
     pieces, depth = weight.shape[-2:]
     index = _winners(call, index, units, pieces)

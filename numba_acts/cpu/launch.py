@@ -51,8 +51,11 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 
     Numba would notice a change only in the file that holds the function. The stamp of all files of
     this wing stands in for that file's, so that an edited helper is never answered for by old code.
+
+    A kernel that a user's own compiled function is the first to call must not take over its fast
+    mathematics, as Numba has it where nothing is said: the cache would keep that for everybody.
     """
-    options |= {"error_model": "numpy", "nogil": True}
+    options |= {"error_model": "numpy", "nogil": True, "fastmath": False, "forceinline": False}
     try:
         kernel = numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # no folder for a cache, neither here nor at home

@@ -1,0 +1,354 @@
+"""The hall of Dask arrays: the public calls, lazily, chunk by chunk.
+
+Its functions have the names and arguments of those in `_arrays`, which compute each chunk. An axis
+along which a function works is joined to one chunk first; every other cut stays. Shapes, dtypes and
+what else is known before computing is checked at once; an index out of range is found when its
+chunk is computed.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from numba_acts import _arrays
+from numba_acts._arrays import Axis, Call
+
+# ---- softmin and softmax2d --------------------------------------------------------------------
+
+
+def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
+    """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    x, dtype = _admit("x", x, out)
+    x = _joined(x, _arrays._axes(axis, x.ndim))
+    task = {"axis": axis, "beta": beta, "out": None}
+    if where is None:
+        return _map(_arrays.softmax, _float(dtype), x, where=None, **task)
+    mask, kind = _admit("where", where)
+    _arrays._mask(Call(), _like(mask, kind), x.shape)
+    mask = da.broadcast_to(mask, x.shape).rechunk(x.chunks)
+    return _map(_masked, _float(dtype), x, mask, **task)
+
+
+def _masked(x: Any, where: Any, axis: Axis, beta: float, out: Any) -> Any:
+    return _arrays.softmax(x, axis, beta, where, out)
+
+
+def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
+    """β y (g − ⟨g, y⟩) over `axis`."""
+    (g, first), (y, second) = _admit(name, g, out), _admit("y", y)
+    _arrays._same_shape(name, g, "y", y)
+    y = _joined(y, _arrays._axes(axis, y.ndim))
+    dtype = _arrays._common(np.empty(0, first), np.empty(0, second))[0].dtype
+    return _map(_product, dtype, g.rechunk(y.chunks), y, called=name, axis=axis, beta=beta)
+
+
+def _product(g: Any, y: Any, called: str, axis: Axis, beta: float) -> Any:
+    return _arrays.softmax_product(called, g, y, axis, beta, None)
+
+
+def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
+    """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    y, dtype = _admit("y", y, out)
+    place = _arrays._axis(axis, y.ndim)
+    y, axes = _joined(y, (place,)), list(range(y.ndim))
+    twice = [*axes[: place + 1], y.ndim, *axes[place + 1 :]]
+    task = {"axis": axis, "beta": beta, "out": None, "new_axes": {y.ndim: y.shape[place]}}
+    return _blocks(_arrays.softmax_jacobian, _float(dtype), twice, (y, axes), **task)
+
+
+def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
+    """β y (1 − y), number by number."""
+    y, dtype = _admit("y", y, out)
+    return _map(_arrays.softmax_jacobian_diag, _float(dtype), y, beta=beta, out=None)
+
+
+# ---- maxout -----------------------------------------------------------------------------------
+
+
+def maxout(x: Any, axis: int, out: Any) -> Any:
+    """The largest piece of each unit."""
+    x, dtype = _admit("x", x, out)
+    x, axes, rest = _pieces(x, axis)
+    return _blocks(_arrays.maxout, dtype, rest, (x, axes), axis=axis, out=None)
+
+
+def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
+    """The same, and which piece it is."""
+    x, dtype = _admit("x", x, out)
+    x, axes, rest = _pieces(x, axis)
+    kind = _arrays._index_dtype(Call(), index_dtype, x.shape[axis])
+    task = {"axis": axis, "index_dtype": kind, "out": None}
+    both = _blocks(_arrays.maxout_with_index, None, rest, (x, axes), **task)
+    return _part(both, 0, dtype), _part(both, 1, kind)
+
+
+def _pieces(x: Any, axis: int) -> tuple[Any, list[int], list[int]]:
+    """An array with its pieces in one chunk, its axes, and those without the pieces'."""
+    place = _arrays._axis(axis, x.ndim)
+    if x.shape[place] == 0:
+        raise ValueError(f"x must have at least one piece on axis {axis}, got shape {x.shape}")
+    axes = list(range(x.ndim))
+    return _joined(x, (place,)), axes, [a for a in axes if a != place]
+
+
+def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
+    """g at the winning pieces, zeros elsewhere."""
+    g, dtype = _admit("g", g, out)
+    index = _index(index)
+    _arrays._same_shape("g", g, "index", index)
+    axes, spread, task = _spread(index, pieces, axis)
+    return _blocks(
+        _arrays.maxout_vjp, dtype, spread, (g.rechunk(index.chunks), axes), (index, axes), **task
+    )
+
+
+def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
+    """Ones at the winning pieces, zeros elsewhere."""
+    _admit("index", index, out)
+    index, kind = _index(index), Call().dtype("dtype", dtype)
+    axes, spread, task = _spread(index, pieces, axis)
+    # `dtype` is also what Dask calls its own argument
+    return _blocks(_one_hot, kind, spread, (index, axes), kind=kind, **task)
+
+
+def _one_hot(index: Any, pieces: int, axis: int, kind: Any, out: Any) -> Any:
+    return _arrays.maxout_jacobian(index, pieces, axis, kind, out)
+
+
+def _spread(index: Any, pieces: int, axis: int) -> tuple[list[int], list[int], dict[str, Any]]:
+    """The axes of an index, those with the pieces', and what a chunk's function takes."""
+    count, place = _arrays._piece_count(pieces), _arrays._axis(axis, index.ndim + 1)
+    axes = list(range(index.ndim))
+    task = {"pieces": count, "axis": axis, "out": None, "new_axes": {index.ndim: count}}
+    return axes, [*axes[:place], index.ndim, *axes[place:]], task
+
+
+def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
+    """The tangents of the winning pieces."""
+    t, dtype = _admit("t", t, out)
+    t, axes, rest = _pieces(t, axis)
+    index, shape = _index(index), tuple(t.shape[a] for a in rest)
+    if index.shape != shape:
+        raise ValueError(
+            f"index must have t's shape without axis {axis}, {shape}, got {index.shape}"
+        )
+    index = index.rechunk(tuple(t.chunks[a] for a in rest))
+    return _blocks(_arrays.maxout_jvp, dtype, rest, (t, axes), (index, rest), axis=axis, out=None)
+
+
+# ---- maxout of an affine map ------------------------------------------------------------------
+
+# Axes of a layer: the batch's are 0, 1, ...; then come units, pieces and d.
+_UNITS, _PIECES, _DEPTH = -1, -2, -3
+
+
+def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any) -> Any:
+    """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
+    given = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
+    arrays, dtypes = _layer(given, out)
+    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    x, weight = arrays["x"], arrays["weight"]
+    operands = [(x, _batch(x) + [_DEPTH]), (weight, _of_weight(weight))]
+    if bias is not None:
+        bias = _fitting("bias", arrays["bias"], weight.shape[:-1], "weight's shape without d,")
+        operands.append((bias, _of_weight(weight)[:-1]))
+    rows = _batch(x) + _of_weight(weight)[:-2]
+    if not indexed:
+        return _blocks(_affine, dtype, rows, *operands)
+    kind = _arrays._index_dtype(Call(), index_dtype, weight.shape[-2])
+    both = _blocks(_affine_with_index, None, rows, *operands, index_dtype=kind)
+    return _part(both, 0, dtype), _part(both, 1, kind)
+
+
+def _affine(x: Any, weight: Any, bias: Any = None) -> Any:
+    return _arrays.maxout_affine(x, weight, bias, False, None, None)
+
+
+def _affine_with_index(x: Any, weight: Any, bias: Any = None, index_dtype: Any = None) -> Any:
+    return _arrays.maxout_affine(x, weight, bias, True, index_dtype, None)
+
+
+def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
+    """(dx, dweight, dbias): each chunk's sums over its rows, then the sums of those."""
+    arrays, dtypes = _layer({"g": g, "x": x, "weight": weight})
+    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    x, weight = arrays["x"], arrays["weight"]
+    whole = {a: -1 for a in range(weight.ndim)}
+    weight = weight.rechunk(whole)
+    of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
+    rows = _batch(x) + of_weight[:-2]
+    g, index = (
+        _fitting(name, array, x.shape[:-1] + weight.shape[:-2], "the result's shape (..., units)")
+        .rechunk(x.chunks[:-1] + weight.chunks[:-2])
+        for name, array in (("g", arrays["g"]), ("index", _index(index)))
+    )  # fmt: skip
+    given = (g, rows), (x, of_x), (weight, of_weight), (index, rows)
+    sums = np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
+    parts = _blocks(_affine_vjp, None, _batch(x), *given, number=sums)
+    dx = _blocks(_first, dtype, of_x, (parts, _batch(x)), (x, of_x), number=dtype)
+    one_each = {a: 1 for a in _batch(x)}
+    totals = []
+    for which, kept in ((1, of_weight), (2, of_weight[:-1])):
+        operands = (parts, _batch(x)), (weight, of_weight)
+        task: dict[str, Any] = {"which": which, "adjust_chunks": one_each}
+        part = _blocks(_stacked, sums, _batch(x) + kept, *operands, **task)
+        total = part.sum(axis=tuple(_batch(x)), dtype=sums) if _batch(x) else part
+        totals.append(total.astype(dtype))
+    return dx, totals[0], totals[1]
+
+
+def _affine_vjp(g: Any, x: Any, weight: Any, index: Any, number: Any) -> Any:
+    """The three gradients of one chunk; of sixteen-bit floats unrounded."""
+    g, x, weight = (_arrays._converted(a, number) for a in (g, x, weight))
+    return _arrays.maxout_affine_vjp(g, x, weight, index)
+
+
+def _first(parts: Any, x: Any, number: Any) -> Any:
+    return parts[0].astype(number)
+
+
+def _stacked(parts: Any, weight: Any, which: int) -> Any:
+    batch = parts[0].ndim - 1
+    return parts[which].reshape((1,) * batch + parts[which].shape)
+
+
+def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
+    """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
+    tangents = {"dx": dx, "dweight": dweight, "dbias": dbias}
+    tangents = {name: t for name, t in tangents.items() if t is not None}
+    arrays, dtypes = _layer({"x": x, "weight": weight} | tangents)
+    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    x, weight = arrays["x"], arrays["weight"]
+    of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
+    rows, shape = _batch(x) + of_weight[:-2], x.shape[:-1] + weight.shape[:-2]
+    index = _fitting("index", _index(index), shape, "the result's shape (..., units)")
+    index = index.rechunk(x.chunks[:-1] + weight.chunks[:-2])
+    operands = [(x, of_x), (weight, of_weight), (index, rows)]
+    places = {
+        "dx": (of_x, x, "x's shape"),
+        "dweight": (of_weight, weight, "weight's shape"),
+        "dbias": (of_weight[:-1], weight[..., 0], "weight's shape without d,"),
+    }
+    for name in tangents:
+        axes, like, why = places[name]
+        tangent = _fitting(name, arrays[name], like.shape, why).rechunk(like.chunks)
+        operands.append((tangent, axes))
+    return _blocks(_affine_jvp, dtype, rows, *operands, names=tuple(tangents))
+
+
+def _affine_jvp(x: Any, weight: Any, index: Any, *tangents: Any, names: tuple[str, ...]) -> Any:
+    given = {"dx": None, "dweight": None, "dbias": None} | dict(zip(names, tangents, strict=True))
+    return _arrays.maxout_affine_jvp(x, weight, index, **given)
+
+
+def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
+    """∂y/∂x = weight[u, index[..., u], :]."""
+    arrays, (dtype,) = _layer({"weight": weight})
+    weight, index = arrays["weight"], _index(index)
+    units = weight.shape[:-2]
+    if units and index.shape[-1:] != units:
+        raise ValueError(
+            f"index must have shape (..., units) with weight's {units[0]} units, got {index.shape}"
+        )
+    batch = list(range(index.ndim - len(units)))
+    index = index.rechunk(index.chunks[: len(batch)] + weight.chunks[:-2])
+    rows = batch + _of_weight(weight)[:-2]
+    operands = (weight, _of_weight(weight)), (index, rows)
+    return _blocks(_arrays.maxout_affine_jacobian, dtype, [*rows, _DEPTH], *operands)
+
+
+def _layer(given: dict[str, Any], out: Any = None) -> tuple[dict[str, Any], list[np.dtype]]:
+    """A layer's arrays, pieces and d in one chunk each, and their dtypes."""
+    admitted = {name: _admit(name, value, out) for name, value in given.items()}
+    arrays = {name: array for name, (array, _) in admitted.items()}
+    weight = arrays["weight"]
+    _arrays._weight(Call(), _like(weight))
+    arrays["weight"] = weight = _joined(weight, (weight.ndim - 2, weight.ndim - 1))
+    if "x" in arrays:
+        x = arrays["x"]
+        _arrays._inputs(Call(), _like(x), weight.shape[-1])
+        arrays["x"] = _joined(x, (x.ndim - 1,))
+    return arrays, [dtype for _, dtype in admitted.values()]
+
+
+def _batch(x: Any) -> list[int]:
+    return list(range(x.ndim - 1))
+
+
+def _of_weight(weight: Any) -> list[int]:
+    return [_UNITS, _PIECES, _DEPTH][-weight.ndim :]
+
+
+def _fitting(name: str, array: Any, shape: tuple[int, ...], why: str) -> Any:
+    if array.shape != shape:
+        raise ValueError(f"{name} must have {why} {shape}, got {array.shape}")
+    return array
+
+
+# ---- chunks -----------------------------------------------------------------------------------
+
+
+def _admit(name: str, value: Any, out: Any = None) -> tuple[Any, np.dtype]:
+    """An argument as a Dask array, and the dtype that its chunks will have."""
+    for given in itertools.chain([out], out if isinstance(out, tuple) else []):
+        if given is not None:
+            raise TypeError(
+                "out must be None for Dask arrays, which are computed later, "
+                f"got {type(given).__name__}"
+            )
+    array = value if isinstance(value, da.Array) else da.from_array(Call().admit(name, value))
+    return array, Call().admit(name, np.empty(0, array.dtype)).dtype
+
+
+def _like(array: Any, dtype: Any = np.float64) -> np.ndarray:
+    """An array of the same shape for a check that looks at no number; it takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), array.shape)
+
+
+def _index(index: Any) -> Any:
+    array, dtype = _admit("index", index)
+    _arrays._index(Call(), np.empty(0, dtype))
+    return array
+
+
+def _float(dtype: np.dtype) -> np.dtype:
+    return _arrays._float_dtype(dtype)
+
+
+def _joined(array: Any, axes: tuple[int, ...]) -> Any:
+    """The array with one chunk along these axes."""
+    cut = {a: -1 for a in axes if len(array.chunks[a]) > 1}
+    return array.rechunk(cut) if cut else array
+
+
+def _map(function: Callable[..., Any], dtype: np.dtype, *arrays: Any, **task: Any) -> Any:
+    """The function of each chunk, for arrays that are cut alike."""
+    axes = list(range(arrays[0].ndim))
+    return _blocks(function, dtype, axes, *((array, axes) for array in arrays), **task)
+
+
+def _blocks(function: Callable[..., Any], dtype: Any, axes: list[int], *operands: Any, **task: Any):
+    """The function of the chunks that meet, where `axes` name what goes together.
+
+    With a dtype of None, chunks are tuples, from which `_part` takes arrays.
+    """
+    meta = np.empty((0,) * len(axes), np.float64 if dtype is None else dtype)
+    flat = itertools.chain.from_iterable(operands)
+    task |= {"function": function, "whole": dtype is None, "concatenate": True}
+    return da.blockwise(_chunk, axes, *flat, meta=meta, dtype=meta.dtype, **task)
+
+
+def _chunk(*arrays: Any, function: Callable[..., Any], whole: bool, **task: Any) -> Any:
+    result = function(*arrays, **task)
+    return result if whole else np.asarray(result)  # a number is an array of rank 0 here
+
+
+def _part(pairs: Any, which: int, dtype: np.dtype) -> Any:
+    return _map(_taken, dtype, pairs, which=which)
+
+
+def _taken(pair: Any, which: int) -> Any:
+    return pair[which]

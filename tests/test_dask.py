@@ -1,0 +1,161 @@
+"""Dask arrays in, Dask arrays out: lazily, chunk by chunk, with the bits of the NumPy call."""
+
+import inspect
+
+import numpy as np
+import pytest
+from cases import MAKERS, Case, generator
+from test_processes import run
+
+import numba_acts as na
+
+da = pytest.importorskip("dask.array", reason="Dask is not installed")
+
+SHAPES: dict[str | None, tuple] = {"softmax2d": (4, 6, 5, 7), "affine": ((10, 4, 8), (6, 3, 8))}
+
+
+def cut(array):
+    """The array in chunks of at most three along each of its axes, slices among them."""
+    return da.from_array(array, chunks=tuple(min(3, n) for n in array.shape))
+
+
+def assert_same(got, want):
+    assert isinstance(got, da.Array)
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    assert type(got._meta) is np.ndarray and got._meta.ndim == want.ndim
+    assert got._meta.dtype == want.dtype
+    computed = np.asarray(got.compute(scheduler="synchronous"))
+    assert (computed.dtype, computed.shape) == (want.dtype, want.shape)
+    return computed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("name", na.__all__)
+def test_bits_are_those_of_the_numpy_call(name, dtype):
+    kind = next((kind for kind in SHAPES if kind in name), None)
+    shape = SHAPES.get(kind, (7, 4, 5))
+    arguments, keywords = MAKERS[name](generator(), Case(name, shape, dtype))
+    want = getattr(na, name)(*arguments, **keywords)
+    arguments = [cut(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    keywords = {k: cut(a) if isinstance(a, np.ndarray) else a for k, a in keywords.items()}
+    got = getattr(na, name)(*arguments, **keywords)
+    assert isinstance(got, tuple) == isinstance(want, tuple)
+    pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
+    for place, (one, other) in enumerate(pairs):
+        computed = assert_same(one, other)
+        if name == "maxout_affine_vjp" and place:  # sums over the batch, in chunks of it
+            np.testing.assert_allclose(computed, other, rtol=1e-12 if dtype == "float64" else 2e-3)
+        else:
+            np.testing.assert_array_equal(computed, other)
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
+def test_slices_over_several_chunks_are_joined(axis, rng):
+    x, g = rng.normal(size=(2, 7, 4, 5))
+    y = na.softmin(x, axis, temperature=2.0)
+    got = na.softmin(cut(x), axis, temperature=2.0)
+    np.testing.assert_array_equal(assert_same(got, y), y)
+    whole = range(3) if axis is None else [axis] if isinstance(axis, int) else axis
+    for a in range(3):
+        joined = a in [w % 3 for w in whole]
+        assert got.chunks[a] == ((x.shape[a],) if joined else cut(x).chunks[a])
+    want = na.softmin_vjp(g, y, axis)
+    np.testing.assert_array_equal(assert_same(na.softmin_vjp(g, cut(y), axis), want), want)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (5,), (7, 1), ()])
+@pytest.mark.parametrize("in_chunks", [True, False])
+def test_masks(shape, in_chunks, rng):
+    x, mask = rng.normal(size=(7, 5)), np.asarray(rng.random(shape) < 0.6)
+    want = na.softmin(x, 0, where=mask)
+    got = na.softmin(cut(x), 0, where=cut(mask) if in_chunks else mask)
+    np.testing.assert_array_equal(assert_same(got, want), want)
+    if in_chunks:  # a mask alone makes it lazy too
+        np.testing.assert_array_equal(assert_same(na.softmin(x, 0, where=cut(mask)), want), want)
+
+
+def test_axes_of_jacobians(rng):
+    y = na.softmin(rng.random((4, 5, 6)), 1)
+    for axis in (0, 1, 2, -2):
+        want = na.softmin_jacobian(y, axis)
+        np.testing.assert_array_equal(assert_same(na.softmin_jacobian(cut(y), axis), want), want)
+    index = na.maxout_with_index(y, 1)[1]
+    for axis in (0, 1, 2, -1):
+        want = na.maxout_jacobian(index, 5, axis, dtype=np.float32)
+        got = na.maxout_jacobian(cut(index), 5, axis, dtype=np.float32)
+        np.testing.assert_array_equal(assert_same(got, want), want)
+
+
+def test_results_of_rank_0(rng):
+    x = rng.normal(size=7)
+    y, index = na.maxout_with_index(cut(x), index_dtype=np.int8)
+    assert (y.shape, y.dtype, index.dtype) == ((), np.float64, np.int8)
+    assert (y.compute(), index.compute()) == (x.max(), x.argmax())
+
+
+def test_integers_and_empty_arrays():
+    x = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    want = na.softmin(x)
+    np.testing.assert_array_equal(assert_same(na.softmin(cut(x)), want), want)
+    assert assert_same(na.softmin(da.zeros((0, 4))), np.zeros((0, 4))).size == 0
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    def explode(block):
+        raise AssertionError("computed")
+
+    x = da.zeros((6, 4), chunks=(2, 4)).map_blocks(explode, dtype=np.float64, meta=np.empty((0, 0)))
+    y, index = na.maxout_with_index(x)
+    na.maxout_vjp(y, index, 4)
+    with pytest.raises(AssertionError, match="computed"):
+        na.softmin(x).compute(scheduler="synchronous")
+
+
+REFUSED = [
+    (lambda x: na.softmin(x, out=x), TypeError, "out must be None for Dask arrays"),
+    (lambda x: na.softmin(x.compute(), out=x), TypeError, "out must be None for Dask arrays"),
+    (lambda x: na.maxout_with_index(x, out=(x, x)), TypeError, "out must be None"),
+    (lambda x: na.softmin(x + 1j), TypeError, "x must be of dtype .* got complex128"),
+    (lambda x: na.softmin(x, 2), np.exceptions.AxisError, "out of bounds"),
+    (lambda x: na.softmin(x, where=x), TypeError, "where must be a boolean mask"),
+    (lambda x: na.softmin(x, where=x[:, :2] > 0), ValueError, "where must broadcast"),
+    (lambda x: na.softmin_vjp(x[:2], x), ValueError, "g must have y's shape"),
+    (lambda x: na.softmax2d(x), ValueError, "x must have 3 axes"),
+    (lambda x: na.maxout(x[:, :0]), ValueError, "at least one piece"),
+    (lambda x: na.maxout_jvp(x, x[:, 0]), TypeError, "index must be of an integer dtype"),
+    (lambda x: na.maxout_vjp(x, x.astype(int), 0), ValueError, "pieces must be at least 1"),
+    (lambda x: na.maxout_affine(x[:, :3], x), ValueError, "x must have shape .* d = 5, got"),
+    (lambda x: na.maxout_affine(x, x[0]), ValueError, "weight must have shape"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_errors_before_anything_is_computed(call, error, message):
+    x = da.zeros((4, 5), chunks=2)
+    with pytest.raises(error, match=message):
+        call(x)
+
+
+def test_index_out_of_range_is_found_when_its_chunk_is_computed():
+    index = da.from_array(np.array([0, 1, 3]), chunks=2)
+    dx = na.maxout_vjp(np.ones(3), index, 3)
+    np.testing.assert_array_equal(dx[:2].compute(), np.eye(3)[:2])
+    with pytest.raises(IndexError, match="index must lie in"):
+        dx.compute()
+
+
+def test_functions_are_those_of_the_other_halls():
+    from numba_acts import _arrays, dask
+
+    names = {name.replace("affine_with_index", "affine") for name in na.__all__ if "maxout" in name}
+    for name in names | {n for n in vars(_arrays) if n.startswith("softmax")}:
+        ours, theirs = (inspect.signature(getattr(hall, name)) for hall in (dask, _arrays))
+        assert list(ours.parameters) == list(theirs.parameters)
+
+
+def test_dask_is_not_imported_for_numpy_arrays():
+    code = "import sys, numba_acts as na; na.softmin([1.0], where=[True])"
+    assert run(code + "; print('dask' in sys.modules, 'numba_acts.dask' in sys.modules)") == [
+        "False",
+        "False",
+    ]

@@ -1,0 +1,328 @@
+"""The public names inside `@njit` code: the same bits, arguments and errors as called from Python.
+
+Each combination of argument types is compiled, which is what takes time here: a function is
+compiled once and called with many shapes.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import oracle
+import pytest
+from cases import MAKERS, Case, generator
+from test_processes import run
+
+import numba_acts as na
+from numba_acts import jit
+from numba_acts.cpu import maxout, softmax
+
+
+def assert_same(got, want):
+    """Equal in kind, dtype, shape and bits."""
+    if isinstance(want, tuple):
+        assert isinstance(got, tuple)
+        for one, other in zip(got, want, strict=True):
+            assert_same(one, other)
+        return
+    want = np.asarray(want)
+    if type(got) in (int, float):  # what Numba makes of numbers of any type
+        got = want.dtype.type(got)
+    got = np.asarray(got)
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    assert got.tobytes() == want.tobytes() or np.array_equal(got, want, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", na.__all__)
+def test_arguments_are_those_of_the_call_from_python(name):
+    plain, compiled = (inspect.signature(getattr(m, name)).parameters for m in (na, jit))
+    assert [(p.name, p.default) for p in plain.values()] == [
+        (p.name, p.default) for p in compiled.values()
+    ]
+
+
+# ---- every name ---------------------------------------------------------------------------------
+
+
+SHAPES: dict[str, list] = {
+    "softmax2d": [(3, 4, 5), (20, 1, 9)],
+    "affine": [((5, 8), (3, 4, 8)), ((9, 33), (1, 2, 33))],
+}
+PLAIN = [(5, 8), (17, 3), (2, 70), (3, 0), (1, 1)]
+
+
+def call_of(name, arguments, keywords):
+    """An `@njit` function with a call of that name, all of its arguments by position or name."""
+    function = getattr(na, name)
+    if keywords == ["dx", "dweight", "dbias"]:
+        return numba.njit(lambda x, w, i, a, b, c: function(x, w, i, dx=a, dweight=b, dbias=c))
+    if arguments == 1:
+        return numba.njit(lambda x: function(x))
+    if arguments == 2:
+        return numba.njit(lambda x, y: function(x, y))
+    if arguments == 3:
+        return numba.njit(lambda x, y, z: function(x, y, z))
+    return numba.njit(lambda x, y, z, w: function(x, y, z, w))
+
+
+@pytest.mark.parametrize("name", na.__all__)
+def test_bits_are_those_of_the_call_from_python(name):
+    compiled = None
+    kind = next((kind for kind in SHAPES if kind in name), None)
+    for shape in SHAPES.get(kind or "", PLAIN):
+        if name.startswith("maxout") and 0 in shape:
+            continue
+        arguments, keywords = MAKERS[name](generator(), Case(name, shape, "float32"))
+        keywords.pop("dtype", None)
+        compiled = compiled or call_of(name, len(arguments), list(keywords))
+        got = compiled(*arguments, *keywords.values())
+        assert_same(got, getattr(na, name)(*arguments, **keywords))
+
+
+# ---- shapes, axes, dtypes, layouts, masks, out --------------------------------------------------
+
+
+@numba.njit
+def along(x, axis, temperature):
+    return na.softmin(x, axis, temperature=temperature)
+
+
+@numba.njit
+def product_along(g, y, axis):
+    return na.softmin_vjp(g, y, axis, temperature=0.5)
+
+
+LONG = softmax.CHUNK + 3
+AXES = [((5, 8), 0), ((5, 8), -1), ((3, 200), 1), ((LONG, 3), 0), ((3, LONG), 1), ((0, 3), 0)]
+LAYOUTS: dict[str, Callable] = {
+    "C": np.ascontiguousarray,
+    "F": np.asfortranarray,
+    "negative": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
+    "sliced": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_axes_and_layouts(layout, rng):
+    for shape, axis in AXES:
+        x, g = (LAYOUTS[layout](rng.normal(size=shape)) for _ in range(2))
+        y = along(x, axis, 2)
+        assert_same(y, na.softmin(x, axis, temperature=2))
+        if layout == "C":
+            assert_same(product_along(g, y, axis), na.softmin_vjp(g, y, axis, temperature=0.5))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint8", "bool"])
+def test_dtypes(dtype, rng):
+    @numba.njit
+    def both(x):
+        return na.softmin(x), na.maxout(x)
+
+    x = (100 * rng.normal(size=40)).astype(dtype)
+    assert_same(both(x), (na.softmin(x), na.maxout(x)))
+
+
+def test_all_axes(rng):
+    x = rng.normal(size=(3, 4, 5))
+    assert_same(numba.njit(lambda x: na.softmin(x, None))(x), na.softmin(x, None))
+
+
+def test_special_values(rng):
+    x = np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 1, 2], [np.inf] * 3, [-0.0, 0.0, -0.0]])
+
+    @numba.njit
+    def both(x):
+        return na.softmin(x), na.maxout_with_index(x, axis=1)
+
+    assert_same(both(x), (na.softmin(x), na.maxout_with_index(x)))
+
+
+def test_masks(rng):
+    @numba.njit
+    def masked(x, row, whole):
+        whole_row = na.softmin(x, 1, where=row), na.softmin(x, 0, where=row)
+        return whole_row, (na.softmin(x, 0, where=whole), na.softmin(x, where=whole))
+
+    x, whole = rng.normal(size=(6, 9)), rng.random((6, 9)) < 0.6
+    whole[2], whole[:, 1] = False, False
+    for row in (whole[0], whole[:1, 0]):
+        got, full = masked(x, row, whole)
+        assert_same(got, tuple(na.softmin(x, axis, where=row) for axis in (1, 0)))
+        assert_same(full, tuple(na.softmin(x, axis, where=whole) for axis in (0, 1)))
+    with pytest.raises(ValueError, match="where must broadcast"):
+        masked(x, whole[0, :4], whole)
+
+
+@numba.njit
+def into(x, axis, out):
+    return na.softmin(x, axis, out=out)
+
+
+def test_out(rng):
+    x = rng.normal(size=(6, 9))
+    want = na.softmin(x, 0)
+    out = np.empty_like(x)
+    into(x, 0, out)
+    assert_same(out, want)
+    apart = np.full((12, 18), 7.0)
+    into(x, 0, apart[::2, ::2])
+    assert_same(apart[::2, ::2], want)
+    assert (apart[1::2] == 7).all() and (apart[:, 1::2] == 7).all()
+    with pytest.raises(ValueError, match="out must have the result's shape"):
+        into(x, 0, np.empty((9, 6)))
+    for axis in (0, 1):
+        memory = np.zeros(54 + 9)
+        for start in (0, 9):  # in place, and into memory that overlaps
+            memory[:54] = x.ravel()
+            got = into(memory[:54].reshape(6, 9), axis, memory[start : start + 54].reshape(6, 9))
+            assert_same(got, na.softmin(x, axis))
+            assert np.shares_memory(got, memory)
+
+
+def test_pairs(rng):
+    @numba.njit
+    def both(x, y, index):
+        return na.maxout_with_index(x, 0, index_dtype=np.int8, out=(y, index))
+
+    x, y, index = rng.normal(size=(200, 6)), np.empty(6), np.empty(6, np.int8)
+    with pytest.raises(ValueError, match="index_dtype must hold"):
+        both(x, y, index)
+    got = both(x[:100], y, index)
+    assert_same(got, na.maxout_with_index(x[:100], 0, index_dtype=np.int8))
+    assert np.shares_memory(got[0], y) and np.shares_memory(got[1], index)
+    with pytest.raises(ValueError, match="do not share memory"):
+        both(x[:100], y, y.view(np.int8)[:6])
+
+
+def test_a_unit_alone_is_a_number(rng):
+    @numba.njit
+    def there_and_back(x):
+        y, index = na.maxout_with_index(x)
+        return y, na.maxout_vjp(y, index, len(x)), na.maxout_jacobian(index, len(x))
+
+    x = rng.normal(size=5)
+    y, index = na.maxout_with_index(x)
+    want = y, na.maxout_vjp(y, index, 5), na.maxout_jacobian(index, 5)
+    assert_same(there_and_back(x), want)
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+def test_errors_while_running(rng):
+    x = rng.normal(size=(4, 5))
+    out = np.zeros_like(x)
+    with pytest.raises(np.exceptions.AxisError, match="axis"):
+        into(x, 2, out)
+    for temperature in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="temperature"):
+            along(x, 0, temperature)
+
+    @numba.njit
+    def back(g, index, out):
+        return na.maxout_vjp(g, index, 5, out=out)
+
+    for wrong in (-1, 5):
+        with pytest.raises(IndexError, match="index must lie"):
+            back(x[:, 0].copy(), np.array([0, 1, wrong, 2]), out)
+    with pytest.raises(ValueError, match="g must have index's shape"):
+        back(x[:3, 0].copy(), np.array([0, 1, 2, 2]), out)
+    assert not out.any()
+
+
+half: Any = 0.5
+hot: Any = "hot"
+REFUSED = [
+    (lambda x: na.softmin(x + 0j), TypeError, "x must be of dtype .* got complex128"),
+    (lambda x: na.softmin(x.astype(np.float16)), Exception, "float16"),
+    (lambda x: na.softmin("x"), TypeError, "x must be an array"),
+    (lambda x: na.softmin(x, axis=half), TypeError, "axis must be an int"),
+    (lambda x: na.softmin(x, axis=(0, 1)), TypeError, "axis must be an int"),
+    (lambda x: na.softmin(x, temperature=hot), TypeError, "temperature must be a number"),
+    (lambda x: na.softmin(x, where=x), TypeError, "where must be a boolean mask"),
+    (lambda x: na.softmin(x, out=np.empty((4, 5), np.float32)), ValueError, "out .* dtype float64"),
+    (lambda x: na.softmin_vjp(x[0], x), ValueError, "g must have y's shape"),
+    (lambda x: na.softmax2d(x), ValueError, "x must have 3 axes"),
+    (lambda x: na.maxout_jvp(x, x[:, 0]), TypeError, "index must be of an integer dtype"),
+    (lambda x: na.maxout_with_index(x, index_dtype=np.float32), TypeError, "index_dtype"),
+    (lambda x: na.maxout_affine(x, x[0]), ValueError, "weight must have shape"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_errors_while_compiling(call, error, message):
+    with pytest.raises(error, match=message):
+        numba.njit(call)(np.ones((4, 5)))
+
+
+# ---- in a program -------------------------------------------------------------------------------
+
+
+def test_gradient_of_a_composed_function(rng):
+    @numba.njit
+    def soft_minimum(x, temperature):
+        return (na.softmin(x, temperature=temperature) * x).sum()
+
+    @numba.njit
+    def gradient(x, temperature):
+        y = na.softmin(x, temperature=temperature)
+        return y + na.softmin_vjp(x, y, temperature=temperature)
+
+    x = rng.normal(size=6)
+    want = oracle.differences(lambda x: soft_minimum(x, 0.7), x)
+    np.testing.assert_allclose(gradient(x, 0.7), want, rtol=1e-7, atol=1e-9)
+
+
+def test_in_parallel_loops(rng):
+    @numba.njit(parallel=True, nogil=True)
+    def rows(x):
+        y = np.empty_like(x)
+        for i in numba.prange(len(x)):
+            y[i] = na.softmin(x[i])
+        return y
+
+    x = rng.normal(size=(300, 21))
+    assert_same(rows(x), na.softmin(x))
+
+
+def test_kernels_are_those_of_calls_from_python(rng):
+    x = rng.normal(size=(3, 7)).astype(np.float32)
+
+    @numba.njit
+    def both(x):
+        return na.softmin(x), na.softmin(x, 0), na.maxout(x, 0)
+
+    want = na.softmin(x), na.softmin(x, 0), na.maxout(x, 0)
+    kernels = softmax.rows, softmax.columns, maxout.columns
+    before = [list(kernel.signatures) for kernel in kernels]
+    assert_same(both(x), want)
+    assert [list(kernel.signatures) for kernel in kernels] == before
+
+
+PROGRAM = """
+import numba, numpy as np, numba_acts as na
+@numba.njit(cache=True{options})
+def call(x):
+    return na.softmin(x)
+x = np.array([1.0, 2.0, np.nan]), np.array([0.0, 0.0])
+print(*call(x[0]), *call(x[1]), sum(call.stats.cache_hits.values()))
+print(*na.softmin(x[0]))
+"""
+
+
+@pytest.mark.parametrize("options", ["", ", fastmath=True, forceinline=True"])
+def test_users_cache(options, tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM.format(options=options))
+    code = f"import runpy; runpy.run_path({str(file)!r})"
+    first, second = (run(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2))
+    values = ["nan", "nan", "nan", "0.5", "0.5"]
+    assert first == [*values, "0", "nan", "nan", "nan"]
+    assert second == [*values, "1", "nan", "nan", "nan"]
+
+
+def test_importing_the_library_imports_no_compiled_names():
+    code = "import sys, numba_acts; print('numba_acts.jit' in sys.modules)"
+    assert run(code) == ["False"]
