@@ -41,9 +41,7 @@ class Call:
 
     torch: Any = None  # the module, if the arrays are its CPU tensors
 
-    hall: Any = (
-        None  # the module whose functions of the same names serve arrays that live elsewhere
-    )
+    hall: Any = None  # the module with the same functions for arrays that live elsewhere
 
     def __init__(self, **arguments: Any) -> None:
         on_gpu = {
@@ -393,7 +391,7 @@ def image_axis(name: str, image: Any, channel_axis: Any) -> int:
         ndim = image.ndim
     else:
         call = Call(**{name: image})
-        call = _device().Call(**{name: image}) if call.on_gpu else call
+        call = call.hall.Call(**{name: image}) if call.hall else call
         ndim = call.admit(name, image).ndim
     if ndim not in (3, 4):
         raise ValueError(
