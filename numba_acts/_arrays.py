@@ -220,6 +220,11 @@ def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: st
     else:
         wanted = "a NumPy array" if call.torch is None else "a PyTorch CPU tensor"
         raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
+    return _as_result(name, array, shape, dtype)
+
+
+def _as_result(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The array, which must be what the result would be."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     if array.dtype != dtype:

@@ -446,14 +446,7 @@ class Call(_arrays.Call):
             return None
         if not self.library.is_own(value):
             raise TypeError(f"{name} must be a {self.library.name}, got {type(value).__name__}")
-        array = self.admit(name, value)
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-        if array.dtype != dtype:
-            raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
-        if not array.flags.writeable:
-            raise ValueError(f"{name} must be writeable, got a read-only array")
-        return array
+        return _arrays._as_result(name, self.admit(name, value), shape, dtype)
 
     def empty(self, shape: Any, dtype: np.dtype) -> np.ndarray:
         """The description of fresh memory."""

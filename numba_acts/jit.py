@@ -488,8 +488,8 @@ def _run_softmax(contiguous):
 
 @functools.cache
 def _run_product(contiguous):
-    chunk, group_of, columns = cpu_softmax.CHUNK, cpu_softmax.GROUP, cpu_softmax.STRIP
-    numbers = cpu_softmax.STRIP_NUMBERS
+    chunk, group_of = cpu_softmax.CHUNK, cpu_softmax.GROUP
+    strip_of = _compiled(cpu_softmax._strip)
 
     @_inlined
     def run(g, y, dx, outer, n, inner, beta):
@@ -503,8 +503,7 @@ def _run_product(contiguous):
         elif inner == 1:
             cpu_softmax.product_rows(g, y, dx, n, inner, beta, *_all(outer))
         elif not contiguous:
-            fit = max(LANES, numbers // n & -LANES)
-            strip = min(columns, fit, -(-inner // LANES) * LANES)
+            strip = strip_of(n, inner)
             units = outer * -(-inner // strip)
             cpu_softmax.product_columns(g, y, dx, n, inner, strip, beta, *_all(units))
 
@@ -512,33 +511,26 @@ def _run_product(contiguous):
 
 
 @functools.cache
+def _run_pieces(rows, columns, contiguous):
+    """Maxout, or its vjp: a, b and c are what either kernel takes, in its order."""
+    spans = _compiled(cpu_maxout._spans)
+
+    @_inlined
+    def run(a, b, c, outer, pieces, inner):
+        if inner == 1:
+            rows(a, b, c, pieces, *_all(outer))
+        elif not contiguous:
+            columns(a, b, c, pieces, inner, *_all(outer * spans(inner)))
+
+    return run
+
+
 def _run_maxout(contiguous):
-    span = cpu_maxout.SPAN
-
-    @_inlined
-    def run(x, y, index, outer, pieces, inner):
-        if inner == 1:
-            cpu_maxout.rows(x, y, index, pieces, *_all(outer))
-        elif not contiguous:
-            units = outer * -(-inner // span)
-            cpu_maxout.columns(x, y, index, pieces, inner, *_all(units))
-
-    return run
+    return _run_pieces(cpu_maxout.rows, cpu_maxout.columns, contiguous)
 
 
-@functools.cache
 def _run_spread(contiguous):
-    span = cpu_maxout.SPAN
-
-    @_inlined
-    def run(g, index, dx, outer, pieces, inner):
-        if inner == 1:
-            cpu_maxout.vjp_rows(g, index, dx, pieces, inner, *_all(outer))
-        elif not contiguous:
-            units = outer * -(-inner // span)
-            cpu_maxout.vjp_columns(g, index, dx, pieces, inner, *_all(units))
-
-    return run
+    return _run_pieces(cpu_maxout.vjp_rows, cpu_maxout.vjp_columns, contiguous)
 
 
 @_compiled

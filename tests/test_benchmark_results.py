@@ -1,5 +1,6 @@
 """The tables and figures of benchmarks, on made-up results: none of these numbers was measured."""
 
+import importlib
 import json
 import re
 
@@ -8,7 +9,7 @@ import pytest
 
 tables = pytest.importorskip("benchmarks.tables", reason="benchmarks are not here")
 figures = pytest.importorskip("benchmarks.figures", reason="matplotlib is not installed")
-report = pytest.importorskip("benchmarks.report")
+report = importlib.import_module("benchmarks.report")
 
 
 def times(ours, **peers):

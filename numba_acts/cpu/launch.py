@@ -117,9 +117,9 @@ def run(one: Any, units: int, work: int, *arguments: Any) -> None:
     """Run a kernel over `units` of work, on this thread or on all.
 
     `work` is the number of elements read and written. A tuple, whose length the kernel is compiled
-    for, comes last among the arguments. The threads serve one call at a time: a
-    second caller computes on its own thread, as does a child forked after the threads were started
-    (no threading layer survives both). The bits of the result are the same.
+    for, comes last among the arguments. The threads serve one call at a time: a second caller
+    computes on its own thread, as does a child forked after the threads were started (no threading
+    layer survives both). The bits of the result are the same.
     """
     if work < PARALLEL_FROM or units < 2 or _forked or not _pool.acquire(blocking=False):
         one(*arguments, 0, units)

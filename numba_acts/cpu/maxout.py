@@ -195,7 +195,7 @@ def vjp_few(g, index, out, pieces, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
     whole = start + ((stop - start) & -LANES)
     if whole < stop:
-        vjp_rows(g, index, out, len(pieces), 1, whole, stop)
+        vjp_rows(g, index, out, len(pieces), whole, stop)
     g, index, out = elements(g), elements(index), elements(out)
     one = fill(load_some(out, 0, 1), 1)
     for u in range(start, whole, LANES):
@@ -203,7 +203,7 @@ def vjp_few(g, index, out, pieces, start, stop):
 
 
 @kernel
-def vjp_rows(g, index, out, pieces, inner, start, stop):
+def vjp_rows(g, index, out, pieces, start, stop):
     """Contiguous pieces: a span of zeros, in cache, then each unit's winner."""
     g, index, out = elements(g), elements(index), elements(out)
     zero = fill(load_some(out, 0, 1), 0)
@@ -271,7 +271,7 @@ def vjp(g, index, out, outer, pieces, inner):
     if inner == 1 and pieces <= FEW:
         run(vjp_few, outer, out.size, g, index, out, (0,) * pieces)
     elif inner == 1:
-        run(vjp_rows, outer, out.size, g, index, out, pieces, inner)
+        run(vjp_rows, outer, out.size, g, index, out, pieces)
     else:
         units = outer * _spans(inner)
         run(vjp_columns, units, out.size, g, index, out, pieces, inner)

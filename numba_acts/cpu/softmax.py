@@ -942,8 +942,7 @@ def product(g, y, out, outer, n, inner, beta):
     elif inner == 1:
         run(product_rows, outer, y.size, g, y, out, n, inner, beta)
     else:
-        fit = max(LANES, STRIP_NUMBERS // n & -LANES)
-        strip = min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
+        strip = _strip(n, inner)
         task = outer * -(-inner // strip), y.size, g, y, out
         run(product_columns, *task, n, inner, strip, beta)
 
@@ -964,6 +963,12 @@ def _tiles(dtype, n, inner, count):
     fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
     groups = max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
     return groups, -(-inner // (groups * LANES))
+
+
+def _strip(n, inner):
+    """How many neighbouring columns of products are summed side by side."""
+    fit = max(LANES, STRIP_NUMBERS // n & -LANES)
+    return min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
 
 
 def _batches(out, outer, n, inner):

@@ -224,6 +224,33 @@ def _row_threads(lanes, chunks, *others):
     return lanes * len(chunks) if lanes > WARP else ROW_THREADS
 
 
+@lane
+def tile_of(block, parts, partial):
+    """Which row or columns a block has, and which part of them."""
+    if partial:
+        tile = block // parts
+        return tile, block - tile * parts
+    return block, block * 0
+
+
+@lane
+def row_of(thread, block, lanes, per_block, parts, partial, chunked):
+    """A thread's first row and its chunk of it: of the block's only row, of a part, of its rows."""
+    group = thread // lanes
+    if chunked:
+        return block, group
+    if partial:
+        return tile_of(block, parts, partial)
+    return block * per_block + group, group * 0
+
+
+@lane
+def column_base(column, n, inner):
+    """Where a column begins, counted through all images."""
+    image = column // inner
+    return image * n * inner + column - image * inner
+
+
 @specialised(_row_threads)
 def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtype):
     """Contiguous slices, held in registers: one read and one write of memory.
@@ -251,17 +278,10 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        group = thread // lanes
-        first = block * (together * per_block) + group
-        chunk = group * 0
-        if partial:
-            first = block // parts
-            chunk = block - first * parts
-        if chunked:
-            first = block
-            chunk = group
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
-        writes, here, mine = thread % WARP == 0, thread // WARP, group * len(warps)
+        writes, here = thread % WARP == 0, thread // WARP
+        mine = thread // lanes * len(warps)
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -348,14 +368,9 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
         block = np.int64(cuda.blockIdx.x)
         mine = thread % neighbours
         share = thread // neighbours
-        part = block * 0
-        if partial:
-            tile = block // parts
-            part = block - tile * parts
-            block = tile
-        column = (block * neighbours + mine) * step
-        image = column // inner
-        base = image * n * inner + column - image * inner
+        tile, part = tile_of(block, parts, partial)
+        column = (tile * neighbours + mine) * step
+        base = column_base(column, n, inner)
         alive = column < outer * inner
         first = part * chunk_size + share * (own * width)
         writes, here = thread % WARP < in_warp, thread // WARP * in_warp + mine
@@ -486,8 +501,7 @@ def finish_columns(span, masked, dtype):
         tile = np.int64(cuda.blockIdx.x) // spans
         first = (np.int64(cuda.blockIdx.x) - tile * spans) * len(span)
         column = tile * COLUMN_THREADS + np.int64(cuda.threadIdx.x)
-        image = column // inner
-        base = image * n * inner + column - image * inner
+        base = column_base(column, n, inner)
         if column < outer * inner:
             m, weight = get(joined_sums, 2 * column), get(joined_sums, 2 * column + 1)
             for e in range(len(span)):
@@ -533,17 +547,10 @@ def product_rows(lanes, chunks, together, vectors, vector, access, partial, dtyp
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        group = thread // lanes
-        first = block * (together * per_block) + group
-        chunk = group * 0
-        if partial:
-            first = block // parts
-            chunk = block - first * parts
-        if chunked:
-            first = block
-            chunk = group
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
-        writes, here, mine = thread % WARP == 0, thread // WARP, group * len(warps)
+        writes, here = thread % WARP == 0, thread // WARP
+        mine = thread // lanes * len(warps)
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -606,14 +613,9 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         block = np.int64(cuda.blockIdx.x)
         mine = thread % neighbours
         share = thread // neighbours
-        part = block * 0
-        if partial:
-            tile = block // parts
-            part = block - tile * parts
-            block = tile
-        column = (block * neighbours + mine) * step
-        image = column // inner
-        base = image * n * inner + column - image * inner
+        tile, part = tile_of(block, parts, partial)
+        column = (tile * neighbours + mine) * step
+        base = column_base(column, n, inner)
         alive = column < outer * inner
         first = part * chunk_size + share * (own * width)
         left = within(n - first, chunk_size) if alive else np.int32(0)
@@ -719,8 +721,7 @@ def product_finish_columns(span, dtype):
         tile = np.int64(cuda.blockIdx.x) // spans
         first = (np.int64(cuda.blockIdx.x) - tile * spans) * len(span)
         column = tile * COLUMN_THREADS + np.int64(cuda.threadIdx.x)
-        image = column // inner
-        base = image * n * inner + column - image * inner
+        base = column_base(column, n, inner)
         if column < outer * inner:
             s = get(sums, column)
             for e in range(len(span)):
