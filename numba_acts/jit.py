@@ -464,17 +464,21 @@ def _all(units):
 @functools.cache
 def _run_softmax(contiguous):
     groups_fit, most = cpu_softmax.TILE_BYTES // LANES**2, cpu_softmax.TILE_GROUPS[1]
-    chunk, group_of = cpu_softmax.CHUNK, cpu_softmax.GROUP
+    chunk, short = cpu_softmax.CHUNK, cpu_softmax.SHORT
+    group_of = cpu_softmax.GROUP
 
     @_inlined
     def run(x, mask, y, outer, n, inner, beta):
         if n > chunk:  # slice after slice, each read twice
             groups = -(-n // group_of)
-            sums = np.empty(groups * 3 * LANES, y.dtype)
+            sums = np.empty(groups * cpu_softmax.sums_pitch(inner), y.dtype)
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
-                cpu_softmax.long_sums(x, mask, sums, n, inner, beta, base, *_all(groups))
-                cpu_softmax.long_writes(x, mask, sums, y, n, inner, beta, base, *_all(groups))
+                task = n, inner, beta, base
+                cpu_softmax.long_sums(x, mask, y, sums, *task, *_all(groups))
+                cpu_softmax.long_writes(None, mask, sums, y, *task, *_all(groups))
+        elif inner == 1 and n <= short:
+            cpu_softmax.short_rows(x, mask, y, n, inner, beta, *_all(outer))
         elif inner == 1:
             cpu_softmax.rows(x, mask, y, n, inner, beta, *_all(outer))
         elif not contiguous:

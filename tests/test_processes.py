@@ -56,7 +56,8 @@ import numba_acts
 from numba_acts.cpu import launch, softmax
 y = numba_acts.softmin(np.arange(4.0))
 assert abs(y.sum() - 1) < 1e-12 and (np.diff(y) < 0).all(), y
-print(sum(softmax.rows.stats.cache_hits.values()), sum(softmax.rows.stats.cache_misses.values()))
+stats = softmax.short_rows.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 print(launch.cache_folder(), y[0])
 """
 

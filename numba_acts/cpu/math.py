@@ -859,7 +859,7 @@ _TWO_TO_R = {
     ),
 }
 # mantissa bits, bias, the power by which 2^n is raised to be normal, the smallest n
-_FORMAT = {types.float32: (23, 127, 64, -190), types.float64: (52, 1023, 128, -1150)}
+_FORMAT = {types.float32: (23, 127, 60, -186), types.float64: (52, 1023, 128, -1150)}
 
 
 @intrinsic
@@ -971,6 +971,18 @@ def raised_exp(w, law):
     shifted = fma(w, high, magic(w))
     r = fma(w, high, magic(w) - shifted)
     return times_power(polynomial(fma(w, low, r)), shifted)
+
+
+@intrinsic
+def rolled(typingctx):
+    """Keeps LLVM from unrolling the loop this stands in, whose constants would be spilled."""
+
+    def emit(context, builder, sig, args):
+        nothing = builder.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], True)
+        nothing.attributes.add("convergent")
+        return context.get_dummy_value()
+
+    return types.void(), emit
 
 
 # ---- kernels ----------------------------------------------------------------------------------

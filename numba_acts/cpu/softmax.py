@@ -48,6 +48,7 @@ from numba_acts.cpu.math import (
     put_eight,
     raised_exp,
     release,
+    rolled,
     scatter,
     scratch,
     splat,
@@ -103,6 +104,7 @@ def finish(total, lost):
 def exponentials(z, first, stop, m, law):
     """Replace z[first:stop] by exp(z − m), raised. (A sum in the same loop would spill.)"""
     for i in range(first, stop, LANES):
+        rolled()
         store(z, i, raised_exp(load(z, i) - m, law))
 
 
@@ -116,16 +118,16 @@ def exponentials_meanwhile(z, first, stop, m, law, x, there, out, here):
 
 
 @lane
-def sum_along(z, count, zero):
-    """The sum of z[:count], in every lane, and its errors."""
+def sum_along(z, first, count, zero):
+    """The sum of z[first:first + count], in every lane, and its errors."""
     total = lost = zero
-    whole = count & -BLOCK
-    for i in range(0, whole, BLOCK):
+    last = first + (count & -BLOCK)
+    for i in range(first, last, BLOCK):
         low = load(z, i) + load(z, i + 8)
         total, lost = add(total, lost, low + (load(z, i + 16) + load(z, i + 24)))
-    if whole < count:
-        numbers = load(z, whole)
-        for i in range(whole + LANES, count, LANES):
+    if last < first + count:
+        numbers = load(z, last)
+        for i in range(last + LANES, first + count, LANES):
             numbers = numbers + load(z, i)
         total, lost = add(total, lost, numbers)
     return lanes_sum(total), lanes_sum(lost)
@@ -277,20 +279,27 @@ def read_row(x, mask, first, n, sign, z):
         store(z, 0, v)
         return lanes_max(v)
     store(z, n, m)
-    for i in range(0, n & -LANES, LANES):
-        v = read(x, mask, first + i, sign)
+    m2 = m
+    pairs = n & -(2 * LANES)
+    for i in range(0, pairs, 2 * LANES):  # two maxima, or each would wait for the one before
+        v, v2 = read(x, mask, first + i, sign), read(x, mask, first + i + LANES, sign)
         store(z, i, v)
+        store(z, i + LANES, v2)
+        m, m2 = maximum(v, m), maximum(v2, m2)
+    if n & LANES:
+        v = read(x, mask, first + pairs, sign)
+        store(z, pairs, v)
         m = maximum(v, m)
     v = read(x, mask, first + n - LANES, sign)
     store(z, n - LANES, v)
-    return lanes_max(maximum(v, m))
+    return lanes_max(maximum(v, maximum(m2, m)))
 
 
 @lane
 def softmax_row(x, mask, out, first, n, law, z):
     m = read_row(x, mask, first, n, law[0], z)
     exponentials_meanwhile(z, 0, padded(n), m, law, x, first + n, out, first)
-    total, lost = sum_along(z, padded(n), fill(m, 0.0))
+    total, lost = sum_along(z, 0, padded(n), fill(m, 0.0))
     weight = divide(fill(m, 1.0), finish(total, lost))
     if n < LANES:
         write_some(load(z, 0) * weight, mask, out, first, n)
@@ -356,44 +365,57 @@ def write_eight_rows(tile, at, n, weight, mask, out, first):
 
 @kernel
 def rows(x, mask, out, n, inner, beta, start, stop):
-    """Slices that are contiguous, of at most `CHUNK` numbers: one read and one write of memory.
+    """Contiguous slices of more than `SHORT` and at most `CHUNK` numbers: one read and one write.
 
-    Up to `SHORT` numbers a row would hardly fill the lanes: rows go across them, eight by eight in
-    each of three passes, so that none waits for the result of the one before. Longer rows go along,
-    through scratch memory that stays in the first cache. Meanwhile memory brings what comes next.
+    A row goes along the lanes, through scratch memory that stays in the first cache. Meanwhile
+    memory brings what comes next.
+    """
+    x, mask, out = elements(x), elements(mask), elements(out)
+    law = exponent_law(x, beta)
+    z = scratch(x, padded(n) + LANES)
+    for row in range(start, stop):
+        softmax_row(x, mask, out, row * n, n, law, z)
+    release(z)
+
+
+@kernel
+def short_rows(x, mask, out, n, inner, beta, start, stop):
+    """Contiguous slices of at most `SHORT` numbers, which would hardly fill the lanes.
+
+    They go across them, eight by eight in each of three passes, so that none waits for the result
+    of the one before; the last few go along.
     """
     x, mask, out = elements(x), elements(mask), elements(out)
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
+    width, room = n * LANES, padded(n) * LANES
+    together = max(1, SHORT_TILE // n)
+    tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
+    weights = scratch(x, together * LANES)
+    for g in range(together):
+        padding(tile, g * room, LANES, n, LANES, zero)
     row = start
-    if n <= SHORT:
-        width, room = n * LANES, padded(n) * LANES
-        together = max(1, SHORT_TILE // n)
-        tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
-        weights = scratch(x, together * LANES)
-        for g in range(together):
-            padding(tile, g * room, LANES, n, LANES, zero)
-        while row + LANES <= stop:
-            groups = min(together, (stop - row) // LANES)
-            first = row * n
-            for g in range(groups):
-                read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
-            for g in range(groups):
-                store(weights, g * LANES, max_across(tile, g * room, LANES, n))
-            for g in range(groups):
-                z, m, here = g * room, load(weights, g * LANES), first + g * width
-                ahead = x, here + groups * width, out, here
-                exponentials_meanwhile(tile, z, z + width, m, law, *ahead)
-            for g in range(groups):
-                total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
-                store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
-            for g in range(groups):
-                weight = load(weights, g * LANES)
-                write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
-            row += groups * LANES
-        release(tile)
-        release(weights)
-        release(lanes)
+    while row + LANES <= stop:
+        groups = min(together, (stop - row) // LANES)
+        first = row * n
+        for g in range(groups):
+            read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
+        for g in range(groups):
+            store(weights, g * LANES, max_across(tile, g * room, LANES, n))
+        for g in range(groups):
+            z, m, here = g * room, load(weights, g * LANES), first + g * width
+            ahead = x, here + groups * width, out, here
+            exponentials_meanwhile(tile, z, z + width, m, law, *ahead)
+        for g in range(groups):
+            total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
+            store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
+        for g in range(groups):
+            weight = load(weights, g * LANES)
+            write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
+        row += groups * LANES
+    release(weights)
+    release(lanes)
+    release(tile)
     z = scratch(x, padded(n) + LANES)
     for r in range(row, stop):
         softmax_row(x, mask, out, r * n, n, law, z)
@@ -508,90 +530,179 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     release(lanes)
 
 
+@lane
+def long_place(unit, n, inner):
+    """A group's first number in its slices, where that lies, how many numbers a vector has."""
+    groups = (n + GROUP - 1) // GROUP
+    bundles = padded(inner) // LANES
+    bundle = unit // groups
+    group = (unit - bundle * groups) * GROUP
+    outer = bundle // bundles
+    column = (bundle - outer * bundles) * LANES
+    first = (outer * n + group) * inner + column
+    return group, first, LANES if inner == 1 else min(LANES, inner - column)
+
+
+@lane
+def sums_pitch(inner):
+    """What a group leaves: eight maxima, sums and corrections, and the maxima of its chunks."""
+    return 3 * LANES + GROUP // CHUNK * (1 if inner == 1 else LANES)
+
+
+@lane
+def whole_chunk(x, mask, first, law, kept):
+    """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`."""
+    sign = law[0]
+    m = m2 = fill(splat(sign), _NOTHING)
+    for i in range(first, first + CHUNK, 2 * LANES):
+        m, m2 = maximum(read(x, mask, i, sign), m), maximum(read(x, mask, i + LANES, sign), m2)
+    m = lanes_max(maximum(m2, m))
+    shift = finite(m)
+    for i in range(first, first + CHUNK, LANES):
+        fetch(x, i + CHUNK)
+        store(kept, i, raised_exp(read(x, mask, i, sign) - shift, law))
+    return m, sum_along(kept, first, CHUNK, fill(m, 0.0))
+
+
+@lane
+def chunk_along(x, mask, first, size, law, kept, z):
+    """The maximum and the sum of a contiguous chunk; its exponentials stay in `kept`, or in z."""
+    if kept is not None:
+        if size == CHUNK:
+            return whole_chunk(x, mask, first, law, kept)
+    m = read_row(x, mask, first, size, law[0], z)
+    exponentials(z, 0, padded(size), finite(m), law)
+    keep(z, size, kept, first, LANES, LANES)
+    return m, sum_along(z, 0, padded(size), fill(m, 0.0))
+
+
+@lane
+def chunk_across(x, mask, first, inner, count, size, law, kept, z, lanes):
+    """The same of `count` neighbouring slices."""
+    for k in range(size):
+        i = first + k * inner
+        if count == LANES:
+            store(z, k * LANES, read(x, mask, i, law[0]))
+        else:
+            store(z, k * LANES, read_some(x, mask, i, count, law[0]))
+    m = max_across(z, 0, LANES, size)
+    exponentials(z, 0, size * LANES, finite(m), law)
+    keep(z, size * LANES, kept, first, inner, count)
+    padding(z, 0, LANES, size, LANES, fill(m, 0.0))
+    return m, sums_across(z, 0, LANES, size, fill(m, 0.0), lanes)
+
+
+@lane
+def keep(z, size, kept, first, step, count):
+    """Put z[:size] where it can be kept: up to `count` of each eight, `step` apart."""
+    if kept is not None:
+        for i in range(0, size, LANES):
+            some = min(count, size - i)
+            if some == LANES:
+                store(kept, first, load(z, i))
+            else:
+                store_some(kept, first, some, load(z, i))
+            first += step
+
+
 @kernel
-def long_sums(x, mask, sums, n, inner, beta, base, start, stop):
+def long_sums(x, mask, kept, sums, n, inner, beta, base, start, stop):
     """First reading of slices of more than `CHUNK` numbers: their maxima and sums, by groups.
 
     A unit is one group of one bundle: of one slice, or of eight neighbouring ones where they are
-    not contiguous. It leaves 24 numbers in `sums`: eight maxima, sums and corrections. Units are
-    numbered from `base` on, the first in `sums`.
+    not contiguous. Units are numbered from `base` on, the first in `sums`. The exponentials, each
+    shifted by its chunk's maximum and raised, stay in `kept`, or not if that is None.
     """
-    x, mask, sums = elements(x), elements(mask), elements(sums)
+    x, mask, kept, sums = elements(x), elements(mask), elements(kept), elements(sums)
     law = exponent_law(x, beta)
-    groups = (n + GROUP - 1) // GROUP
-    bundles = padded(inner) // LANES
     z = scratch(x, CHUNK + LANES if inner == 1 else CHUNK * LANES)
     lanes = scratch(x, 3 * SQUARE)
     for unit in range(start, stop):
-        bundle = (base + unit) // groups
-        group = (base + unit - bundle * groups) * GROUP
-        outer = bundle // bundles
-        column = (bundle - outer * bundles) * LANES
-        count = min(LANES, inner - column)
+        group, first, count = long_place(base + unit, n, inner)
+        at = unit * sums_pitch(inner)
         m = fill(splat(law[0]), _NOTHING)
         total = lost = fill(m, 0.0)
-        for chunk in range(group, min(group + GROUP, n), CHUNK):
-            size = min(CHUNK, n - chunk)
-            first = (outer * n + chunk) * inner + column
+        for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
+            size = min(CHUNK, n - group - chunk * CHUNK)
             if inner == 1:
-                m2 = read_row(x, mask, first, size, law[0], z)
-                exponentials(z, 0, padded(size), finite(m2), law)
-                total2, lost2 = sum_along(z, padded(size), fill(m, 0.0))
+                m2, (total2, lost2) = chunk_along(x, mask, first, size, law, kept, z)
+                put(sums, at + 3 * LANES + chunk, extract(m2, 0))
             else:
-                for k in range(size):
-                    i = first + k * inner
-                    if count == LANES:
-                        store(z, k * LANES, read(x, mask, i, law[0]))
-                    else:
-                        store(z, k * LANES, read_some(x, mask, i, count, law[0]))
-                m2 = max_across(z, 0, LANES, size)
-                exponentials(z, 0, size * LANES, finite(m2), law)
-                padding(z, 0, LANES, size, LANES, fill(m, 0.0))
-                total2, lost2 = sums_across(z, 0, LANES, size, fill(m, 0.0), lanes)
+                task = first, inner, count, size
+                m2, (total2, lost2) = chunk_across(x, mask, *task, law, kept, z, lanes)
+                store(sums, at + (3 + chunk) * LANES, m2)
             m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
-        store(sums, unit * 3 * LANES, m)
-        store(sums, unit * 3 * LANES + LANES, total)
-        store(sums, unit * 3 * LANES + 2 * LANES, lost)
+            first += CHUNK * inner
+        store(sums, at, m)
+        store(sums, at + LANES, total)
+        store(sums, at + 2 * LANES, lost)
     release(z)
     release(lanes)
 
 
+@lane
+def long_weight(sums, unit, n, inner, law):
+    """The maxima of a bundle and one over its sums, from what all of its groups left."""
+    groups = (n + GROUP - 1) // GROUP
+    m = fill(splat(law[0]), _NOTHING)
+    total = lost = fill(m, 0.0)
+    first = unit // groups * groups
+    for g in range(first, first + groups):
+        i = g * sums_pitch(inner)
+        m2, total2, lost2 = load(sums, i), load(sums, i + LANES), load(sums, i + 2 * LANES)
+        m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
+    return m, divide(fill(m, 1.0), lowered(finish(total, lost)))
+
+
+@lane
+def long_value(x, mask, out, i, m, factor, law):
+    """Eight results, from the exponentials in `out` or from x."""
+    if x is None:
+        return lowered(lowered(load(out, i) * factor))
+    return raised_exp(read(x, mask, i, law[0]) - m, law) * factor
+
+
+@lane
+def long_value_some(x, mask, out, i, count, m, factor, law):
+    if x is None:
+        return lowered(lowered(load_some(out, i, count) * factor))
+    return raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * factor
+
+
 @kernel
 def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
-    """Second reading of long slices: the sums of all groups are joined, the result written."""
+    """Second reading of long slices: the sums of all groups are joined, the result written.
+
+    Where x is None it is of the exponentials that `out` holds; else they are taken once more.
+    """
     x, mask, sums, out = elements(x), elements(mask), elements(sums), elements(out)
-    law = exponent_law(x, beta)
-    groups = (n + GROUP - 1) // GROUP
-    bundles = padded(inner) // LANES
+    law = exponent_law(out, beta)
     for unit in range(start, stop):
-        bundle = (base + unit) // groups
-        group = (base + unit - bundle * groups) * GROUP
-        outer = bundle // bundles
-        column = (bundle - outer * bundles) * LANES
-        count = min(LANES, inner - column)
-        m = fill(splat(law[0]), _NOTHING)
-        total = lost = fill(m, 0.0)
-        for g in range(bundle * groups - base, (bundle + 1) * groups - base):
-            i = g * 3 * LANES
-            m2, total2, lost2 = load(sums, i), load(sums, i + LANES), load(sums, i + 2 * LANES)
-            m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
-        weight = divide(fill(m, 1.0), finish(total, lost))
-        size = min(GROUP, n - group)
-        first = (outer * n + group) * inner + column
-        if inner == 1:
-            whole = size & -LANES
-            for i in range(first, first + whole, LANES):
-                write(raised_exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
-            i, count, step, rest = first + whole, size - whole, 1, size > whole
-        else:
-            i, step, rest = first, inner, size
-        for _ in range(rest):
-            if count == LANES:
-                write(raised_exp(read(x, mask, i, law[0]) - m, law) * weight, mask, out, i)
+        group, first, count = long_place(base + unit, n, inner)
+        m, weight = long_weight(sums, unit, n, inner, law)
+        for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
+            size = min(CHUNK, n - group - chunk * CHUNK)
+            if x is None:
+                at = unit * sums_pitch(inner) + 3 * LANES
+                if inner == 1:
+                    own = fill(m, get(sums, at + chunk))
+                else:
+                    own = load(sums, at + chunk * LANES)
+                factor = raised_exp(own - m, law) * weight
             else:
-                y = raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * weight
-                write_some(y, mask, out, i, count)
-            i += step
+                factor = lowered(weight)
+            numbers, step = (size, LANES) if inner == 1 else (size * LANES, inner)
+            whole = numbers & -LANES if count == LANES else 0
+            i = first
+            for _ in range(0, whole, LANES):
+                write(long_value(x, mask, out, i, m, factor, law), mask, out, i)
+                i += step
+            for k in range(whole, numbers, LANES):
+                some = min(count, numbers - k)
+                y = long_value_some(x, mask, out, i, some, m, factor, law)
+                write_some(y, mask, out, i, some)
+                i += step
+            first += CHUNK * inner
 
 
 # ---- product: vjp = jvp = β y (g − ⟨g, y⟩) ----------------------------------------------------
@@ -793,19 +904,12 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
     zero = fill(load_some(y, 0, 1), 0.0)
     lanes = scratch(y, 3 * SQUARE)
     tile = scratch(y, LANES * (CHUNK if inner > 1 else 1))
-    groups = (n + GROUP - 1) // GROUP
-    bundles = padded(inner) // LANES
     for unit in range(start, stop):
-        bundle = (base + unit) // groups
-        group = (base + unit - bundle * groups) * GROUP
-        outer = bundle // bundles
-        column = (bundle - outer * bundles) * LANES
-        first = (outer * n + group) * inner + column
+        group, first, count = long_place(base + unit, n, inner)
         size = min(GROUP, n - group)
         if inner == 1:
             total, lost = dot_along(g, y, first, size, zero, lanes)
         else:
-            count = min(LANES, inner - column)
             clear(lanes, zero)
             for chunk in range(0, size, CHUNK):
                 length = min(CHUNK, size - chunk)
@@ -827,16 +931,12 @@ def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
     g, y, sums, out = elements(g), elements(y), elements(sums), elements(out)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
-    bundles = padded(inner) // LANES
     for unit in range(start, stop):
-        bundle = (base + unit) // groups
-        group = (base + unit - bundle * groups) * GROUP
-        outer = bundle // bundles
-        column = (bundle - outer * bundles) * LANES
-        first = (outer * n + group) * inner + column
+        group, first, count = long_place(base + unit, n, inner)
         size = min(GROUP, n - group)
         total = lost = fill(factor, 0.0)
-        for s in range(bundle * groups - base, (bundle + 1) * groups - base):
+        bundle = unit // groups * groups
+        for s in range(bundle, bundle + groups):
             total, lost = add(
                 total, lost + load(sums, (2 * s + 1) * LANES), load(sums, 2 * s * LANES)
             )
@@ -844,7 +944,6 @@ def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
         if inner == 1:
             product_contiguous(g, y, out, first, size, dot, factor)
         else:
-            count = min(LANES, inner - column)
             product_strided(g, y, out, first, inner, size, count, dot, factor)
 
 
@@ -911,20 +1010,20 @@ def diagonal(y, out, beta, start, stop):
 # ---- which traversal --------------------------------------------------------------------------
 
 
-small_rows = rows
-
-
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or is None."""
-    if inner == 1 and x.size < PARALLEL_FROM and n <= CHUNK:
-        small_rows(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
+    if inner == 1 and n <= CHUNK:
+        one = short_rows if n <= SHORT else rows
+        if x.size < PARALLEL_FROM:
+            one(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
+        else:
+            run(one, outer, x.size, x, mask, out, n, inner, beta)
     elif n > CHUNK:
+        holds = out.dtype == computed(out.dtype)  # exponentials without loss
+        kept, again = (out, None) if holds else (None, x)
         for sums, base, units, work in _batches(out, outer, n, inner):
-            task = units, work, x, mask, sums
-            run(long_sums, *task, n, inner, beta, base)
-            run(long_writes, *task, out, n, inner, beta, base)
-    elif inner == 1:
-        run(rows, outer, x.size, x, mask, out, n, inner, beta)
+            run(long_sums, units, work, x, mask, kept, sums, n, inner, beta, base)
+            run(long_writes, units, work, again, mask, sums, out, n, inner, beta, base)
     else:
         ring = 3 if n in RING and x.size >= RING_FROM else 1
         groups, tiles = _tiles(out.dtype, n, inner, ring)
@@ -976,7 +1075,7 @@ def _batches(out, outer, n, inner):
     bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
     numbers = n * min(inner, LANES)
     batch = min(bundles, max(1, BATCH // numbers))
-    sums = np.empty(batch * groups * 3 * LANES, computed(out.dtype))
+    sums = np.empty(batch * groups * sums_pitch.py_func(inner), computed(out.dtype))
     for first in range(0, bundles, batch):
         count = min(batch, bundles - first)
         yield sums, first * groups, count * groups, count * numbers
