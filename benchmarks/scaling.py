@@ -1,6 +1,5 @@
 """``python -m benchmarks scaling``: time over size, on one thread and on two."""
 
-import functools
 from typing import Any
 
 import numba
@@ -43,7 +42,7 @@ def scaled(torch: Any, function: str, length: int, x: np.ndarray) -> list[dict[s
     """Lines for one array, on one thread and on two."""
     tensor = torch.from_numpy(x)
     out = np.empty(x.shape[:1] if function == "maxout" else x.shape, x.dtype)
-    into, source, target = torch.from_numpy(out.copy()), x.ravel(), np.empty(x.size, x.dtype)
+    into = torch.from_numpy(out.copy())
     ours: dict[str, Call] = {
         "softmin": lambda: na.softmin(x, out=out),
         "softmax2d": lambda: na.softmax2d(x, out=out),
@@ -60,13 +59,13 @@ def scaled(torch: Any, function: str, length: int, x: np.ndarray) -> list[dict[s
         measured: dict[str, Call] = {
             "numba_acts": ours[function],
             "torch": theirs,
-            "copy": functools.partial(cpu.copy, source, target, threads),
+            **cpu.copies(x.nbytes, threads),
         }
         numba.set_num_threads(threads)
         torch.set_num_threads(threads)
         with torch.inference_mode():
             times = timing.interleaved(measured, 15, 1.5)
-        copied = times.pop("copy")["median"]
+        copied = cpu.fastest_copy(times)
         line = {"function": function, "length": length, "elements": x.size, "threads": threads}
         lines.append(line | {"times": times, "copy": copied})
     return lines

@@ -7,6 +7,7 @@ import pytest
 
 import numba_acts
 from numba_acts.cpu import affine, launch, maxout, softmax
+from numba_acts.cpu.math import FAR_FROM, FAR_RUN, results
 
 
 @pytest.fixture
@@ -201,3 +202,58 @@ def test_one_thread_is_enough_when_numba_is_told_so(taken):
     finally:
         numba.set_num_threads(threads)
     assert taken == ["short_rows"]
+
+
+@numba.njit
+def goes_far(array, step, run):
+    return results(array, step, run).far
+
+
+def lying_at(place, shape, dtype):
+    """An empty array whose first number lies `place` bytes behind a multiple of 64."""
+    size = np.empty(shape, np.uint8).size * dtype.itemsize
+    held = np.empty(size + 128, np.uint8)
+    first = -held.ctypes.data % 64 + place
+    return held[first : first + size].view(dtype).reshape(shape)
+
+
+def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
+    number = np.dtype(np.float32)
+    large, small = FAR_FROM // number.itemsize, FAR_FROM // number.itemsize - 1
+    run = FAR_RUN // number.itemsize
+    assert goes_far(lying_at(0, large, number), 4, run)
+    assert goes_far(lying_at(16, large, number), 1000, 1000)
+    assert not goes_far(lying_at(0, small, number), 4, run)
+    assert not goes_far(lying_at(0, large, number), 4, run - 1)
+    assert not goes_far(lying_at(0, large, number), 1001, 1001)
+    assert not goes_far(lying_at(4, large, number), 4, run)
+
+
+FAR = [
+    ("softmin", (4100, 1028), -1),
+    ("softmin", (6, 5, 140_000), 1),
+    ("softmin_vjp", (4100, 1028), -1),
+    ("softmin_vjp", (1, 4_200_004), -1),
+    ("softmin_vjp", (6, 5, 140_000), 1),
+    ("maxout_vjp", (6, 5, 140_000), 1),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "axis"), FAR)
+def test_results_are_the_same_around_the_caches(name, shape, axis, rng):
+    x = rng.standard_normal(shape, np.float32)
+    number = x.dtype
+    far, near = lying_at(16, shape, number), lying_at(4, shape, number)
+    if name == "maxout_vjp":
+        y, index = numba_acts.maxout_with_index(x, axis)
+        task = y, index, shape[axis], axis
+    else:
+        task = (x, axis) if name == "softmin" else (x, numba_acts.softmin(x, axis), axis)
+    for out in far, near:
+        getattr(numba_acts, name)(*task, out=out)
+    np.testing.assert_array_equal(far, near)
+    if name == "softmin":
+        in_place = far
+        in_place[...] = x
+        numba_acts.softmin(in_place, axis, out=in_place)
+        np.testing.assert_array_equal(in_place, near)

@@ -28,6 +28,8 @@ from numba.extending import (
 from numba.np.numpy_support import from_dtype
 
 LANES = 8
+FAR_FROM = 1 << 24  # bytes of a result that goes around the caches: half of a last one's 32 MB,
+FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more than all of it
 
 FLOAT16 = np.dtype([("float16", np.uint16)])
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
@@ -74,6 +76,27 @@ class _ElementsModel(models.StructModel):
 make_attribute_wrapper(Elements, "size", "size")
 
 
+class Results(Elements):
+    """The Numba type of an array that is written once, around the caches if it is large.
+
+    A line that is written so need not be read from memory first.
+    """
+
+    def __init__(self, dtype):
+        super().__init__(dtype)
+        self.name = f"Results({dtype})"
+
+
+@register_model(Results)
+class _ResultsModel(models.StructModel):
+    def __init__(self, manager, kind):
+        members = [("data", types.voidptr), ("size", types.intp), ("memory", types.voidptr)]
+        super().__init__(manager, kind, [*members, ("far", types.boolean)])
+
+
+make_attribute_wrapper(Results, "far", "far")
+
+
 @intrinsic
 def elements(typingctx, array):
     """An array's memory and size, or None. The caller holds the array."""
@@ -82,16 +105,58 @@ def elements(typingctx, array):
     if isinstance(array, Elements):
         return array(array), lambda context, builder, sig, args: args[0]
     kind = Elements(array.dtype)
+    return kind(array), lambda context, builder, sig, args: _elements(
+        context, builder, sig, args
+    )._getvalue()
+
+
+def _elements(context, builder, sig, args):
+    source = context.make_array(sig.args[0])(context, builder, args[0])
+    result = cgutils.create_struct_proxy(sig.return_type)(context, builder)
+    result.data = builder.bitcast(source.data, cgutils.voidptr_t)
+    result.size = source.nitems
+    result.memory = ir.Constant(cgutils.voidptr_t, None)
+    return result
+
+
+@intrinsic
+def results(typingctx, array, step, run):
+    """A result that `store` writes once, at multiples of `step`, `run` numbers beside each other.
+
+    It goes around the caches if it is large, its runs fill their lines, and all of it is written at
+    multiples of 16 bytes. `settle` comes when that is done.
+    """
+    kind, size = Results(array.dtype), _size(array.dtype)
 
     def emit(context, builder, sig, args):
-        source = context.make_array(array)(context, builder, args[0])
-        result = cgutils.create_struct_proxy(kind)(context, builder)
-        result.data = builder.bitcast(source.data, cgutils.voidptr_t)
-        result.size = source.nitems
-        result.memory = ir.Constant(cgutils.voidptr_t, None)
+        result = _elements(context, builder, sig, args)
+        _, step, run = args
+        number = run.type
+        place = builder.ptrtoint(result.data, number)
+        place = builder.and_(builder.or_(place, builder.mul(step, number(size))), number(15))
+        far = builder.icmp_signed("==", place, number(0))
+        far = builder.and_(far, builder.icmp_signed(">=", run, number(FAR_RUN // size)))
+        large = builder.icmp_signed(">=", result.size, number(FAR_FROM // size))
+        result.far = builder.and_(far, large)
         return result._getvalue()
 
-    return kind(array), emit
+    return kind(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def settle(typingctx, array):
+    """What was written around the caches is there for other threads."""
+
+    def emit(context, builder, sig, args):
+        with builder.if_then(_far(context, builder, array, args[0])):
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(array), emit
+
+
+def _far(context, builder, array, value):
+    return cgutils.create_struct_proxy(array)(context, builder, value).far
 
 
 # ---- arithmetic -------------------------------------------------------------------------------
@@ -535,7 +600,15 @@ def store(typingctx, array, index, lanes):
         element = _storage(context, dtype)
         pointer = _address(context, builder, array, args[0], args[1], element)
         pointer = builder.bitcast(pointer, value.type.as_pointer())
-        builder.store(value, pointer, align=_size(dtype))
+        if not isinstance(array, Results):
+            builder.store(value, pointer, align=_size(dtype))
+            return context.get_dummy_value()
+        with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
+            with far:
+                written = builder.store(value, pointer, align=16)
+                written.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
+            with near:
+                builder.store(value, pointer, align=_size(dtype))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), emit
@@ -766,7 +839,13 @@ def fetch_to_write(typingctx, array, index):
     """Ask for the cache line of an element that will soon be written; it need not exist."""
 
     def emit(context, builder, sig, args):
-        return _fetch(context, builder, array, args, 1)
+        if isinstance(array, Results):
+            near = builder.not_(_far(context, builder, array, args[0]))
+            with builder.if_then(near):
+                _fetch(context, builder, array, args, 1)
+        else:
+            _fetch(context, builder, array, args, 1)
+        return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
 

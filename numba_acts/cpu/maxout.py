@@ -24,6 +24,8 @@ from numba_acts.cpu.math import (
     load_some,
     narrow,
     put,
+    results,
+    settle,
     splat,
     spread,
     store,
@@ -223,7 +225,7 @@ def vjp_rows(g, index, out, pieces, start, stop):
 @kernel
 def vjp_columns(g, index, out, pieces, inner, start, stop):
     """Pieces that lie apart: each of them is written whole, a span at a time."""
-    g, index, out = elements(g), elements(index), elements(out)
+    g, index, out = elements(g), elements(index), results(out, inner, min(SPAN, inner))
     zero = fill(load_some(out, 0, 1), 0)
     spans = (inner + SPAN - 1) // SPAN
     for unit in range(start, stop):
@@ -241,6 +243,7 @@ def vjp_columns(g, index, out, pieces, inner, start, stop):
                 else:
                     selected = choose(equals(narrow(load_some(index, here, count)), i), v, zero)
                     store_some(out, at, count, selected)
+    settle(out)
 
 
 @kernel

@@ -48,9 +48,11 @@ from numba_acts.cpu.math import (
     put_eight,
     raised_exp,
     release,
+    results,
     rolled,
     scatter,
     scratch,
+    settle,
     splat,
     store,
     store_some,
@@ -370,12 +372,13 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     A row goes along the lanes, through scratch memory that stays in the first cache. Meanwhile
     memory brings what comes next.
     """
-    x, mask, out = elements(x), elements(mask), elements(out)
+    x, mask, out = elements(x), elements(mask), results(out, n, n)
     law = exponent_law(x, beta)
     z = scratch(x, padded(n) + LANES)
     for row in range(start, stop):
         softmax_row(x, mask, out, row * n, n, law, z)
     release(z)
+    settle(out)
 
 
 @kernel
@@ -474,10 +477,10 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     apart. In a ring of three tiles, while one is computed, a part at a time, the next is read and
     the one before written, some rows at a time, which memory has brought meanwhile.
     """
-    x, mask, out = elements(x), elements(mask), elements(out)
+    width = groups * LANES
+    x, mask, out = elements(x), elements(mask), results(out, inner, min(width, inner))
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
-    width = groups * LANES
     pitch = tile_pitch(width)
     size = padded(n) * pitch
     tiles, weights = scratch(x, ring * size), scratch(x, ring * width)
@@ -528,6 +531,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     release(tiles)
     release(weights)
     release(lanes)
+    settle(out)
 
 
 @lane
@@ -783,7 +787,7 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
 
     Up to `SHORT_PRODUCT` numbers a row, eight of them go across the lanes, as in `rows`.
     """
-    g, y, out = elements(g), elements(y), elements(out)
+    g, y, out = elements(g), elements(y), results(out, n, n)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
@@ -824,6 +828,7 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
         total, lost = dot_along(g, y, r * n, n, zero, shelf)
         product_contiguous(g, y, out, r * n, n, finish(total, lost), factor)
     release(shelf)
+    settle(out)
 
 
 @lane
@@ -839,7 +844,7 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
 
     A unit is a strip of neighbouring columns, whose rows are read one after the other.
     """
-    g, y, out = elements(g), elements(y), elements(out)
+    g, y, out = elements(g), elements(y), results(out, inner, min(strip, inner))
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     totals, errors = scratch(y, LANES * strip), scratch(y, LANES * strip)
@@ -895,6 +900,7 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
     release(totals)
     release(errors)
     release(dots)
+    settle(out)
 
 
 @kernel
@@ -928,7 +934,8 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
 @kernel
 def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
-    g, y, sums, out = elements(g), elements(y), elements(sums), elements(out)
+    g, y, sums = elements(g), elements(y), elements(sums)
+    out = results(out, n, n if inner == 1 else LANES)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
     for unit in range(start, stop):
@@ -945,6 +952,7 @@ def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
             product_contiguous(g, y, out, first, size, dot, factor)
         else:
             product_strided(g, y, out, first, inner, size, count, dot, factor)
+    settle(out)
 
 
 # ---- Jacobian: β (y_i δ_ij − y_i y_j) ---------------------------------------------------------
