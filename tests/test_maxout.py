@@ -581,3 +581,22 @@ def test_an_infinite_cotangent_stays_with_its_unit():
     assert np.isinf(dweight[0]).all() and np.isinf(dbias[0]).all()
     np.testing.assert_array_equal(dweight[1:], 1)
     np.testing.assert_array_equal(dbias[1:], 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("pieces", [8, 9, 16, 23, 64])
+def test_the_value_alone_is_that_with_the_index_to_the_last_bit(dtype, pieces, rng):
+    """Without an index units go along the lanes, unless a NaN or a zero wants a closer look."""
+    x = rng.normal(scale=3, size=(40, pieces)).astype(dtype)
+    if x.dtype.kind == "f":
+        x[5, pieces // 2] = x[13, 0] = x[13, 3] = x[29, -1] = np.nan
+        x[6] = rng.choice([0.0, -0.0, -1.0], pieces)
+        x[14] = -np.inf
+        x[22, 1], x[22, 2] = np.inf, -np.inf
+        x[30], x[30, 2] = -0.0, 0.0
+        x[31], x[31, -1] = 0.0, -0.0
+    y, index = maxout_with_index(x)
+    alone = maxout(x)
+    assert alone.dtype == x.dtype
+    assert alone.tobytes() == y.tobytes()
+    assert y.tobytes() == np.take_along_axis(x, index[:, None].astype(int), -1).tobytes()

@@ -15,13 +15,16 @@ from numba_acts.cpu.math import (
     elements,
     equals,
     extract,
+    fetch,
     fill,
     gather,
     get,
     lane,
     lane_places,
+    lanes_sum,
     load,
     load_some,
+    maximum,
     narrow,
     put,
     results,
@@ -74,12 +77,20 @@ def along(x, first, pieces):
 
 
 @lane
+def fetch_square(x, first):
+    """Ask for as many numbers of the units to come as were read of these."""
+    for i in range(0, LANES * LANES, LANES):
+        fetch(x, first + i)
+
+
+@lane
 def across(x, first, pieces):
     """The winners of eight units of at least eight contiguous pieces, one unit in each lane."""
     best, winner = gather(x, first, pieces), splat(np.int32(0))
     for start in range(0, pieces, LANES):
         k = min(start, pieces - LANES)  # the last eight may meet pieces again, which win nothing
         a, b, c, d, e, f, g, h = transposed(eight(x, first + k, pieces))
+        fetch_square(x, first + LANES * (pieces + start))
         i = fill(winner, k)
         best, winner = challenge(best, winner, a, i)
         best, winner = challenge(best, winner, b, i + 1)
@@ -90,6 +101,55 @@ def across(x, first, pieces):
         best, winner = challenge(best, winner, g, i + 6)
         best, winner = challenge(best, winner, h, i + 7)
     return best, winner
+
+
+@lane
+def larger(new, old):
+    """The larger of each of eight vectors."""
+    a, b, c, d, e, f, g, h = new
+    i, j, k, m, n, o, p, q = old
+    low = maximum(a, i), maximum(b, j), maximum(c, k), maximum(d, m)
+    return *low, maximum(e, n), maximum(f, o), maximum(g, p), maximum(h, q)
+
+
+@lane
+def added(vectors):
+    a, b, c, d, e, f, g, h = vectors
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+@lane
+def largest(x, first, pieces):
+    """The maxima of eight such units, and whether they are certain.
+
+    Each unit goes along the lanes, which are transposed once. A NaN, which the sum shows, or a
+    zero, whose sign is that of the first, takes a closer look.
+    """
+    best = eight(x, first, pieces)
+    total = added(best)
+    for start in range(LANES, pieces, LANES):
+        new = eight(x, first + min(start, pieces - LANES), pieces)
+        fetch_square(x, first + LANES * (pieces + start))
+        best = larger(new, best)
+        total = total + added(new)
+    a, b, c, d, e, f, g, h = transposed(best)
+    top = maximum(maximum(maximum(a, b), maximum(c, d)), maximum(maximum(e, f), maximum(g, h)))
+    zero, one = fill(top, 0), fill(top, 1)
+    doubts = choose(equals(total, total), zero, one) + choose(equals(top, zero), one, zero)
+    return top, extract(lanes_sum(doubts), 0) == 0
+
+
+@lane
+def winners_across(x, out, index, u, pieces):
+    """Write the winners of eight units of at least eight contiguous pieces."""
+    if index is None:
+        best, certain = largest(x, u * pieces, pieces)
+        if certain:
+            store(out, u, best)
+            return
+    best, winner = across(x, u * pieces, pieces)
+    store(out, u, best)
+    note(index, u, winner)
 
 
 @lane
@@ -130,9 +190,7 @@ def rows(x, out, index, pieces, start, stop):
     x, out, index = elements(x), elements(out), elements(index)
     whole = start + ((stop - start) & -LANES) if pieces >= LANES else start
     for u in range(start, whole, LANES):
-        best, winner = across(x, u * pieces, pieces)
-        store(out, u, best)
-        note(index, u, winner)
+        winners_across(x, out, index, u, pieces)
     for u in range(whole, stop):
         value, piece = along(x, u * pieces, pieces)
         put(out, u, value)
