@@ -96,7 +96,14 @@ _addresses: dict[Any, int] = {}
 
 def _address(one: Any, arguments: tuple[Any, ...]) -> int:
     """Where the machine code of a kernel for such arguments is."""
-    key = one, *map(_kind, arguments)
+    # What tells arguments of different machine code apart, sooner than Numba would.
+    key = (
+        one,
+        *[
+            a.dtype if isinstance(a, np.ndarray) else a if isinstance(a, tuple) else type(a)
+            for a in arguments
+        ],
+    )
     if key not in _addresses:
         kinds = *map(numba.typeof, arguments), types.int64, types.int64
         one.compile(kinds)
@@ -104,13 +111,6 @@ def _address(one: Any, arguments: tuple[Any, ...]) -> int:
         name = compiled.fndesc.llvm_func_name
         _addresses[key] = compiled.library.get_pointer_to_function(name)
     return _addresses[key]
-
-
-def _kind(argument: Any) -> Any:
-    """What tells arguments of different machine code apart, sooner than Numba would."""
-    if isinstance(argument, np.ndarray):
-        return argument.dtype
-    return argument if type(argument) is tuple else type(argument)
 
 
 def run(one: Any, units: int, work: int, *arguments: Any) -> None:

@@ -234,12 +234,18 @@ def columns(x, out, index, pieces, inner, start, stop):
 def outside(index, pieces, found, start, stop):
     """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
     index, found = elements(index), elements(found)
-    bad = False
-    for i in range(start * SPAN, min(stop * SPAN, index.size)):
-        piece = get(index, i)
-        bad |= piece < 0 or piece >= pieces
-    if bad:
-        put(found, 0, np.uint8(1))
+    first, last = start * SPAN, min(stop * SPAN, index.size)
+    least = most = load_some(index, first, min(LANES, last - first))
+    whole = first + (last - first & -LANES)
+    for i in range(first, whole, LANES):
+        v = load(index, i)
+        least, most = choose(beats(least, v), v, least), maximum(v, most)
+    if whole < last:
+        v = load_some(index, whole, last - whole)
+        least, most = choose(beats(least, v), v, least), maximum(v, most)
+    for j in range(LANES):
+        if extract(least, j) < 0 or extract(most, j) >= pieces:
+            put(found, 0, np.uint8(1))
 
 
 @lane
@@ -346,7 +352,7 @@ def jvps(tangent, index, out, pieces, inner):
 def in_range(index, pieces):
     """Is every index one of a piece?"""
     found = np.zeros(1, np.uint8)
-    run(outside, _spans(index.size), index.size, index, pieces, found)
+    run(outside, _spans(index.size), index.size // 4, index, pieces, found)  # quick work
     return not found[0]
 
 
