@@ -9,6 +9,7 @@ a version of PTX that a driver of CUDA 13.0 would refuse.
 import argparse
 import glob
 import itertools
+import math
 import multiprocessing
 import os
 import pickle
@@ -27,6 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CAPABILITY = (9, 0)
+SIZES = 132, 227 << 10, 50 << 20  # multiprocessors, shared memory of a block, L2 cache
+RESERVED = 1 << 10  # of shared memory in a block, which the system has for itself
 NEWEST_PTX = 9.0
 REGISTERS = 65_536  # of a multiprocessor
 WIDTHS = (19, 9, 7, 4, 5, 5, 6, 7, 7, 6, 6, 9, 4)
@@ -55,8 +58,13 @@ WORK = [
     Work("softmax", (1000, 4096, 1), more={"masked": True}, ceiling=80),
     *(Work("softmax", shape) for shape in IMAGES),
     *(Work("softmax", (4, c, 512 * 512), wide=False, ceiling=96) for c in (19, 21, 32, 150)),
-    *(Work("softmax", (4, c, 49), wide=False, ceiling=128) for c in (256, 1000, 4096)),
-    Work("softmax", (4, 10_000, 49), wide=False, ceiling=112),
+    *(Work("softmax", (1024, c, 64), wide=False, ceiling=128) for c in (256, 1000, 4096)),
+    *(Work("softmax", (1, c, 49), wide=False, ceiling=128) for c in (21, 1000)),
+    *(Work("softmax", (1024, c, 49), ceiling=128) for c in (21, 256, 512, 1000)),
+    Work("softmax", (1024, 512, 49), BF16, 128),
+    Work("softmax", (1024, 512, 49), ceiling=128, more={"masked": True}),
+    *(Work("softmax", (outer, 7, 7), ceiling=80, wide=False) for outer in (32_767, 32_768)),
+    Work("softmax", (1024, 10_000, 49), wide=False, ceiling=112),
     *(Work("softmax", (4, 21, 512 * 512), d, 80, False) for d in ("float16", BF16, "float64")),
     Work("softmax", (1000, 128, 1), "int8", wide=False, ceiling=64),
     *(Work("product", (1000, n, 1)) for n in (4, 128, 1024, 4096, 16_384, 1_000_000)),
@@ -64,7 +72,10 @@ WORK = [
     *(Work("product", (1000, 4096, 1), dtype) for dtype in ("float16", BF16, "float64")),
     *(Work("product", shape, ceiling=96) for shape in IMAGES),
     *(Work("product", (4, c, 512 * 512), wide=False, ceiling=128) for c in (19, 21, 32, 150)),
-    *(Work("product", (4, c, 49), wide=False, ceiling=128) for c in (256, 1000, 4096, 10_000)),
+    *(Work("product", (1024, c, 64), wide=False, ceiling=128) for c in (256, 1000, 4096)),
+    Work("product", (1024, 10_000, 49), wide=False, ceiling=128),
+    *(Work("product", (1024, c, 49), ceiling=96) for c in (21, 256, 512)),
+    Work("product", (1024, 512, 49), BF16, ceiling=96),
     *(Work("jacobians", shape) for shape in [(1000, 128, 1), (1, 21, 4096)]),
     *(Work("jacobians", shape, wide=False) for shape in [(1000, 21, 1), (1, 21, 4097)]),
     *(Work("diagonals", (1, 4096, 1), dtype) for dtype in ("float32", "float16")),
@@ -143,22 +154,25 @@ def launches() -> Iterator[tuple[Work, Any, int, tuple[Any, ...]]]:
 
     wing = SimpleNamespace(affine=affine, copies=copies, maxout=maxout, softmax=softmax)
     queue = launch.Queue(0, 0, lambda size, dtype: (1 << 20, None), lambda *task: None)
+    sized: list[Any] = [affine, softmax]
+    for room in sized:
+        room.device = lambda number: launch.Device(*SIZES)
 
     def memory(size: int, dtype: str) -> Any:
         kind = BFLOAT16 if dtype == BF16 else np.dtype(dtype)
         return launch.Memory(1 << 20, kind, size, queue)
 
     started: list[Any] = []
-    rooms = [affine, copies, maxout, softmax]
+    rooms: list[Any] = [affine, copies, maxout, softmax]
     run = launch.run
     for work in WORK:
         for room in rooms:
-            room.run = lambda *launched: started.append(launched)  # type: ignore[attr-defined]
+            room.run = lambda *launched: started.append(launched)
         try:
             _called(work, wing, memory)
         finally:
             for room in rooms:
-                room.run = run  # type: ignore[attr-defined]
+                room.run = run
         for kernel, blocks, *arguments in started:
             yield work, kernel, blocks, tuple(arguments)
         started.clear()
@@ -245,6 +259,8 @@ def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
         bad.append(f"{seen.registers} registers, more than {work.ceiling}")
     if seen.registers * kernel.threads > REGISTERS:
         bad.append(f"{seen.registers} registers: a block of {kernel.threads} threads has no room")
+    if seen.shared + kernel.shared > SIZES[1] + RESERVED:
+        bad.append(f"{seen.shared + kernel.shared} bytes of shared memory")
     wide = seen.count(r"LDG\.E\.128.*") + seen.count(r"STG\.E.*\.128.*")
     helper = kernel.name in {"join", "product_join", "finish_columns", "fill", "accumulate"}
     if work.wide and not helper and not wide:
@@ -266,12 +282,24 @@ def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
     return list(known.values())
 
 
+def _missing() -> set[str]:
+    """Kernels of the wing that no work starts."""
+    from numba_acts.cuda import affine, copies, maxout, softmax
+
+    rooms = affine, copies, maxout, softmax
+    made = {m.factory for room in rooms for m in vars(room).values() if hasattr(m, "factory")}
+    seen = {(kernel.name, kernel.function.__module__) for _, kernel, *_ in launches()}
+    return {f.__name__ for f in made if (f.__name__, f.__module__) not in seen}
+
+
 def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
     """A kernel's line of the table, and what is wrong with it."""
     _stand_in()
     work, kernel, blocks, given = _chosen(wanted)[number]
     seen = compiled(kernel, given)
     elements = max(1, round(np.prod(work.shape) / (blocks * kernel.threads)))  # of a thread
+    if kernel.name.endswith("images"):  # of its loop's turn
+        elements = math.prod(map(len, kernel.constants[2:5]))
     row = (
         kernel.name,
         work.dtype,
@@ -279,7 +307,7 @@ def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
         seen.registers,
         seen.stack,
         seen.local,
-        seen.shared,
+        seen.shared + kernel.shared,
         seen.count(r"LDG\.E\.128.*"),
         seen.count(r"STG\.E.*\.128.*"),
         round(seen.count(r"MUFU\.EX2") / elements, 1),
@@ -305,6 +333,10 @@ def main(arguments: list[str]) -> int:
         for line, bad in pool.map(_lines, range(count), itertools.repeat(wanted)):
             print(line, *(f"    {complaint}" for complaint in bad), sep="\n", flush=True)
             failures += len(bad)
+    missing = _missing() if not wanted else set()
+    for name in sorted(missing):
+        print(f"no work for {name}")
+    failures += len(missing)
     print(f"{count} kernels, {failures} complaints")
     return int(count == 0 or failures > 0)
 

@@ -135,10 +135,9 @@ class Library:
             return None
         return pointer, interface["shape"], dtype, self.device(value)
 
-    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
+    def like(self, value: Any, plain: "Plain", queue: "Queue") -> tuple[Any, int]:
         """A fresh array of the same shape and dtype, and its address."""
-        _, shape, dtype, device = plain
-        return self.empty(shape, None, dtype, device)
+        return self.empty(plain[1], None, plain[2], queue)
 
     def queue(self, value: Any, device: int) -> "Queue":
         """Where kernels on an array are to run."""
@@ -161,14 +160,18 @@ class Library:
         stream = value.__cuda_array_interface__.get("stream")
         return int(stream) if stream is not None else 0
 
-    def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
-        """A fresh array and its address: dense, with these strides or in C order."""
+    def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
+        """A fresh array and its address: dense, with these strides or in C order.
+
+        It says of the stream where it is filled that its numbers will be ready there.
+        """
         from numba import cuda
 
         steps = None if strides is None else tuple(strides)
-        with cuda.gpus[device]:
-            array = cuda.device_array(tuple(shape), dtype, strides=steps)
-        return array, array.__cuda_array_interface__["data"][0]
+        with cuda.gpus[queue.device]:
+            stream = cuda.external_stream(queue.stream) if queue.stream else 0
+            array = cuda.device_array(tuple(shape), dtype, strides=steps, stream=stream)
+        return array, array.device_ctypes_pointer.value or 0
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
         """``out = A B`` of matrices that lie in memory as they are or turned (see `affine`)."""
@@ -232,11 +235,11 @@ class CuPy(Library):
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
         return _description(value.data.ptr, value.shape, value.strides, dtype, value)
 
-    def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
+    def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order."""
         kind = np.dtype("bfloat16") if dtype == BFLOAT16 else dtype
         dense = shape if strides is None else _dense_shape(shape, strides)
-        with self.cupy.cuda.Device(device):
+        with self.cupy.cuda.Device(queue.device):
             array = self.cupy.empty(dense, kind)
         return array if strides is None else array.transpose(_places(strides)), array.data.ptr
 
@@ -285,7 +288,7 @@ class Torch(Library):
             return None
         return value.data_ptr(), value.shape, dtype, value.get_device()
 
-    def like(self, value: Any, plain: "Plain") -> tuple[Any, int]:
+    def like(self, value: Any, plain: "Plain", queue: "Queue") -> tuple[Any, int]:
         """A fresh array of the same shape and dtype, and its address."""
         tensor = self.torch.empty_like(value)
         return tensor, tensor.data_ptr()
@@ -315,9 +318,9 @@ class Torch(Library):
         strides = tuple(step * dtype.itemsize for step in value.stride())
         return _description(value.data_ptr(), value.shape, strides, dtype, value)
 
-    def empty(self, shape: Any, strides: Any, dtype: np.dtype, device: int) -> tuple[Any, int]:
+    def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order."""
-        place, kind = self.torch.device("cuda", device), self.kinds[dtype]
+        place, kind = self.torch.device("cuda", queue.device), self.kinds[dtype]
         if strides is None:
             tensor = self.torch.empty(tuple(shape), dtype=kind, device=place)
             return tensor, tensor.data_ptr()
@@ -399,7 +402,7 @@ def _queue(library: Library, device: int, stream: int) -> "Queue":
     """One queue for each library and stream."""
 
     def allocate(size: int, dtype: np.dtype) -> tuple[int, Any]:
-        owner, pointer = library.empty((size,), None, dtype, device)
+        owner, pointer = library.empty((size,), None, dtype, queue)
         return pointer, owner
 
     def multiply(*task: Any) -> None:
@@ -450,7 +453,7 @@ class Call(_arrays.Call):
 
     def empty(self, shape: Any, dtype: np.dtype) -> np.ndarray:
         """The description of fresh memory."""
-        owner, pointer = self.library.empty(tuple(shape), None, dtype, self.number)
+        owner, pointer = self.library.empty(tuple(shape), None, dtype, self.queue)
         return _description(pointer, shape, None, dtype, owner)
 
     def memory(self, array: np.ndarray) -> "Memory":
@@ -506,7 +509,7 @@ class Result:
         self.call, self.array = call, out
         if out is None:
             strides = _strides(shape, dtype, order)
-            self.array, pointer = call.library.empty(shape, strides, dtype, call.number)
+            self.array, pointer = call.library.empty(shape, strides, dtype, call.queue)
             given = _description(pointer, shape, strides, dtype, self.array)
         self.target = given.transpose(order)
         dense = self.target.flags.c_contiguous
@@ -552,7 +555,7 @@ def _plain(*arrays: Any) -> Any:
     memory = [_Memory()(first[0], first[2], size, queue)]
     for array in arrays[1:]:
         if array is None:
-            array, pointer = library.like(arrays[0], first)
+            array, pointer = library.like(arrays[0], first, queue)
         else:
             if type(array) is not type(arrays[0]):
                 return None
@@ -565,6 +568,49 @@ def _plain(*arrays: Any) -> Any:
     if any(0 < abs(memory[-1].pointer - given.pointer) < nbytes for given in memory[:-1]):
         return None
     return array, first[1], memory
+
+
+def _plain_slices(x: Any, axis: Any) -> Any:
+    """As `_plain`, for results of other shapes: what the library says of x, lengths, memory."""
+    library = _libraries.get(type(x))
+    plain = library.plain(x) if library is not None and type(axis) is int else None
+    lengths = _arrays._lengths(plain[1], axis) if plain is not None and _plainly(plain) else None
+    if library is None or plain is None or lengths is None:
+        return None
+    pointer, shape, dtype, device = plain
+    queue = library.queue(x, device)
+    return library, shape, lengths, _Memory()(pointer, dtype, math.prod(lengths), queue)
+
+
+def _plain_other(x: Any, other: Any, shape: Any, kinds: str, queue: "Queue") -> "Memory | None":
+    """The memory of a dense mask or index beside x, of this shape; None if it is anything else."""
+    library = _libraries.get(type(x))
+    plain = library.plain(other) if library is not None and type(other) is type(x) else None
+    if plain is None:
+        return None
+    pointer, given, dtype, device = plain
+    known = dtype.kind in kinds and dtype.isnative and pointer % dtype.itemsize == 0
+    if not known or given != shape or device != queue.device:
+        return None
+    return _Memory()(pointer, dtype, math.prod(shape), queue)
+
+
+def _plain_result(library: Library, out: Any, shape: Any, dtype: Any, *given: "Memory") -> Any:
+    """A fresh array, or `out` if it is dense and apart from what is given; and its memory."""
+    queue = given[0].queue
+    if out is None:
+        out, pointer = library.empty(shape, None, dtype, queue)
+        return out, _Memory()(pointer, dtype, math.prod(shape), queue)
+    plain = library.plain(out) if _libraries.get(type(out)) is library else None
+    if plain is None or plain[1:] != (shape, dtype, queue.device) or plain[0] % dtype.itemsize:
+        return None
+    memory = _Memory()(plain[0], dtype, math.prod(shape), queue)
+    return None if any(_meet(memory, other) for other in given) else (out, memory)
+
+
+def _meet(a: "Memory", b: "Memory") -> bool:
+    """Does some memory lie in both?"""
+    return -a.size * a.dtype.itemsize < a.pointer - b.pointer < b.size * b.dtype.itemsize
 
 
 @functools.cache
@@ -583,12 +629,15 @@ def _none() -> Any:
 
 def softmax(x: Any, axis: _arrays.Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
-    plain = _plain(x, out) if where is None and type(axis) is int else None
+    plain = _plain(x, out) if type(axis) is int else None
     if plain is not None:
         y, shape, memory = plain
-        lengths = _arrays._lengths(shape, axis)
-        if lengths is not None:
-            _wing().softmax.softmax(memory[0], _none(), memory[1], *lengths, beta)
+        lengths, mask = _arrays._lengths(shape, axis), _none()
+        if where is not None:
+            mask = _plain_other(x, where, shape, "b", memory[0].queue)
+            mask = None if mask is None or _meet(mask, memory[1]) else mask.as_dtype(np.uint8)
+        if lengths is not None and mask is not None:
+            _wing().softmax.softmax(memory[0], mask, memory[1], *lengths, beta)
             return y
     call = Call(x=x, where=where, out=out)
     array = call.admit("x", x)
@@ -644,8 +693,26 @@ def _common(*arrays: np.ndarray) -> np.dtype:
     return _arrays._common(*(np.empty(0, array.dtype) for array in arrays))[0].dtype
 
 
+def _jacobian_plainly(y: Any, axis: Any, beta: float, out: Any) -> Any:
+    """The Jacobian of a dense array in as few steps as Python allows; or None."""
+    found = _plain_slices(y, axis)
+    if found is None:
+        return None
+    library, shape, lengths, source = found
+    axis %= len(shape)
+    doubled = (*shape[: axis + 1], *shape[axis:])
+    result = _plain_result(library, out, doubled, source.dtype, source)
+    if result is None:
+        return None
+    _wing().softmax.jacobians(source, result[1], *lengths, beta)
+    return result[0]
+
+
 def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    done = _jacobian_plainly(y, axis, beta, out)
+    if done is not None:
+        return done
     call = Call(y=y, out=out)
     array = call.admit("y", y)
     dtype = _common(array)
@@ -664,6 +731,11 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
 
 def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     """β y (1 − y), number by number."""
+    plain = _plain(y, out)
+    if plain is not None and plain[2][0].size:
+        result, _, memory = plain
+        _wing().softmax.diagonals(*memory, beta)
+        return result
     call = Call(y=y, out=out)
     array = call.admit("y", y)
     dtype = _common(array)
@@ -681,30 +753,27 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 # ---- maxout -----------------------------------------------------------------------------------
 
 
-def _maxout_plainly(x: Any, axis: Any, indexed: bool) -> Any:
-    """Fresh results for a dense array of floats, in as few steps as Python allows; or None."""
-    library = _libraries.get(type(x))
-    plain = library.plain(x) if library is not None and type(axis) is int else None
-    lengths = _arrays._lengths(plain[1], axis) if plain is not None and _plainly(plain) else None
-    if library is None or plain is None or lengths is None:
+def _maxout_plainly(x: Any, axis: Any, out: Any, index: Any = False) -> Any:
+    """As `_jacobian_plainly`; an index that is not False is another result."""
+    found = _plain_slices(x, axis)
+    if found is None:
         return None
-    pointer, shape, dtype, device = plain
+    library, shape, lengths, source = found
     axis %= len(shape)
-    reduced, size = (*shape[:axis], *shape[axis + 1 :]), lengths[0] * lengths[2]
-    queue = library.queue(x, device)
-    y, into = library.empty(reduced, None, dtype, device)
-    best, winners = _Memory()(into, dtype, size, queue), _none()
-    if indexed:
-        index, into = library.empty(reduced, None, _arrays._INT32, device)
-        winners = _Memory()(into, _arrays._INT32, size, queue)
-    source = _Memory()(pointer, dtype, size * lengths[1], queue)
-    _wing().maxout.maxout(source, best, winners, *lengths)
-    return (y, index) if indexed else y
+    reduced = (*shape[:axis], *shape[axis + 1 :])
+    best = _plain_result(library, out, reduced, source.dtype, source)
+    winners = None, _none()
+    if best is not None and index is not False:
+        winners = _plain_result(library, index, reduced, _arrays._INT32, source, best[1])
+    if best is None or winners is None:
+        return None
+    _wing().maxout.maxout(source, best[1], winners[1], *lengths)
+    return best[0] if index is False else (best[0], winners[0])
 
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
-    done = _maxout_plainly(x, axis, False) if out is None else None
+    done = _maxout_plainly(x, axis, out)
     if done is not None:
         return done
     call = Call(x=x, out=out)
@@ -717,10 +786,10 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
-    done = _maxout_plainly(x, axis, True) if out is None and index_dtype is np.int32 else None
-    if done is not None:
-        return done
     first, second = _arrays._pair(out)
+    done = _maxout_plainly(x, axis, first, second) if index_dtype is np.int32 else None
+    if done is not None:
+        return done if out is None else out
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     array, layout, shape = _arrays._pieces(call, x, axis)
     kind = _arrays._index_dtype(call, index_dtype, array.shape[layout.axes[0]])
@@ -746,7 +815,7 @@ def _maxout(call: Call, array: np.ndarray, layout: Any, *results: Result) -> Non
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
-    done = _selected_plainly(g, index, pieces, axis) if out is None else None
+    done = _selected_plainly(g, index, pieces, axis, out)
     if done is not None:
         return done
     call = Call(g=g, index=index, out=out)
@@ -756,39 +825,31 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     return _selected(call, array, chosen, pieces, axis, array.dtype, out)
 
 
+def _selected_plainly(g: Any, index: Any, pieces: Any, axis: Any, out: Any) -> Any:
+    """As `_jacobian_plainly`."""
+    found = _plain_slices(g, 0) if type(axis) is type(pieces) is int else None
+    if found is None:
+        return None
+    library, shape, _, given = found
+    ndim, winners = len(shape) + 1, _plain_other(g, index, shape, "i", given.queue)
+    if winners is None or not -ndim <= axis < ndim or pieces < 1:
+        return None
+    axis %= ndim
+    whole = (*shape[:axis], pieces, *shape[axis:])
+    result = _plain_result(library, out, whole, given.dtype, given, winners)
+    if result is None:
+        return None
+    lengths = math.prod(shape[:axis]), pieces, math.prod(shape[axis:])
+    _wing().maxout.vjp(given, winners, result[1], *lengths)
+    return result[0]
+
+
 def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
     """Ones at the winning pieces, zeros elsewhere."""
     call = Call(index=index, out=out)
     chosen = _arrays._index(call, index)
     kind = call.dtype("dtype", dtype)
     return _selected(call, None, chosen, pieces, axis, kind, out)
-
-
-def _selected_plainly(g: Any, index: Any, pieces: Any, axis: Any) -> Any:
-    """As `_maxout_plainly`."""
-    library = _libraries.get(type(g))
-    if library is None or type(index) is not type(g) or not type(axis) is type(pieces) is int:
-        return None
-    first, second = library.plain(g), library.plain(index)
-    if first is None or second is None or not _plainly(first) or first[1] != second[1]:
-        return None
-    (pointer, shape, dtype, device), (winners, _, kind, other) = first, second
-    ndim, size = len(shape) + 1, math.prod(shape)
-    signed = kind.kind == "i" and kind.isnative and winners % kind.itemsize == 0
-    if not (signed and device == other and -ndim <= axis < ndim and pieces > 0 < size):
-        return None
-    axis %= ndim
-    queue = library.queue(g, device)
-    dx, into = library.empty((*shape[:axis], pieces, *shape[axis:]), None, dtype, device)
-    _wing().maxout.vjp(
-        _Memory()(pointer, dtype, size, queue),
-        _Memory()(winners, kind, size, queue),
-        _Memory()(into, dtype, size * pieces, queue),
-        math.prod(shape[:axis]),
-        pieces,
-        math.prod(shape[axis:]),
-    )
-    return dx
 
 
 def _selected(
@@ -809,8 +870,29 @@ def _selected(
     return result.give()
 
 
+def _winning_plainly(t: Any, index: Any, axis: Any, out: Any) -> Any:
+    """As `_jacobian_plainly`."""
+    found = _plain_slices(t, axis)
+    if found is None:
+        return None
+    library, shape, (_, pieces, inner), tangent = found
+    axis %= len(shape)
+    reduced = (*shape[:axis], *shape[axis + 1 :])
+    winners = _plain_other(t, index, reduced, "i", tangent.queue)
+    if winners is None:
+        return None
+    result = _plain_result(library, out, reduced, tangent.dtype, tangent, winners)
+    if result is None:
+        return None
+    _wing().maxout.jvps(tangent, winners, result[1], pieces, inner)
+    return result[0]
+
+
 def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
+    done = _winning_plainly(t, index, axis, out)
+    if done is not None:
+        return done
     call = Call(t=t, index=index, out=out)
     tangent = call.admit("t", t)
     place = _arrays._axis(axis, tangent.ndim)

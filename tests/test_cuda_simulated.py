@@ -23,6 +23,7 @@ import standin
 from numba.cuda.simulator import kernelapi
 
 import numba_acts
+from numba_acts import _device
 from numba_acts.cpu import affine as cpu_affine
 from numba_acts.cpu import maxout as cpu_maxout
 from numba_acts.cpu import softmax as cpu_softmax
@@ -33,14 +34,18 @@ from numba_acts.cuda.math import SIMULATED
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def shared_array(self, shape, dtype):
-    """The array of the line that asks for it.
+def shared_array(self, shape, dtype, alignment=1):
+    """The array of the line that asks for it, aligned; without a shape, as large as was asked for.
 
     The simulator looks for it and, if there is none, makes one: two threads that look at the same
     time get one each, and do not share it. This makes it and keeps it in one step.
     """
     frame = sys._getframe(1)
-    return self._allocations.setdefault((frame.f_code, frame.f_lineno), np.empty(shape, dtype))
+    size = (shape or self._dynshared_size // np.dtype(dtype).itemsize) * np.dtype(dtype).itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    array = memory[start : start + size].view(dtype)
+    return self._allocations.setdefault((frame.f_code, frame.f_lineno), array)
 
 
 standin.install()
@@ -50,9 +55,9 @@ sys.setswitchinterval(1e-5)
 softmax.NUMBERS = {np.float32: 16, np.float64: 8}
 softmax.CHUNK_LANES, softmax.CHUNKS, softmax.SHARED_THREADS = 64, 2, 128
 softmax.ROW_THREADS = softmax.COLUMN_THREADS = softmax.JACOBIAN_THREADS = 32
-softmax.JOIN_LANES, softmax.CACHED_BYTES = 64, 20_000
+softmax.JOIN_LANES, softmax.TILE_BYTES = 64, 1000
 maxout.THREADS = affine.THREADS = copies.THREADS = 32
-affine.ROWS, affine.CACHED_BYTES = 4, 512
+affine.ROWS, affine.CACHED = 4, 0.01
 CHUNK = {1: 64 * 16, 2: 64 * 8}  # of float32, by the number of operands
 
 ROOMS = (affine, copies, maxout, softmax)
@@ -121,10 +126,24 @@ FORWARD = [
     ((3, 2 * CHUNK[1] + 4), -1, LONG),
     ((2, 3, 5), 1, ["columns"]),
     ((2, 3, 8), 1, ["columns"]),  # four neighbours in a thread
-    ((2, 40, 3), 1, ["columns"]),  # warps that share
+    ((1, 40, 3), 1, ["columns"]),  # warps that share
+    ((2, 40, 40), 1, ["columns"]),  # the same, in a wide grid
     ((1, 700, 3), 1, ["columns"]),  # lanes and warps that share
+    ((8, 6, 7), 1, ["images"]),  # several images in a block, fewer in the last
+    ((7, 6, 7), 1, ["images"]),  # that don't fill accesses
+    ((2, 41, 11), 1, ["images"]),  # warps that share, two tiles of columns
+    ((2, 600, 3), 1, ["images"]),  # lanes and warps that share
     ((2, CHUNK[1] + 3, 1, 2), 1, LONG_COLUMNS),
 ]
+
+
+def test_a_small_grid_has_narrow_blocks(monkeypatch, rng):
+    """No multiprocessor idles where columns are few and neighbours can be told apart."""
+    threads = []
+    monkeypatch.setattr(softmax, "run", lambda kernel, *_: threads.append(kernel.threads))
+    for columns in (8, 24, 400):
+        call("softmin", rng.normal(size=(1, 40, columns)).astype(np.float32), 1)
+    assert threads == [4 * 8, 4 * 16, 4 * 32]
 
 
 def assert_paths(taken, expected):
@@ -149,7 +168,12 @@ PRODUCT = [
     ((2, 2 * CHUNK[2] + 1), -1, ["product_rows", "product_join", "product_finish_rows"]),
     ((2, 3, 5), 1, ["product_columns"]),
     ((2, 3, 8), 1, ["product_columns"]),
-    ((2, 40, 3), 1, ["product_columns"]),
+    ((1, 40, 3), 1, ["product_columns"]),
+    ((2, 40, 40), 1, ["product_columns"]),
+    ((8, 6, 7), 1, ["product_images"]),
+    ((7, 6, 7), 1, ["product_images"]),
+    ((2, 41, 11), 1, ["product_images"]),
+    ((2, 300, 3), 1, ["product_images"]),
     (
         (1, CHUNK[2] + 3, 2),
         1,
@@ -263,6 +287,19 @@ def test_a_column_has_the_bits_of_a_row(n, rng):
         np.testing.assert_array_equal(product, dx[0, :, column])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("n", [1, 3, 8, 40, 130, 250])
+def test_a_staged_column_has_the_bits_of_a_row(n, dtype, taken, rng):
+    outer = 2 * max(1, -(-1000 // (n * 12)))
+    x, g = rng.normal(size=(2, outer, n, 3)).astype(cases.as_dtype(dtype))
+    y = call("softmin", x, 1)
+    dx = call("softmin_vjp", g, y, 1)
+    assert taken == ["images", "product_images"]
+    rows = [np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (x, g, y)]
+    np.testing.assert_array_equal(call("softmin", rows[0]), rows[2])
+    np.testing.assert_array_equal(call("softmin_vjp", *rows[1:]).transpose(0, 2, 1), dx)
+
+
 @pytest.mark.parametrize("n", [4, 8, 130, 260])
 def test_a_misaligned_row_has_the_same_bits(n, rng):
     x = rng.normal(size=(2, n)).astype(np.float32)
@@ -294,6 +331,68 @@ def test_out_is_filled_and_returned(rng):
     out = standin.Array(np.full((3, 5), 77, np.float32))
     assert numba_acts.softmin(standin.Array(x), out=out) is out
     np.testing.assert_array_equal(out.array, call("softmin", x))
+
+
+X, Y = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 2, 2), np.full((2, 3), 0.5, "f4")
+WINNERS, MASK = np.array([1, 0], np.int32), np.arange(24).reshape(X.shape) % 3 > 0
+SHORT = [
+    ("softmin", (X, 1), {}),
+    ("softmin", (X, 1), {"where": MASK}),
+    ("softmax2d", (X,), {"temperature": 2.0}),
+    ("softmax2d", (X,), {"where": MASK}),
+    ("softmin_vjp", (Y, Y), {}),
+    ("softmin_jacobian", (X, 1), {}),
+    ("softmax2d_jacobian", (X,), {}),
+    ("softmin_jacobian_diag", (Y,), {}),
+    ("softmax2d_jacobian_diag", (X,), {}),
+    ("maxout", (X, 1), {}),
+    ("maxout_with_index", (X, -1), {}),
+    ("maxout_vjp", (Y[:, 0].copy(), WINNERS, 3), {}),
+    ("maxout_vjp", (Y[:, 0].copy(), WINNERS.astype(np.int64), 3, 0), {}),
+    ("maxout_jvp", (Y, WINNERS), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "keywords"), SHORT)
+def test_dense_arrays_have_a_short_way(name, arguments, keywords, monkeypatch, rng):
+    """A second call looks at its arrays once, and fills a dense `out`."""
+    cases.assert_agrees(call(name, *arguments, **keywords), name, arguments, keywords)  # know them
+    monkeypatch.setattr(_device, "Call", None)
+    got = call(name, *arguments, **keywords)
+    cases.assert_agrees(got, name, arguments, keywords)
+    out = tuple(map(np.zeros_like, got)) if isinstance(got, tuple) else np.zeros_like(got)
+    there = tuple(map(standin.Array, out)) if isinstance(out, tuple) else standin.Array(out)
+    moved = {key: standin.to_device(value) for key, value in keywords.items()}
+    function = getattr(numba_acts, name)
+    assert function(*map(standin.to_device, arguments), **moved, out=there) is there
+    for filled, want in zip(
+        *(a if isinstance(a, tuple) else (a,) for a in (out, got)), strict=True
+    ):
+        np.testing.assert_array_equal(filled, want)
+
+
+def test_the_short_way_leaves_overlapping_results_to_the_long_one(rng):
+    buffer = np.zeros(40, np.float32)
+    y = cases.distribution(rng, (2, 3), "float32", 1)
+    buffer[4:10] = y.ravel()
+    given, out = (
+        standin.Array(buffer[4:10].reshape(2, 3)),
+        standin.Array(buffer[:18].reshape(2, 3, 3)),
+    )
+    numba_acts.softmin_jacobian(given, out=out)
+    cases.assert_agrees(out.array, "softmin_jacobian", (y,), {})
+    buffer[4:10] = y.ravel()
+    best = standin.Array(buffer[4:6])
+    numba_acts.maxout(given, out=best)
+    np.testing.assert_array_equal(best.array, y.max(1))
+    mask = np.ones((2, 12), bool)
+    x, over = rng.normal(size=(2, 3)).astype(np.float32), mask.reshape(-1).view(np.float32)
+    numba_acts.softmin(
+        standin.Array(x),
+        where=standin.Array(mask.reshape(-1)[:6].reshape(2, 3)),
+        out=standin.Array(over.reshape(2, 3)),
+    )
+    cases.assert_agrees(over.reshape(2, 3), "softmin", (x,), {})
 
 
 @pytest.mark.parametrize("layout", ["F", "sliced", "negative", "transposed", "padded"])

@@ -194,6 +194,19 @@ def test_a_column_has_the_bits_of_a_row(n, dtype, rng):
     np.testing.assert_array_equal(call(torch, "softmin", alone), y[:, 1])
 
 
+@pytest.mark.parametrize("n", [3, 10, 33, 250, 512, 1000])
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_a_column_of_a_small_image_has_the_bits_of_a_row(n, dtype, rng):
+    x, g = rng.normal(size=(2, 1024, n, 7, 7)).astype(cases.as_dtype(dtype))
+    torch = Torch()
+    y, dx = call(torch, "softmax2d", x), call(torch, "softmax2d_vjp", g, x)
+    rows = [np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, g)]
+    want = call(torch, "softmax2d", rows[0], channel_axis=-1)
+    np.testing.assert_array_equal(np.moveaxis(want, -1, 1), y)
+    want = call(torch, "softmax2d_vjp", *rows[::-1], channel_axis=-1)
+    np.testing.assert_array_equal(np.moveaxis(want, -1, 1), dx)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("temperature", [1.0, 1.4352865])
 @pytest.mark.parametrize("distance", [0.1, 10.0, 13.0])
@@ -343,7 +356,8 @@ from numba import cuda
 rng = np.random.default_rng(0)
 rows = [(9, 6), (3, 130), (2, 4096), (2, 9000), (1, 40_000)]
 columns = [(2, 3, 5), (2, 40, 33), (1, 700, 3), (1, 5000, 3)]
-for shape in rows + columns:
+images = [(160, 40, 3), (1600, 6, 7)]
+for shape in rows + columns + images:
     axis = 1
     x = cuda.to_device(rng.normal(size=shape).astype(np.float32))
     y = numba_acts.softmin(x, axis)

@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from numba_acts.cuda import maxout
-from numba_acts.cuda.launch import Memory, run, specialised
+from numba_acts.cuda.launch import Memory, Queue, device, run, specialised
 from numba_acts.cuda.math import (
     WARP,
     WIDE_BYTES,
@@ -29,7 +29,7 @@ from numba_acts.cuda.math import (
 )
 
 # Chosen by counting for compute capability 9.0, to be tuned on one.
-CACHED_BYTES = 24 << 20  # of pieces, that are written and read while the L2 cache holds them
+CACHED = 0.5  # of the L2 cache, for pieces that are written and read while it holds them
 ROWS = 128  # of a batch, or a multiple: tiles of matrix products are filled
 THREADS = 128
 
@@ -175,9 +175,10 @@ def _multiply(a: Memory, b: Memory, out: Memory, *task: Any) -> None:
     run(kernel, -(-rows * columns // THREADS), a, b, out, *lengths, *a_strides, *b_strides)
 
 
-def _batches(rows: int, width: int, dtype: np.dtype) -> Any:
+def _batches(rows: int, width: int, dtype: np.dtype, queue: Queue) -> Any:
     """Rows whose pieces stay in the cache, as (first, count)."""
-    together = max(ROWS, CACHED_BYTES // (width * dtype.itemsize) // ROWS * ROWS)
+    cached = int(CACHED * device(queue.device).cache)
+    together = max(ROWS, cached // (width * dtype.itemsize) // ROWS * ROWS)
     for first in range(0, rows, together):
         yield first, min(together, rows - first)
 
@@ -194,7 +195,7 @@ def affine(
 ) -> None:
     """Fill y and, unless it is empty, index; an empty bias is none."""
     rows, width, dtype = y.size // units, units * pieces, product_dtype(x.dtype)
-    for first, count in _batches(rows, width, dtype):
+    for first, count in _batches(rows, width, dtype, y.queue):
         z = y.queue.empty(count * width, dtype)
         _multiply(x.past(first * depth), weight, z, count, depth, width, False, True)
         into, winners = y.past(first * units), index.past(first * units if index.size else 0)
@@ -216,7 +217,7 @@ def affine_vjp(
     """Fill dx, dweight and dbias, which are of `product_dtype`."""
     rows, width, queue = index.size // units, units * pieces, g.queue
     kind = (dweight.dtype.type,)
-    for first, count in _batches(rows, width, dweight.dtype):
+    for first, count in _batches(rows, width, dweight.dtype, queue):
         routed = queue.empty(count * width, g.dtype)
         ones = queue.empty(count, g.dtype)
         given, winners = g.past(first * units), index.past(first * units)
@@ -248,7 +249,7 @@ def affine_jvp(
 ) -> None:
     """Fill dy; an empty tangent is zero."""
     rows, width, dtype = dy.size // units, units * pieces, product_dtype(x.dtype)
-    for first, count in _batches(rows, width, dtype):
+    for first, count in _batches(rows, width, dtype, dy.queue):
         terms = []
         for a, b in ((dx, weight), (x, dweight)):
             present = dx.size if b is weight else dweight.size

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
@@ -26,7 +26,7 @@ if not math.SIMULATED and not hasattr(np, "row_stack"):
         del vars(np)["row_stack"]
 
 LARGEST_GRID = 2**31 - 1  # blocks
-PLANS = 4096  # that are remembered in each room
+PLANS = 4096  # that are remembered
 
 
 class Queue:
@@ -124,10 +124,17 @@ def _dispatcher(function: Callable[..., None], threads: int) -> Any:
 
 
 class Kernel:
-    """A kernel for some constants, compiled for each device and each combination of dtypes."""
+    """A kernel for some constants, compiled for each device and each combination of dtypes.
 
-    def __init__(self, function: Callable[..., None], name: str, threads: int, constants: Any):
-        self.function, self.name, self.threads, self.constants = function, name, threads, constants
+    `shared` is how many bytes of shared memory a block is given when it is started, beside the
+    arrays whose sizes are known when it is compiled.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], name: str, threads: int, shared: int, constants: Any
+    ):
+        self.function, self.name, self.constants = function, name, constants
+        self.threads, self.shared = threads, shared
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
@@ -144,8 +151,20 @@ class Kernel:
             with self._lock:
                 kernel = self.dispatcher.compile(signature(arguments))
                 kernel.bind()
-                handle = self._compiled[key] = kernel._codelibrary.get_cufunc().kernel
+                handle = kernel._codelibrary.get_cufunc().kernel
+                if self.shared:
+                    _allow(handle, self.shared, device)
+                self._compiled[key] = handle
         return handle
+
+
+def _allow(handle: Any, shared: int, device: int) -> None:
+    """A block has more than 48 KB of shared memory where the driver is told beforehand."""
+    driver = _driver()
+    wanted = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    (error,) = driver.cuKernelSetAttribute(wanted, shared, handle.handle, device)
+    if error:
+        raise RuntimeError(f"device {device} gives a block no {shared} bytes: {error.name}")
 
 
 def signature(arguments: tuple[Any, ...]) -> Any:
@@ -159,14 +178,19 @@ def signature(arguments: tuple[Any, ...]) -> Any:
     )
 
 
-def specialised(threads: Callable[..., int]) -> Callable[[Callable[..., Any]], Any]:
-    """A maker of kernels from constants, each made once; `threads` in a block follow from them."""
+def specialised(
+    threads: Callable[..., int], shared: Callable[..., int] = lambda *constants: 0
+) -> Callable[[Callable[..., Any]], Any]:
+    """A maker of kernels from constants, each made once.
+
+    `threads` in a block, and the `shared` memory it is given, follow from the constants.
+    """
 
     def decorate(factory: Callable[..., Any]) -> Any:
         @functools.cache
         def kernel(*constants: Any) -> Kernel:
-            count = threads(*constants)
-            return Kernel(factory(*constants), factory.__name__, count, constants)
+            sizes = threads(*constants), shared(*constants)
+            return Kernel(factory(*constants), factory.__name__, *sizes, constants)
 
         kernel.factory = factory  # type: ignore[attr-defined]
         return kernel
@@ -174,25 +198,35 @@ def specialised(threads: Callable[..., int]) -> Callable[[Callable[..., Any]], A
     return decorate
 
 
-class Plans(dict[Any, Any]):
-    """Kernels, blocks and further arguments that were chosen before, by what the choice hung on."""
+_plans: dict[Any, Any] = {}
 
-    def keep(self, key: Any, plan: Any) -> Any:
-        """Remember a plan, and not too many."""
-        if len(self) >= PLANS:
-            self.clear()
-        self[key] = plan
-        return plan
+
+def planned(choose: Callable[..., Any], arrays: tuple[Memory, ...], *given: Any) -> tuple[Any, ...]:
+    """What to `run`: the kernel, its blocks and all arguments, as `choose` says.
+
+    It says so of arrays and what else is given. What it says is kept for the next arrays of the
+    same dtypes and alignment on the same device: it must not depend on anything else.
+    """
+    key: Any = choose, arrays[0].queue.device, *given
+    for array in arrays:
+        key += array.dtype, array.size > 0, array.pointer & 15
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= PLANS:
+            _plans.clear()
+        plan = _plans[key] = choose(*arrays, *given)
+    kernel, blocks, further = plan
+    return (kernel, blocks, *arrays, *further)
 
 
 # ---- start ------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(1 << 10)
-def _configuration(blocks: int, threads: int) -> Any:
+def _configuration(blocks: int, threads: int, shared: int) -> Any:
     from cuda.core import LaunchConfig
 
-    return LaunchConfig(grid=blocks, block=threads)
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
 
 
 @functools.lru_cache(1 << 6)
@@ -208,6 +242,24 @@ def devices() -> int:
     return len(cuda.gpus)
 
 
+class Device(NamedTuple):
+    """What the sizes of a grid hang on."""
+
+    multiprocessors: int
+    shared: int  # bytes that a block may have
+    cache: int  # bytes of L2
+
+
+@functools.cache
+def device(number: int) -> Device:
+    """A device's sizes."""
+    if math.SIMULATED:
+        return Device(2, 48 << 10, 48 << 10)
+    found = cuda.gpus[number]
+    shared, cache = found.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, found.L2_CACHE_SIZE
+    return Device(found.MULTIPROCESSOR_COUNT, shared, cache)
+
+
 def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
     """Put a kernel in the stream of its first argument, which is memory; do not wait for it."""
     if blocks > LARGEST_GRID:
@@ -216,11 +268,11 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
         simulated = (
             math.Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
         )
-        kernel.dispatcher[blocks, kernel.threads](*simulated)
+        kernel.dispatcher[blocks, kernel.threads, 0, kernel.shared](*simulated)
         return
     queue = arguments[0].queue
-    error, device = _driver().cuCtxGetDevice()
-    if not error and int(device) == queue.device:
+    error, current = _driver().cuCtxGetDevice()
+    if not error and int(current) == queue.device:
         _start(kernel, blocks, queue, arguments)
     else:  # this thread has no context yet, or another device's
         with cuda.gpus[queue.device]:
@@ -244,4 +296,5 @@ def _launch() -> Any:
 def _start(kernel: Kernel, blocks: int, queue: Queue, arguments: tuple[Any, ...]) -> None:
     handle = kernel.compiled(queue.device, arguments)
     values = [a.pointer if type(a) is Memory else a for a in arguments]
-    _launch()(_stream(queue.stream), _configuration(blocks, kernel.threads), handle, *values)
+    configuration = _configuration(blocks, kernel.threads, kernel.shared)
+    _launch()(_stream(queue.stream), configuration, handle, *values)

@@ -102,7 +102,12 @@ if SIMULATED:
                 raise RuntimeError(f"{count} numbers from {i} on are not aligned")
             return i
 
+    def _shared(x):
+        """Shared memory is a NumPy array here; its places are checked as those of addresses are."""
+        return Address(x.ctypes.data, x.dtype, x.size) if isinstance(x, np.ndarray) else x
+
     def load(x, i, registers, at, numbers):
+        x = _shared(x)
         i = x.at(int(i), len(numbers))
         bits = x.array[i : i + len(numbers)]
         if x.dtype.kind == "V":
@@ -110,6 +115,7 @@ if SIMULATED:
         registers[at : at + len(numbers)] = bits
 
     def store(out, i, registers, at, numbers):
+        out = _shared(out)
         i = out.at(int(i), len(numbers))
         values = registers[at : at + len(numbers)]
         if out.dtype.kind == "V":
@@ -204,9 +210,13 @@ else:
             kind.bitwidth
         )
 
-    def _address(builder, pointer, index, kind, wanted):
-        """The place of an element in global memory, as one of the type that is wanted there."""
-        base = builder.bitcast(pointer, _element(kind).as_pointer())
+    def _address(context, builder, memory, value, index, wanted):
+        """The place of an element in global or shared memory, as one of the type wanted there."""
+        kind = memory.dtype
+        if isinstance(memory, types.Array):
+            place = _registers(context, builder, memory, value, index)
+            return builder.bitcast(place, wanted.as_pointer())
+        base = builder.bitcast(value, _element(kind).as_pointer())
         place = builder.gep(base, [index], source_etype=_element(kind))
         return builder.addrspacecast(
             builder.bitcast(place, wanted.as_pointer()), wanted.as_pointer(_GLOBAL)
@@ -310,12 +320,15 @@ else:
 
     @intrinsic
     def load(typingctx, x, i, registers, at, numbers):
-        """registers[at:] = x[i:], as many as the tuple `numbers` is long, in one access."""
+        """registers[at:] = x[i:], as many as the tuple `numbers` is long, in one access.
+
+        x is an address or an array in shared memory, here and in `store`.
+        """
         kind, count = x.dtype, len(numbers)
 
         def emit(context, builder, sig, args):
             words = _words(count, kind)
-            place = _address(builder, args[0], args[1], kind, words)
+            place = _address(context, builder, x, args[0], args[1], words)
             value = builder.load(place, typ=words, align=count * _size(kind))
             for j, element in enumerate(_split(builder, value, count, kind)):
                 number = _widened(builder, element, kind, registers.dtype)
@@ -337,7 +350,7 @@ else:
                     number = builder.load(_registers(context, builder, registers, args[2], here))
                     elements.append(_narrowed(builder, number, registers.dtype, kind))
                 value = _join(builder, elements, kind)
-                place = _address(builder, args[0], args[1], kind, value.type)
+                place = _address(context, builder, out, args[0], args[1], value.type)
                 write = builder.store(value, place, align=count * _size(kind))
                 if once:
                     node = builder.module.add_metadata([_I32(1)])
@@ -359,7 +372,7 @@ else:
         kind, wanted = x.dtype, _held(x.dtype)
 
         def emit(context, builder, sig, args):
-            place = _address(builder, args[0], args[1], kind, _element(kind))
+            place = _address(context, builder, x, args[0], args[1], _element(kind))
             value = builder.load(place, typ=_element(kind), align=_size(kind))
             return _widened(builder, value, kind, wanted)
 
@@ -372,7 +385,7 @@ else:
 
         def emit(context, builder, sig, args):
             value = _narrowed(builder, args[2], number, kind)
-            place = _address(builder, args[0], args[1], kind, value.type)
+            place = _address(context, builder, out, args[0], args[1], value.type)
             builder.store(value, place, align=_size(kind))
             return context.get_dummy_value()
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Memory, Plans, run, specialised
+from numba_acts.cuda.launch import Memory, planned, run, specialised
 from numba_acts.cuda.math import (
     WARP,
     WIDE_BYTES,
@@ -308,39 +308,35 @@ def _groups(pieces: int, width: int, *counts: int) -> int:
     return _math.gcd(width // _math.gcd(pieces, width), *counts)
 
 
-_plans = Plans()
-
-
 def maxout(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner: int) -> None:
     """Fill `out` with the maxima, and `index`, unless it is empty, with the winning pieces."""
     if inner == 1:
         none = Memory(0, x.dtype, 0, x.queue)
         biased_maxout(x, none, out, index, outer, pieces, 1)
-        return
+    else:
+        run(*planned(_columns, (x, out, index), outer, pieces, inner))
+
+
+def _columns(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner: int) -> Any:
+    """The kernel, its blocks and its further arguments."""
     arrays = x, out, index
     widest = max(array.dtype.itemsize for array in arrays if array.size)
     access = _access(_math.gcd(inner, WIDE_BYTES // widest), *arrays)
     kernel = columns(_tuple(min(pieces, FEW)), pieces <= FEW, access, index.size > 0, held(x.dtype))
-    run(kernel, _blocks(out.size // len(access)), x, out, index, outer, pieces, inner)
+    return kernel, _blocks(outer * inner // len(access)), (outer, pieces, inner)
 
 
 def biased_maxout(
     x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
 ) -> None:
     """The maxima of contiguous pieces, after a bias (units, pieces) is added unless it is empty."""
-    arrays = x, bias, out, index
-    key: Any = outer, pieces, units, *[(a.dtype, a.size > 0, a.pointer & 15) for a in arrays]
-    plan = _plans.get(key)
-    if plan is None:
-        plan = _plans.keep(key, _plan(*arrays, outer, pieces, units))
-    kernel, blocks, lengths = plan
-    run(kernel, blocks, *arrays, *lengths)
+    run(*planned(_rows, (x, bias, out, index), outer, pieces, units))
 
 
-def _plan(
+def _rows(
     x: Memory, bias: Memory, out: Memory, index: Memory, outer: int, pieces: int, units: int
 ) -> Any:
-    """The kernel, its blocks and its further arguments."""
+    """As `_columns`."""
     dtype, indexed, biased = held(x.dtype), index.size > 0, bias.size > 0
     if pieces > FEW:
         lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)
@@ -358,28 +354,36 @@ def _plan(
 
 def vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
+    run(*planned(_vjp, (g, index, out), outer, pieces, inner))
+
+
+def _vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> Any:
+    """As `_columns`."""
     kinds = g.size == 0, held(out.dtype), index_held(index.dtype)
     width = WIDE_BYTES // out.dtype.itemsize
     if inner > 1:
         widest = max(array.dtype.itemsize for array in (out, index))
         access = _access(_math.gcd(inner, WIDE_BYTES // widest), g, index, out)
         blocks = _blocks(outer * inner // len(access))
-        run(vjp_columns(access, *kinds), blocks, g, index, out, outer, pieces, inner)
-    elif pieces > FEW:
+        return vjp_columns(access, *kinds), blocks, (outer, pieces, inner)
+    if pieces > FEW:
         access = _access(_math.gcd(pieces, width), out)
         lanes = min(1 << (-(-pieces // len(access)) - 1).bit_length(), WARP)
         blocks = -(-outer // (THREADS // lanes))
-        run(vjp_rows(lanes, access, *kinds), blocks, g, index, out, outer, pieces)
-    else:
-        together = _groups(pieces, width, outer)
-        access = _access(_math.gcd(pieces * together, width), out)
-        given = _access(_math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
-        constants = _tuple(pieces), _tuple(together), access, given
-        run(vjp_few(*constants, *kinds), _blocks(outer // together), g, index, out, outer)
+        return vjp_rows(lanes, access, *kinds), blocks, (outer, pieces)
+    together = _groups(pieces, width, outer)
+    access = _access(_math.gcd(pieces * together, width), out)
+    given = _access(_math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
+    constants = _tuple(pieces), _tuple(together), access, given
+    return vjp_few(*constants, *kinds), _blocks(outer // together), (outer,)
 
 
 def jvps(tangent: Memory, index: Memory, out: Memory, pieces: int, inner: int) -> None:
     """Fill `out` with the tangents of the winning pieces."""
+    run(*planned(_jvps, (tangent, index, out), out.size, pieces, inner))
+
+
+def _jvps(tangent: Memory, index: Memory, out: Memory, size: int, pieces: int, inner: int) -> Any:
+    """As `_columns`."""
     kernel = jvp(_tuple(TOGETHER), held(out.dtype), index_held(index.dtype))
-    blocks = -(-out.size // (THREADS * TOGETHER))
-    run(kernel, blocks, tangent, index, out, out.size, pieces, inner)
+    return kernel, -(-size // (THREADS * TOGETHER)), (size, pieces, inner)

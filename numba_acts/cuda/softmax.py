@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Kernel, Memory, Plans, run, specialised
+from numba_acts.cuda.launch import Kernel, Memory, device, planned, run, specialised
 from numba_acts.cuda.math import (
     WARP,
     WIDE_BYTES,
@@ -47,13 +47,18 @@ AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, 
 TOGETHER = 8  # rows at most, for that
 CHUNKS = 8  # that a block holds in registers
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
-SHARED_THREADS = 512  # in a block, where warps share slices
+SHARED_THREADS = 512  # of a multiprocessor, where warps share slices
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
 JOIN_LANES = 128  # that join the sums of a slice's chunks
+NARROW = 8  # columns at least that a block reads side by side: 32 bytes of float32, a sector
 SPAN = 32  # numbers of a long column that a thread writes
+SECTOR_BYTES = 32  # that memory moves at once
+STAGED_BYTES = 256  # of a channel at most, for images that pass through shared memory
+TILE_BYTES = 24 << 10  # of images that a block takes together
+MEETING_BYTES = 8 << 10  # of shared memory at most, in which warps meet
 JACOBIAN_THREADS = 256
-CACHED_BYTES = 20 << 20  # of long slices, that are read twice while the L2 cache holds them
+CACHED = 0.4  # of the L2 cache, for long slices that are read twice while it holds them
 
 _NOTHING = -np.inf  # the argument of an entry without weight
 
@@ -98,6 +103,11 @@ def _access(vector: int, *arrays: Memory) -> tuple[int, ...]:
     """How many elements are accessed at once, as a tuple of so many."""
     whole = all(array.aligned(vector) for array in arrays if array.size)
     return (0,) * (vector if whole else 1)
+
+
+def _words(access: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
+    """How many numbers of an access are written to shared memory at once."""
+    return access[: WIDE_BYTES // np.dtype(dtype).itemsize]
 
 
 # ---- a slice ----------------------------------------------------------------------------------
@@ -161,6 +171,28 @@ def meet(value, shared, writes, here, first, step, values, parts):
 
 
 @lane
+def shared_max(m, split, shared, where, in_warp, values, parts):
+    """The largest over the threads that share a column, if it is `split` between several."""
+    if split:
+        writes, here, mine = where
+        m = lanes_max(m, in_warp, WARP)
+        meet(m, shared, writes, here, mine, in_warp, values, parts)
+        m = largest(values, 0, 1, len(parts))
+    return m
+
+
+@lane
+def shared_sum(s, split, shared, where, in_warp, values, parts):
+    """The sum over these threads."""
+    if split:
+        writes, here, mine = where
+        s = lanes_sum(s, in_warp, WARP)
+        meet(s, shared, writes, here, mine, in_warp, values, parts)
+        s = pairs(values, 0, 1, parts)
+    return s
+
+
+@lane
 def finite(m, zero):
     """A shift that leaves −inf as it is: a chunk with no weight in it adds nothing."""
     return zero if m == _NOTHING else m
@@ -215,6 +247,76 @@ def write_masked(registers, at, mask, masked, bits, out, i, vector, access):
             if bits[v] == 0:
                 registers[at + v] = 0
     write(registers, at, out, i, vector, access)
+
+
+@lane
+def bring(
+    x,
+    mask,
+    masked,
+    bits,
+    start,
+    numbers,
+    rounds,
+    access,
+    words,
+    tile,
+    at,
+    end,
+    thread,
+    threads,
+    sign,
+):
+    """sign·x from `start` on, −inf where the mask is 0, to a tile of shared memory, in its order.
+
+    A thread has as many accesses under way as `rounds` is long.
+    """
+    width, step = len(access), threads * len(access)
+    for first in range(thread * width, end, step * len(rounds)):
+        for r in range(len(rounds)):
+            i = first + r * step
+            if i < end:
+                place = start + i
+                read_signed(x, mask, masked, bits, place, numbers, r * width, access, access, sign)
+        for r in range(len(rounds)):
+            i = first + r * step
+            if i < end:
+                write(numbers, r * width, tile, at + i, access, words)
+
+
+@lane
+def give(tile, mask, masked, bits, numbers, access, words, out, start, end, thread, threads):
+    """A tile to `out` from `start` on, 0 where the mask is."""
+    for i in range(thread * len(access), end, threads * len(access)):
+        read(tile, i, numbers, 0, access, words)
+        write_masked(numbers, 0, mask, masked, bits, out, start + i, access, access)
+
+
+@lane
+def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, nothing):
+    """A thread's numbers of a column of a tile, as far as there are any left."""
+    width = len(vector)
+    for b in range(len(slots)):
+        for k in range(len(vectors)):
+            for v in range(width):
+                i = b * width + k * (lanes * width) + v
+                at = (b * len(vectors) + k) * width + v
+                numbers[at] = nothing
+                if i < left:
+                    load(tile, base + i * inner, numbers, at, (0,))
+
+
+@lane
+def scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector):
+    """These numbers, back to their places."""
+    width = len(vector)
+    for b in range(len(slots)):
+        for k in range(len(vectors)):
+            for v in range(width):
+                i = b * width + k * (lanes * width) + v
+                at = (b * len(vectors) + k) * width + v
+                if i < left:
+                    store(tile, base + i * inner, numbers, at, (0,))
 
 
 # ---- forward ----------------------------------------------------------------------------------
@@ -373,7 +475,7 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
         base = column_base(column, n, inner)
         alive = column < outer * inner
         first = part * chunk_size + share * (own * width)
-        writes, here = thread % WARP < in_warp, thread // WARP * in_warp + mine
+        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
@@ -388,19 +490,13 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
                         fill(numbers, at, across, _NOTHING)
         for u in range(step):
             m = largest(numbers, u, step, count)
-            if split:
-                m = lanes_max(m, in_warp, WARP)
-                meet(m, shared_maxima, writes, here, mine, in_warp, values, parts_of_block)
-                m = largest(values, 0, 1, len(parts_of_block))
+            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
             shift = finite(m, zero) if partial else m
             for e in range(count):
                 at = e * step + u
                 numbers[at] = exponential(numbers[at] - shift, law)
             s = total(numbers, u, step, sums, slots, vectors, vector)
-            if split:
-                s = lanes_sum(s, in_warp, WARP)
-                meet(s, shared_sums, writes, here, mine, in_warp, values, parts_of_block)
-                s = pairs(values, 0, 1, parts_of_block)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
             if partial:
                 if share == 0 and alive:
                     put(out, 2 * (column * parts + part), m)
@@ -421,6 +517,93 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
                             write_masked(
                                 numbers, at, mask, masked, bits, out, place, across, across
                             )
+
+    return kernel
+
+
+def _tile_bytes(operands):
+    """How much shared memory a tile of images takes, from a kernel's constants."""
+
+    def shared(neighbours, shares, slots, vectors, vector, n, inner, together, *others):
+        return operands * together * n * inner * np.dtype(others[-1]).itemsize
+
+    return shared
+
+
+@specialised(_column_threads, _tile_bytes(1))
+def images(
+    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, masked, dtype
+):
+    """Whole images of few positions, side by side in a tile of shared memory.
+
+    A warp that reads such channels, some 7 × 7 numbers long, one by one touches up to twice the
+    sectors that they fill. A block takes `together` images instead, which lie in memory as one,
+    in the widest accesses; finds their columns in the tile, by threads as in `columns`, a few at a
+    time; leaves the results in their places and writes the tile as it was read.
+    """
+    width, split, own = len(vector), len(shares) > 1, len(slots)
+    count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
+    room, deep, many = (
+        max(count, len(rounds) * len(access)),
+        own * len(vectors),
+        len(parts_of_block),
+    )
+    meeting, wide, words = many * neighbours, len(access), _words(access, dtype)
+
+    def kernel(x, mask, out, outer, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        nothing = like(out, _NOTHING)
+        numbers = cuda.local.array(room, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        bits = cuda.local.array(wide, np.uint8)
+        shared_maxima = cuda.shared.array(meeting, dtype)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        first = np.int64(cuda.blockIdx.x) * together
+        live = min(together, outer - first) * inner
+        start, end = first * (n * inner), live * n
+        mine = thread % neighbours
+        share = thread // neighbours * (own * width)
+        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
+        bring(
+            x,
+            mask,
+            masked,
+            bits,
+            start,
+            numbers,
+            rounds,
+            access,
+            words,
+            tile,
+            0,
+            end,
+            thread,
+            threads,
+            law[0],
+        )
+        cuda.syncthreads()
+        for side in range(0, live, neighbours):
+            column = side + mine
+            base = column_base(column, n, inner) + share * inner
+            left = within(n - share, n) if column < live else np.int32(0)
+            gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, nothing)
+            m = largest(numbers, 0, 1, count)
+            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
+            for e in range(count):
+                numbers[e] = exponential(numbers[e] - m, law)
+            s = total(numbers, 0, 1, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            weight = like(out, 1.0) / s
+            for e in range(count):
+                numbers[e] = numbers[e] * weight
+            scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
+        cuda.syncthreads()
+        give(tile, mask, masked, bits, numbers, access, words, out, start, end, thread, threads)
 
     return kernel
 
@@ -620,7 +803,7 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         first = part * chunk_size + share * (own * width)
         left = within(n - first, chunk_size) if alive else np.int32(0)
         base = base + first * inner
-        writes, here = thread % WARP < in_warp, thread // WARP * in_warp + mine
+        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
@@ -635,10 +818,7 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         for u in range(step):
             products(ours, theirs, terms, u, step, count)
             s = total(terms, 0, 1, sums, slots, vectors, vector)
-            if split:
-                s = lanes_sum(s, in_warp, WARP)
-                meet(s, shared_sums, writes, here, mine, in_warp, values, parts_of_block)
-                s = pairs(values, 0, 1, parts_of_block)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
             if partial:
                 if share == 0 and alive:
                     put(out, column * parts + part, s)
@@ -655,6 +835,92 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
                         at = ((b * len(vectors) + k) * width + v) * step
                         if alive if exact else i < left:
                             write(theirs, at, out, base + i * inner, across, across)
+
+    return kernel
+
+
+@specialised(_column_threads, _tile_bytes(2))
+def product_images(
+    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, dtype
+):
+    """Whole images of few positions, by threads as in `images`, in a tile of g and one of y."""
+    width, split, own = len(vector), len(shares) > 1, len(slots)
+    count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
+    room, deep, many = (
+        max(count, len(rounds) * len(access)),
+        own * len(vectors),
+        len(parts_of_block),
+    )
+    meeting, words, whole = many * neighbours, _words(access, dtype), together * n * inner
+
+    def kernel(g, y, out, outer, beta):
+        scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
+        ours = cuda.local.array(room, dtype)
+        theirs = cuda.local.array(count, dtype)
+        terms = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        bits = cuda.local.array(1, np.uint8)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        first = np.int64(cuda.blockIdx.x) * together
+        live = min(together, outer - first) * inner
+        start, end = first * (n * inner), live * n
+        mine = thread % neighbours
+        share = thread // neighbours * (own * width)
+        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
+        bring(
+            g,
+            g,
+            False,
+            bits,
+            start,
+            ours,
+            rounds,
+            access,
+            words,
+            tile,
+            0,
+            end,
+            thread,
+            threads,
+            unsigned,
+        )
+        bring(
+            y,
+            y,
+            False,
+            bits,
+            start,
+            ours,
+            rounds,
+            access,
+            words,
+            tile,
+            whole,
+            end,
+            thread,
+            threads,
+            unsigned,
+        )
+        cuda.syncthreads()
+        for side in range(0, live, neighbours):
+            column = side + mine
+            base = column_base(column, n, inner) + share * inner
+            left = within(n - share, n) if column < live else np.int32(0)
+            gather(tile, base, left, inner, lanes, slots, vectors, vector, ours, zero)
+            gather(tile, whole + base, left, inner, lanes, slots, vectors, vector, theirs, zero)
+            products(ours, theirs, terms, 0, 1, count)
+            s = total(terms, 0, 1, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            for e in range(count):
+                theirs[e] = theirs[e] * scale * (ours[e] - s)
+            scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
+        cuda.syncthreads()
+        give(tile, g, False, bits, ours, access, words, out, start, end, thread, threads)
 
     return kernel
 
@@ -806,7 +1072,7 @@ def diagonal(vector, dtype):
             load(y, thread * width, numbers, 0, vector)
             for v in range(width):
                 numbers[v] = scale * (numbers[v] * (like(y, 1.0) - numbers[v]))
-            store(out, thread * width, numbers, 0, vector)
+            store_once(out, thread * width, numbers, 0, vector)
 
     return kernel
 
@@ -816,22 +1082,14 @@ def diagonal(vector, dtype):
 
 def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
     """Fill `out` with y. `mask` holds bytes, or none for no mask."""
-    key: Any = outer, n, inner, beta, x.dtype, out.dtype, mask.size > 0
-    key += x.pointer & 15, mask.pointer & 15, out.pointer & 15
-    plan = _forward.get(key)
-    if plan is None:
-        plan = _forward.keep(key, _forward_plan(x, mask, out, outer, n, inner, beta))
-    kernel, blocks, given = plan
-    if kernel is None:
+    plan = planned(_softmax, (x, mask, out), outer, n, inner, beta)
+    if plan[0] is None:
         _long_softmax(x, mask, out, outer, n, inner, beta)
     else:
-        run(kernel, blocks, x, mask, out, *given)
+        run(*plan)
 
 
-_forward, _backward = Plans(), Plans()
-
-
-def _forward_plan(
+def _softmax(
     x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
 ) -> Any:
     """The kernel, its blocks and its further arguments; None if a slice takes several."""
@@ -842,6 +1100,11 @@ def _forward_plan(
         access = _access(ordered.vector, x, mask, out)
         kernel, blocks = _rows(rows, 1, ordered, access, outer, (masked, False, dtype))
         return kernel, blocks, (outer, n, 1, *law)
+    together = _together(1, ordered, (x, mask, out), outer, n, inner)
+    if together:
+        given = 1, ordered, (x, mask, out), outer, n, inner, together, (masked, dtype)
+        kernel, blocks = _images(images, *given)
+        return kernel, blocks, (outer, *law)
     if inner > 1 and ordered.chunks == 1:
         kernel, blocks = _columns(columns, ordered, (x, mask, out), outer, n, inner, masked)
         return kernel, blocks, (outer, n, inner, 1, *law)
@@ -882,22 +1145,15 @@ def _long_softmax(
 
 def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
-    key: Any = outer, n, inner, beta, g.dtype, y.dtype, out.dtype
-    key += g.pointer & 15, y.pointer & 15, out.pointer & 15
-    plan = _backward.get(key)
-    if plan is None:
-        plan = _backward.keep(key, _product_plan(g, y, out, outer, n, inner, beta))
-    kernel, blocks, given = plan
-    if kernel is None:
+    plan = planned(_product, (g, y, out), outer, n, inner, beta)
+    if plan[0] is None:
         _long_product(g, y, out, outer, n, inner, beta)
     else:
-        run(kernel, blocks, g, y, out, *given)
+        run(*plan)
 
 
-def _product_plan(
-    g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
-) -> Any:
-    """As `_forward_plan`."""
+def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float) -> Any:
+    """As `_softmax`."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, _width(g, y, out), 2)
@@ -905,6 +1161,11 @@ def _product_plan(
         access = _access(ordered.vector, g, y, out)
         kernel, blocks = _rows(product_rows, 2, ordered, access, outer, (False, dtype))
         return kernel, blocks, (outer, n, 1, scale)
+    together = _together(2, ordered, (g, y, out), outer, n, inner)
+    if together:
+        given = 2, ordered, (g, y, out), outer, n, inner, together, (dtype,)
+        kernel, blocks = _images(product_images, *given)
+        return kernel, blocks, (outer, scale)
     if inner > 1 and ordered.chunks == 1:
         kernel, blocks = _columns(product_columns, ordered, (g, y, out), outer, n, inner)
         return kernel, blocks, (outer, n, inner, 1, scale)
@@ -946,24 +1207,33 @@ def _long_product(
 
 def jacobians(y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
     """Fill `out`, (outer, n, n, inner), with β (y_i δ_ij − y_i y_j)."""
+    run(*planned(_jacobians, (y, out), outer, n, inner, beta))
+
+
+def _jacobians(y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float) -> Any:
+    """The kernel, its blocks and its further arguments."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     vector = _access(_math.gcd(inner if inner > 1 else n, _width(y, out)), y, out)
     if inner == 1:
         lanes = min(_power(-(-n // len(vector))), JACOBIAN_THREADS)
         blocks = -(-outer * n // (JACOBIAN_THREADS // lanes))
-        run(jacobian_rows(lanes, vector, dtype), blocks, y, out, outer, n, scale)
-    else:
-        blocks = -(-outer * n * inner // (JACOBIAN_THREADS * len(vector)))
-        run(jacobian_columns(vector, dtype), blocks, y, out, outer, n, inner, scale)
+        return jacobian_rows(lanes, vector, dtype), blocks, (outer, n, scale)
+    blocks = -(-outer * n * inner // (JACOBIAN_THREADS * len(vector)))
+    return jacobian_columns(vector, dtype), blocks, (outer, n, inner, scale)
 
 
 def diagonals(y: Memory, out: Memory, beta: float):
     """Fill `out` with β y (1 − y)."""
+    run(*planned(_diagonals, (y, out), y.size, beta))
+
+
+def _diagonals(y: Memory, out: Memory, size: int, beta: float) -> Any:
+    """As `_jacobians`."""
     dtype = computed(out.dtype)
-    vector = _access(_math.gcd(y.size, _width(y, out)), y, out)
-    blocks = -(-y.size // (JACOBIAN_THREADS * len(vector)))
-    run(diagonal(vector, dtype), blocks, y, out, y.size, factor(beta, dtype))
+    vector = _access(_math.gcd(size, _width(y, out)), y, out)
+    blocks = -(-size // (JACOBIAN_THREADS * len(vector)))
+    return diagonal(vector, dtype), blocks, (size, factor(beta, dtype))
 
 
 def _tuple(length: int) -> tuple[int, ...]:
@@ -993,35 +1263,113 @@ def _rows(
     return chosen, -(-outer // per_block)
 
 
+def _shared(ordered: Order, n: int, operands: int, dtype: Any) -> tuple[int, int, int]:
+    """Columns of a block, how many threads share one, and how many lanes each of them has."""
+    if _alone(n, dtype):
+        return COLUMN_THREADS, 1, n // ordered.vector
+    numbers = ordered.lanes * ordered.vectors * ordered.vector
+    shares = _power(-(-numbers // (NUMBERS[dtype] // operands)))
+    return min(WARP, SHARED_THREADS // shares), shares, ordered.lanes // shares
+
+
+def _alone(n: int, dtype: Any) -> bool:
+    """May a thread hold a whole slice?"""
+    return n * np.dtype(dtype).itemsize <= 4 * ALONE
+
+
 def _columns(
     kernel: Any, ordered: Order, arrays: Any, outer: int, n: int, inner: int, masked: Any = None
 ) -> tuple[Kernel, int]:
-    """The kernel for columns of an order, and how many blocks there are."""
+    """The kernel for columns of an order, and how many blocks there are.
+
+    Where they are fewer than the multiprocessors, blocks take fewer columns.
+    """
     dtype = computed(arrays[-1].dtype)
-    operands = 1 if masked is not None else 2
-    capacity, lanes, across = NUMBERS[dtype] // operands, ordered.lanes, 1
-    exact = n * np.dtype(dtype).itemsize <= 4 * ALONE
+    operands, across, exact = 1 if masked is not None else 2, 1, _alone(n, dtype)
+    neighbours, shares, slots = _shared(ordered, n, operands, dtype)
     if exact:
-        shares, neighbours, slots = 1, COLUMN_THREADS, n // ordered.vector
         room = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
         across = _math.gcd(inner, _width(*arrays))
         while across > max(room, 1):
             across //= 2
         across = len(_access(across, *arrays))
-    else:
-        shares = _power(-(-lanes * ordered.vectors * ordered.vector // capacity))
-        neighbours = min(WARP, SHARED_THREADS // shares)
-        slots = lanes // shares
-    blocks = -(-outer * inner // (neighbours * across)) * ordered.chunks
+
+    def blocks() -> int:
+        return -(-outer * inner // (neighbours * across)) * ordered.chunks
+
+    narrow, wanted = max(NARROW, WARP // shares), device(arrays[-1].queue.device).multiprocessors
+    while neighbours > narrow and blocks() < wanted:
+        neighbours //= 2
     constants = neighbours, _tuple(shares), _tuple(slots), _tuple(ordered.vectors)
     partial = ordered.chunks > 1
     more = (partial, dtype) if masked is None else (masked, partial, dtype)
     chosen = kernel(*constants, _tuple(ordered.vector), _tuple(across), exact, *more)
-    return chosen, blocks
+    return chosen, blocks()
+
+
+def _together(operands: int, ordered: Order, arrays: Any, outer: int, n: int, inner: int) -> int:
+    """How many images a block takes through shared memory; 0 if they are better read in place.
+
+    That is so where channels fill whole sectors, or are so long that few sectors are shared; where
+    an image doesn't fit; and where blocks are too few, or in their last turn, for a quarter of the
+    multiprocessors to have work.
+    """
+    found, width = device(arrays[-1].queue.device), _width(*arrays)
+    channel = inner * arrays[-1].dtype.itemsize
+    image = operands * n * inner * np.dtype(computed(arrays[-1].dtype)).itemsize
+    fits = ordered.chunks == 1 and image + MEETING_BYTES <= found.shared
+    if inner == 1 or channel % SECTOR_BYTES == 0 or channel > STAGED_BYTES or not fits:
+        return 0
+    together = max(1, min(TILE_BYTES // image, outer // found.multiprocessors))
+    filling = width // _math.gcd(width, n * inner)  # images fill whole accesses
+    if together >= filling:
+        together -= together % filling
+    elif filling * image <= 2 * TILE_BYTES:
+        together = filling
+    blocks = -(-outer // together)
+    at_once = found.multiprocessors * _resident(together * image, blocks, arrays)
+    turns = -(-blocks // at_once)
+    busy = blocks >= found.multiprocessors and (turns == 1 or 4 * blocks >= 3 * turns * at_once)
+    return together if busy else 0
+
+
+def _resident(tile: int, blocks: int, arrays: Any) -> int:
+    """How many blocks a multiprocessor has at once, for their tiles of so many bytes."""
+    found = device(arrays[-1].queue.device)
+    return min(found.shared // tile, -(-blocks // found.multiprocessors))
+
+
+def _images(
+    kernel: Any,
+    operands: int,
+    ordered: Order,
+    arrays: Any,
+    outer: int,
+    n: int,
+    inner: int,
+    together: int,
+    more: Any,
+) -> tuple[Kernel, int]:
+    """The kernel for images that pass through shared memory, and how many blocks there are.
+
+    The fewer tiles a multiprocessor has room for, the more threads a block has.
+    """
+    dtype, blocks = more[-1], -(-outer // together)
+    neighbours, shares, slots = _shared(ordered, n, operands, dtype)
+    tile = operands * together * n * inner * np.dtype(dtype).itemsize
+    most, narrow = SHARED_THREADS // _resident(tile, blocks, arrays), max(NARROW, WARP // shares)
+    while shares > 1 and neighbours > narrow and neighbours * shares > most:
+        neighbours //= 2
+    access = _access(_math.gcd(_width(*arrays), n * inner * _math.gcd(together, outer)), *arrays)
+    rounds = _tuple(NUMBERS[dtype] // operands // len(access))
+    constants = neighbours, _tuple(shares), _tuple(slots), _tuple(ordered.vectors)
+    places = _tuple(ordered.vector), n, inner, together, rounds, access
+    return kernel(*constants, *places, *more), blocks
 
 
 def _batches(out: Memory, outer: int, n: int, inner: int) -> Any:
     """Images of long slices, as many at once as the last cache may keep between two readings."""
-    together = max(1, CACHED_BYTES // (n * inner * out.dtype.itemsize))
+    cached = int(CACHED * device(out.queue.device).cache)
+    together = max(1, cached // (n * inner * out.dtype.itemsize))
     for first in range(0, outer, together):
         yield first * n * inner, min(together, outer - first)
