@@ -284,7 +284,9 @@ class Torch(Library):
     def plain(self, value: Any) -> "Plain | None":
         """What a kernel needs to know of an array, if it is dense and no gradient is lost."""
         dtype = self.dtypes.get(value.dtype)
-        if dtype is None or value.requires_grad or value.is_neg() or not value.is_contiguous():
+        if dtype is None or value.layout is not self.torch.strided or value.requires_grad:
+            return None
+        if value.is_neg() or not value.is_contiguous():
             return None
         return value.data_ptr(), value.shape, dtype, value.get_device()
 

@@ -317,6 +317,7 @@ def test_a_result_follows_its_producer_on_numba_streams(rng):
     y = numba_acts.softmin(x)
     stream.synchronize()
     np.testing.assert_array_equal(y.copy_to_host(), call(Numba(), "softmin", data))
+    assert int(y.stream) == int(stream), "what comes next must follow it there"
 
 
 # What PyTorch's tensors promise ----------------------------------------------------------------
@@ -327,6 +328,15 @@ def test_tensors_that_require_grad_are_refused():
     x = torch.ones(3, device="cuda", requires_grad=True)
     with pytest.raises(TypeError, match=r"x is a tensor that requires grad.*numba_acts\.torch"):
         numba_acts.softmin(x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_sparse_tensors_are_refused():
+    torch = pytest.importorskip("torch")
+    numba_acts.softmin(torch.eye(3, device="cuda"))
+    for sparse in (torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()):
+        with pytest.raises(TypeError, match=r"x must be a dense tensor, got one of layout"):
+            numba_acts.softmin(sparse.cuda())
 
 
 def test_the_differentiable_functions_run_on_the_gpu():
