@@ -43,7 +43,7 @@ class Work(NamedTuple):
     shape: tuple[int, int, int]
     dtype: str = "float32"
     ceiling: int = 64
-    wide: bool = True  # every kernel of the call has 128-bit loads, or stores where it only writes
+    wide: bool = True  # every kernel of the call has the 128-bit accesses that it is meant to have
     more: dict[str, Any] = {}
 
 
@@ -249,6 +249,14 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
     return Compiled(registers, stack, shared, local, names, float(version.group(1)), cacheable)
 
 
+def _wide(kernel: Any) -> tuple[bool, bool]:
+    """Whether a kernel is meant to load, and to store, 128 bits at once."""
+    if kernel.name in {"join", "product_join", "finish_columns", "fill", "accumulate"}:
+        return False, False
+    partial = kernel.name in {"rows", "product_rows"} and kernel.constants[-2]
+    return not kernel.name.startswith("vjp"), not (partial or kernel.name == "few")
+
+
 def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
     """What is not as it is meant to be."""
     bad = []
@@ -261,10 +269,9 @@ def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
         bad.append(f"{seen.registers} registers: a block of {kernel.threads} threads has no room")
     if seen.shared + kernel.shared > SIZES[1] + RESERVED:
         bad.append(f"{seen.shared + kernel.shared} bytes of shared memory")
-    wide = seen.count(r"LDG\.E\.128.*") + seen.count(r"STG\.E.*\.128.*")
-    helper = kernel.name in {"join", "product_join", "finish_columns", "fill", "accumulate"}
-    if work.wide and not helper and not wide:
-        bad.append("no 128-bit access")
+    for access, meant in zip(("LDG", "STG"), _wide(kernel), strict=True):
+        if work.wide and meant and not seen.count(access + r"\.E.*\.128.*"):
+            bad.append(f"no 128-bit {access}")
     if seen.ptx > NEWEST_PTX:
         bad.append(f"PTX {seen.ptx}, newer than {NEWEST_PTX}")
     if not seen.cacheable:

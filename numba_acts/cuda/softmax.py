@@ -250,27 +250,12 @@ def write_masked(registers, at, mask, masked, bits, out, i, vector, access):
 
 
 @lane
-def bring(
-    x,
-    mask,
-    masked,
-    bits,
-    start,
-    numbers,
-    rounds,
-    access,
-    words,
-    tile,
-    at,
-    end,
-    thread,
-    threads,
-    sign,
-):
+def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, ways):
     """sign·x from `start` on, −inf where the mask is 0, to a tile of shared memory, in its order.
 
     A thread has as many accesses under way as `rounds` is long.
     """
+    rounds, access, words, threads = ways
     width, step = len(access), threads * len(access)
     for first in range(thread * width, end, step * len(rounds)):
         for r in range(len(rounds)):
@@ -285,8 +270,9 @@ def bring(
 
 
 @lane
-def give(tile, mask, masked, bits, numbers, access, words, out, start, end, thread, threads):
+def give(tile, mask, masked, bits, numbers, out, start, end, thread, ways):
     """A tile to `out` from `start` on, 0 where the mask is."""
+    _, access, words, threads = ways
     for i in range(thread * len(access), end, threads * len(access)):
         read(tile, i, numbers, 0, access, words)
         write_masked(numbers, 0, mask, masked, bits, out, start + i, access, access)
@@ -545,12 +531,9 @@ def images(
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
-    room, deep, many = (
-        max(count, len(rounds) * len(access)),
-        own * len(vectors),
-        len(parts_of_block),
-    )
-    meeting, wide, words = many * neighbours, len(access), _words(access, dtype)
+    deep, many, wide = own * len(vectors), len(parts_of_block), len(access)
+    meeting, room = many * neighbours, max(count, len(rounds) * wide)
+    ways = rounds, access, _words(access, dtype), threads
 
     def kernel(x, mask, out, outer, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -569,23 +552,7 @@ def images(
         mine = thread % neighbours
         share = thread // neighbours * (own * width)
         where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
-        bring(
-            x,
-            mask,
-            masked,
-            bits,
-            start,
-            numbers,
-            rounds,
-            access,
-            words,
-            tile,
-            0,
-            end,
-            thread,
-            threads,
-            law[0],
-        )
+        bring(x, mask, masked, bits, law[0], start, end, numbers, tile, 0, thread, ways)
         cuda.syncthreads()
         for side in range(0, live, neighbours):
             column = side + mine
@@ -603,7 +570,7 @@ def images(
                 numbers[e] = numbers[e] * weight
             scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
         cuda.syncthreads()
-        give(tile, mask, masked, bits, numbers, access, words, out, start, end, thread, threads)
+        give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
 
     return kernel
 
@@ -848,12 +815,9 @@ def product_images(
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
-    room, deep, many = (
-        max(count, len(rounds) * len(access)),
-        own * len(vectors),
-        len(parts_of_block),
-    )
-    meeting, words, whole = many * neighbours, _words(access, dtype), together * n * inner
+    deep, many, whole = own * len(vectors), len(parts_of_block), together * n * inner
+    meeting, room = many * neighbours, max(count, len(rounds) * len(access))
+    ways = rounds, access, _words(access, dtype), threads
 
     def kernel(g, y, out, outer, beta):
         scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
@@ -872,40 +836,8 @@ def product_images(
         mine = thread % neighbours
         share = thread // neighbours * (own * width)
         where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
-        bring(
-            g,
-            g,
-            False,
-            bits,
-            start,
-            ours,
-            rounds,
-            access,
-            words,
-            tile,
-            0,
-            end,
-            thread,
-            threads,
-            unsigned,
-        )
-        bring(
-            y,
-            y,
-            False,
-            bits,
-            start,
-            ours,
-            rounds,
-            access,
-            words,
-            tile,
-            whole,
-            end,
-            thread,
-            threads,
-            unsigned,
-        )
+        bring(g, g, False, bits, unsigned, start, end, ours, tile, 0, thread, ways)
+        bring(y, y, False, bits, unsigned, start, end, ours, tile, whole, thread, ways)
         cuda.syncthreads()
         for side in range(0, live, neighbours):
             column = side + mine
@@ -920,7 +852,7 @@ def product_images(
                 theirs[e] = theirs[e] * scale * (ours[e] - s)
             scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
         cuda.syncthreads()
-        give(tile, g, False, bits, ours, access, words, out, start, end, thread, threads)
+        give(tile, g, False, bits, ours, out, start, end, thread, ways)
 
     return kernel
 
