@@ -57,7 +57,8 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     ready-made, from a matrix product or a convolution; `maxout_affine` makes them too.
 
     The maximum of linear functions is convex and piecewise linear, and the pieces are learned: so
-    is the shape of the activation. It does not saturate anywhere.
+    is the shape of the activation, which adapts to the data. It does not saturate anywhere, which
+    eases vanishing gradients.
 
     Derivative
     ----------
@@ -112,9 +113,10 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     >>> maxout_affine(x, [[1.0], [-1.0]])  # the absolute value
     array([2. , 0.5, 1. ])
 
-    One unit comes as close as is wanted to any convex function on a bounded set, by enough
-    tangents. **Two units suffice for any continuous function**: to within any error it is the
-    difference of two convex ones, so $h_1(x) - h_2(x)$ approximates it, given enough pieces [1]_.
+    On a closed and bounded set, one unit comes as close as is wanted to any continuous convex
+    function, by enough tangents. **Two units suffice for any continuous function**: to within any
+    error it is the difference of two convex ones, so $h_1(x) - h_2(x)$ approximates it there, given
+    enough pieces [1]_.
 
     Special values
     --------------
@@ -133,23 +135,25 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     Use cases
     ---------
-    * **An activation that is learned**, in dense and convolutional layers, for classification and
-      regression that need strong nonlinearity. Gradients do not vanish in it.
-    * **With dropout**, for which it was made: dropout averages many thin networks, exactly so where
-      the network is linear, and maxout is linear almost everywhere [1]_. The paper's results:
-
-      | data | layers | error |
-      |---|---|---|
-      | MNIST, permutation-invariant | two dense, 240 units of 5 pieces | 0.94 % |
-      | MNIST | three convolutional, a softmax | 0.45 % |
-      | CIFAR-10 | convolutional | 11.68 %, augmented 9.38 % |
-      | CIFAR-100 | convolutional | 38.57 % |
-      | SVHN | convolutional | 2.47 % |
-
-    * **Convolutional layers**: the pieces are feature maps; a group of $k$ maps gives one,
+    * **An activation that is learned**, in deep networks, for classification and regression that
+      are hard and need strong nonlinearity.
+    * **Dense layers**: `maxout_affine` in the place of a matrix product and an activation.
+    * **Convolutional layers**: the pieces are feature maps, and a group of $k$ maps gives one:
       ``maxout(maps.reshape(n, units, k, h, w), axis=2)``.
+    * **With dropout**, for which it was made: dropout averages many thin networks, exactly so where
+      the network is linear, and maxout is linear almost everywhere [1]_.
     * **Any maximum with a gradient**: pooling, the best of several candidates, the envelope of
       planes.
+
+    The networks of the paper that introduced it, each with dropout and a softmax at its end [1]_:
+
+    | data | maxout layers | test error |
+    |---|---|---|
+    | MNIST, pixels in any order | two dense, 240 units of 5 pieces each | 0.94 % |
+    | MNIST | three convolutional, of 2 pieces | 0.45 % |
+    | CIFAR-10 | three convolutional, one dense | 11.68 %; 9.38 % with augmentation |
+    | CIFAR-100 | the same | 38.57 % |
+    | SVHN | three convolutional, one dense | 2.47 % |
 
     Limitations
     -----------
@@ -187,25 +191,30 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     With flat features, (batch, units · pieces), there are two conventions on which belong together,
     and they give different answers:
 
-    >>> features, units, pieces = np.arange(6.0)[None], 2, 3
     >>> from numba_acts import maxout
-    >>> maxout(features.reshape(-1, units, pieces), axis=-1)  # contiguous: Chainer, Paddle, Lasagne
+    >>> features, units, pieces = np.arange(6.0)[None], 2, 3
+    >>> maxout(features.reshape(-1, units, pieces), axis=-1)  # contiguous: neighbours
     array([[2., 5.]])
-    >>> maxout(features.reshape(-1, pieces, units), axis=-2)  # strided: TensorFlow Addons
+    >>> maxout(features.reshape(-1, pieces, units), axis=-2)  # strided: units apart
     array([[4., 5.]])
 
-    Over the channels of images a contiguous group is ``x.reshape(n, c // k, k, h, w)``, axis 2.
+    With features $x$ in groups of $k$, or pieces $z$ on an axis of their own:
 
-    | library | call | groups, or the same here |
+    | library | its call | the same here |
     |---|---|---|
-    | Chainer | `chainer.functions.maxout(x, k, axis=1)` | contiguous |
-    | Paddle | `paddle.nn.functional.maxout(x, groups=k, axis=1)` | contiguous, four axes alone |
-    | Lasagne | `FeaturePoolLayer(incoming, pool_size=k)` | contiguous |
-    | TensorFlow Addons | `tfa.layers.Maxout(units)` | strided |
-    | thinc | `ops.maxout(z)`, three axes, float32 | `maxout_with_index` |
-    | PyTorch | `z.max(-1)`; `z.amax(-1)` shares the gradient among ties | `maxout_with_index` |
-    | JAX | `z.max(-1)`, the gradient shared among ties | `maxout` |
-    | SciPy, CuPy | none; `z.max(-1)` | `maxout` |
+    | Chainer | `chainer.functions.maxout(x, k)` | `maxout(x.reshape(n, -1, k))` |
+    | Lasagne | `FeaturePoolLayer(incoming, k)` | `maxout(x.reshape(n, -1, k))` |
+    | Paddle | `paddle.nn.functional.maxout(x, k)` | `maxout(x.reshape(n, -1, k, h, w), 2)` |
+    | TensorFlow Addons | `tfa.layers.Maxout(units)(x)` | `maxout(x.reshape(n, -1, units), 1)` |
+    | thinc | `ops.maxout(z)` | `maxout_with_index(z)` |
+    | PyTorch | `z.max(-1)` | `maxout_with_index(z)` |
+    | JAX | `z.max(-1)` | `maxout(z)` |
+    | SciPy, CuPy | none, but `z.max(-1)` | `maxout(z)` |
+
+    Chainer, Lasagne and Paddle group neighbours; Paddle takes images alone, (N, C, H, W). Of $u$
+    units, TensorFlow Addons gives each every $u$-th feature. thinc takes three axes of float32 or
+    float64. At a tie PyTorch's `max` gives the gradient to one winner, its `amax` and JAX share it
+    among all. Chainer, Lasagne and TensorFlow Addons are no longer developed.
 
     Cost
     ----

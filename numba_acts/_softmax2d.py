@@ -66,9 +66,9 @@ def softmax2d(
     $$y_{c,h,w} = \frac{e^{(x_{c,h,w} - m_{h,w})/T}}{\sum_k e^{(x_{k,h,w} - m_{h,w})/T}},
       \qquad m_{h,w} = \max_k x_{k,h,w}.$$
 
-    The probabilities of a position lie in [0, 1] and sum to 1 over the channels; every position is
-    normalised for itself, and the exponential sharpens the differences between classes. The shift
-    by the maximum cancels, and keeps the exponential from overflowing.
+    Softmax turns $C$ real numbers into $C$ probabilities, which lie in [0, 1] and sum to 1;
+    softmax2d does so at every position for itself. The exponential sharpens the differences between
+    classes. The shift by the maximum $m$ cancels, and keeps the exponential from overflowing [5]_.
 
     This is not "spatial softmax", whose sum runs over the H × W positions of one channel. That is
     ``softmin(-x, axis=(-2, -1))``.
@@ -108,8 +108,8 @@ def softmax2d(
 
     Diagonal
     --------
-    The derivative of a probability by its own logit is $y_c(1 - y_c)/T$. Largest, at $1/4T$, where
-    the probability is one half, it is a map of where a decision may still tip. As a gradient it
+    The derivative of a probability by its own logit is $y_c(1 - y_c)/T$. It is largest, $1/(4T)$,
+    where the probability is one half: a map of where a decision may still tip. As a gradient it
     would leave out what a logit takes from all other classes: with $g = 1$ the true product is 0
     everywhere.
 
@@ -184,14 +184,16 @@ def softmax2d(
     -----------
     | library | call | what differs |
     |---|---|---|
-    | PyTorch | `torch.nn.Softmax2d()(x)` | no temperature, mask or `out` |
-    | JAX | `jax.nn.softmax(x / T, axis=-3, where=mask)` | divide yourself |
+    | PyTorch | `torch.nn.Softmax2d()(x)` | no temperature, no mask |
+    | JAX | `jax.nn.softmax(x / T, axis=-3, where=mask)` | |
     | SciPy | `scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
     | CuPy | `cupyx.scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
     | TensorFlow, Keras | `tf.nn.softmax(x / T, axis=-1)` | channels last: here `channel_axis=-1` |
-    | Paddle | `paddle.nn.Softmax2D()(x)` | no temperature or mask |
-    | Chainer | `chainer.functions.softmax(x / T, axis=1)` | no longer developed |
-    | thinc | `ops.softmax(x, axis=-3, temperature=T)` | one thread |
+    | Paddle | `paddle.nn.Softmax2D()(x)` | no temperature, no mask |
+    | Chainer | `chainer.functions.softmax(x / T, axis=1)` | no mask; no longer developed |
+    | thinc | `ops.softmax(x, axis=-3, temperature=T)` | one thread, no mask |
+
+    TensorFlow Addons has none of its own.
 
     Cost
     ----
@@ -219,6 +221,9 @@ def softmax2d(
        recognition](https://doi.org/10.1109/CVPR.2016.90), CVPR 2016, pp. 770-778.
     .. [4] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, [On calibration of modern neural
        networks](https://proceedings.mlr.press/v70/guo17a.html), ICML 2017, pp. 1321-1330.
+    .. [5] P. Blanchard, D. J. Higham, N. J. Higham, [Accurately computing the log-sum-exp and
+       softmax functions](https://doi.org/10.1093/imanum/draa038), IMA Journal of Numerical Analysis
+       41(4), 2311-2330, 2021.
 
     Examples
     --------

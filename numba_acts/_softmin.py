@@ -74,11 +74,15 @@ def softmin(
     $$y_i = \frac{e^{-x_i/T}}{\sum_j e^{-x_j/T}}
           = \frac{e^{-(x_i - \min x)/T}}{\sum_j e^{-(x_j - \min x)/T}}.$$
 
-    The weights lie in [0, 1] and sum to 1; they are the softmax of $-x/T$. A constant added to all
-    numbers cancels, which makes the second form equal to the first, and the second is what is
-    computed: its largest exponential is 1. Without the shift, $e^{-x}$ overflows below −11.1, −88.7
-    and −709.8 in float16, float32 and float64, and the whole sum underflows above 17.3, 104 and
-    745. It must be the *minimum*: shifted by the maximum, [0, 100, 200] gives NaN in float32.
+    The weights lie in [0, 1] and sum to 1. They are the softmax of $-x/T$, and stress the smallest
+    number as softmax stresses the largest. They are smooth functions of $x$, with derivatives of
+    every order, as gradient methods need.
+
+    A constant added to all numbers cancels, which makes the second form equal to the first, and the
+    second is what is computed: its largest exponential is 1. Without the shift, $e^{-x}$ overflows
+    below −11.1, −88.7 and −709.8 in float16, float32 and float64, and the whole sum underflows
+    above 17.3, 104 and 745. It must be the *minimum*: shifted by the maximum, [0, 100, 200] gives
+    NaN in float32.
 
     As $T \to 0$ all weight goes to the smallest number, shared where several are equal; as
     $T \to \infty$ the weights become equal.
@@ -161,17 +165,20 @@ def softmin(
     ---------
     * **Choosing among costs, smoothly.** Where `argmin` has no gradient, the weighted mean
       $\sum_i y_i x_i$ stands in for the minimum, and gradients flow to all candidates, most to the
-      cheapest. Matching costs in stereo and time-warping are of this kind.
+      cheapest. Matching in stereo [3]_ and time warping [4]_ are done so.
     * **Boltzmann weights.** A system with energies $x_i$ is in state $i$ with probability $y_i$,
       the temperature being in units of energy. A network may end in energies rather than scores.
     * **Attention over distances.** Soft nearest neighbours, soft assignment to cluster centres and
       kernel regression weigh by how near something is [2]_.
     * **Anomalies and unequal costs.** Where small scores are what matters, softmin attends to them;
       beside softmax, which attends to the largest, both ends of a vector are in view.
-    * **Many classes**, where a model gives each class a cost and the least is the likeliest.
+    * **Many classes**, where a model gives each class a cost or an energy and the least is the
+      likeliest.
 
     Limitations
     -----------
+    * **Stability.** Computed as it is written, it overflows or divides 0 by 0 for very large and
+      very small numbers; the shift by the minimum is part of every sound implementation [5]_.
     * **Differences count, not ratios**: [0, 1] and [1000, 1001] have the same weights. The
       temperature has to fit the scale of the numbers, or be learned with them.
     * **It saturates.** When one number is smaller than the rest by many T, the weights are those
@@ -207,14 +214,17 @@ def softmin(
     -----------
     | library | call | what differs |
     |---|---|---|
-    | PyTorch | `torch.nn.functional.softmin(x, dim)` | no temperature or mask; uint8 is wrong |
-    | JAX | `jax.nn.softmax(-x / T, axis, where=mask)` | negate and divide yourself |
+    | PyTorch | `torch.nn.functional.softmin(x, dim)` | one axis, no temperature, no mask |
+    | JAX | `jax.nn.softmax(-x / T, axis, where=mask)` | |
     | SciPy | `scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
     | CuPy | `cupyx.scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
-    | TensorFlow | `tf.nn.softmax(-x / T, axis)` | one axis |
-    | Paddle | `paddle.nn.functional.softmax(-x / T, axis)` | one axis |
-    | Chainer | `chainer.functions.softmax(-x / T, axis)` | no longer developed |
-    | thinc | `ops.softmax(-x, axis=axis, temperature=T)` | one axis, one thread |
+    | TensorFlow | `tf.nn.softmax(-x / T, axis)` | one axis, no mask |
+    | Paddle | `paddle.nn.functional.softmax(-x / T, axis)` | one axis, no mask |
+    | Chainer | `chainer.functions.softmax(-x / T, axis)` | one axis; no longer developed |
+    | thinc | `ops.softmax(-x, axis=axis, temperature=T)` | one axis, one thread, no mask |
+
+    Negated unsigned integers wrap around, in PyTorch's softmin too: convert them to a float first.
+    TensorFlow Addons has no softmin.
 
     Cost
     ----
@@ -236,7 +246,11 @@ def softmin(
        Learning](https://link.springer.com/book/9780387310732), Springer, 2006, section 4.3.
     .. [2] T. Plötz, S. Roth, [Neural nearest neighbors
        networks](https://arxiv.org/abs/1810.12575), NeurIPS 2018.
-    .. [3] P. Blanchard, D. J. Higham, N. J. Higham, [Accurately computing the log-sum-exp and
+    .. [3] A. Kendall et al., [End-to-end learning of geometry and context for deep stereo
+       regression](https://arxiv.org/abs/1703.04309), ICCV 2017.
+    .. [4] M. Cuturi, M. Blondel, [Soft-DTW: a differentiable loss function for
+       time-series](https://arxiv.org/abs/1703.01541), ICML 2017.
+    .. [5] P. Blanchard, D. J. Higham, N. J. Higham, [Accurately computing the log-sum-exp and
        softmax functions](https://doi.org/10.1093/imanum/draa038), IMA Journal of Numerical Analysis
        41(4), 2311-2330, 2021.
 
