@@ -89,23 +89,127 @@ class _MaxoutAffine(Function):
 def softmin(
     x: torch.Tensor, axis: Axis = -1, *, temperature: float = 1.0, where: Any = None
 ) -> torch.Tensor:
-    """Differentiable `numba_acts.softmin`, as often as is wanted."""
+    r"""Apply `numba_acts.softmin`, differentiable as often as is wanted.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Numbers of any shape, on the CPU or a GPU.
+    axis : int, tuple of ints or None, default -1
+        As for `numba_acts.softmin`, as are `temperature` and `where`.
+    temperature : float, default 1.0
+        T > 0.
+    where : array_like of bool, optional
+        A mask that broadcasts to `x`.
+
+    Returns
+    -------
+    torch.Tensor
+        Weights of the shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from numba_acts import torch as acts
+    >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    >>> acts.softmin(x)[0].backward()
+    >>> x.grad
+    tensor([-0.2293,  0.1525,  0.0561,  0.0206])
+    """
     return _Softmax.apply(x, axis, -1, temperature, where)
 
 
 def softmax2d(
     x: torch.Tensor, *, channel_axis: int = -3, temperature: float = 1.0, where: Any = None
 ) -> torch.Tensor:
-    """Differentiable `numba_acts.softmax2d`, as often as is wanted."""
+    r"""Apply `numba_acts.softmax2d`, differentiable as often as is wanted.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Logits, (C, H, W) or (N, C, H, W), on the CPU or a GPU.
+    channel_axis : {-3, -1}, default -3
+        As for `numba_acts.softmax2d`, as are `temperature` and `where`.
+    temperature : float, default 1.0
+        T > 0.
+    where : array_like of bool, optional
+        A mask that broadcasts to `x`.
+
+    Returns
+    -------
+    torch.Tensor
+        Probabilities of the shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from numba_acts import torch as acts
+    >>> x = torch.zeros(2, 1, 1, requires_grad=True)
+    >>> acts.softmax2d(x)[0].sum().backward()
+    >>> x.grad.ravel()
+    tensor([ 0.2500, -0.2500])
+    """
     axis = image_axis("x", x, channel_axis)
     return _Softmax.apply(x, axis, 1, temperature, where)
 
 
 def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    """Differentiable `numba_acts.maxout`, once: its second derivative is zero almost everywhere."""
+    r"""Apply `numba_acts.maxout`, differentiable once.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        The pieces, (batch, units, pieces), say, on the CPU or a GPU.
+    axis : int, default -1
+        The axis of the pieces, which the result is without.
+
+    Returns
+    -------
+    torch.Tensor
+        The maxima.
+
+    Notes
+    -----
+    The first of equal pieces gets the gradient. The second derivative is zero almost everywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from numba_acts import torch as acts
+    >>> x = torch.tensor([1.0, 4.0, 4.0], requires_grad=True)
+    >>> acts.maxout(x).backward()
+    >>> x.grad
+    tensor([0., 1., 0.])
+    """
     return _Maxout.apply(x, axis)
 
 
 def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
-    """Differentiable `numba_acts.maxout_affine`, once, by all three of its arguments."""
+    r"""Apply `numba_acts.maxout_affine`, differentiable once, by all three of its arguments.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Inputs, (..., d), on the CPU or a GPU.
+    weight : torch.Tensor
+        (units, pieces, d), or (pieces, d) for one unit alone.
+    bias : torch.Tensor, optional
+        (units, pieces), or (pieces,) for one unit.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., units), or (...) for one unit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from numba_acts import torch as acts
+    >>> x = torch.tensor([[-2.0], [0.5]])
+    >>> weight = torch.tensor([[1.0], [-1.0]], requires_grad=True)
+    >>> acts.maxout_affine(x, weight).sum().backward()
+    >>> weight.grad
+    tensor([[ 0.5000],
+            [-2.0000]])
+    """
     return _MaxoutAffine.apply(x, weight, bias)

@@ -43,7 +43,8 @@ def markdown(text: str) -> str:
 
 def link_names(text: str) -> str:
     """Make each public function that is named in backticks a link into the reference."""
-    return re.sub(rf"(?<![`\[])`({NAMES})`(?![`\]])", r"[`\1`][numba_acts.\1]", text)
+    name = rf"(?<![`\[])`((?:numba_acts\.)?({NAMES}))`(?![`\]])"
+    return re.sub(name, r"[`\1`][numba_acts.\2]", text)
 
 
 class Reference(griffe.Extension):
