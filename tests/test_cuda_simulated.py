@@ -9,7 +9,9 @@ Arrays are those of a stand-in for CuPy, in host memory.
 
 import inspect
 import os
+import re
 import sys
+from pathlib import Path
 
 import cases
 import numpy as np
@@ -502,3 +504,19 @@ def test_the_oracle_is_the_judge():
     x = np.arange(6.0).reshape(2, 3)
     with pytest.raises(AssertionError):
         cases.assert_agrees(oracle.softmin(x, 0), "softmin", (x,), {"axis": 1})
+
+
+# What the guide shows -------------------------------------------------------------------------
+
+
+def test_the_kernels_of_the_guide(rng):
+    guide = Path(__file__).parents[1] / "docs/guides/kernels.md"
+    (code,) = re.findall(r"^```python\n(.+?)^```", guide.read_text("utf-8"), re.M | re.S)
+    shown: dict = {}
+    exec(code, shown)
+    x, g = rng.normal(size=(2, 5, 7))
+    y, dx = np.empty_like(x), np.empty_like(x)
+    shown["softmin_rows"][2, 4](x, y)
+    np.testing.assert_allclose(y, oracle.softmin(x), rtol=1e-14)
+    shown["softmin_vjp_rows"][2, 4](g, y, dx)
+    np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y), atol=1e-15)

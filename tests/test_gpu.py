@@ -4,9 +4,11 @@ Several processes are faster, as kernels are compiled on the host: ``-n 8`` with
 """
 
 import math
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cases
@@ -356,6 +358,20 @@ def test_host_and_device_do_not_mix(kind):
     x = kind.to_device(np.ones(3, np.float32))
     with pytest.raises(TypeError, match="x is on a GPU, out is in host memory"):
         numba_acts.softmin(x, out=np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/gpu.md"])
+def test_the_example_of_a_page(page):
+    torch = pytest.importorskip("torch")
+    text = (Path(__file__).parents[1] / page).read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(import torch.+?)^```", text, re.M | re.S)
+    shown: dict = {}
+    exec(code, shown)
+    x = shown["x"].requires_grad_()
+    y = torch.softmax(x, 1)
+    y.backward(x.detach())
+    torch.testing.assert_close(shown["y"], y)
+    torch.testing.assert_close(shown["dx"], x.grad)
 
 
 # The sanitizer ---------------------------------------------------------------------------------
