@@ -204,8 +204,11 @@ def errors(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
                 for row in part:
                     if row["library"] == library:
                         worst[row[over]] = max(worst.get(row[over], 0.0), row["worst"])
+                points = sorted((at, error) for at, error in worst.items() if error > 0)
+                if not points:
+                    continue
                 style = _style(library, colours)
-                (drawn,) = axes.plot(*zip(*sorted(worst.items()), strict=True), **style)
+                (drawn,) = axes.plot(*zip(*points, strict=True), **style)
                 handles.setdefault(tables.name(library), drawn)
             axes.axhline(1, color=colours["quiet"], linewidth=1, zorder=0)
             axes.set(xscale="log", yscale="log", title=f"{dtype}, over the {over}", xlabel=over)

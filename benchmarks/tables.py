@@ -139,6 +139,27 @@ def cases(rows: Sequence[Row]) -> str:
     return table(head, map(line, rows), text=4)
 
 
+def slower(rows: Sequence[Row]) -> str:
+    """Return in how many cases we are the fastest, and a table of the others."""
+    times = [(row, medians(row)) for row in rows]
+    shared = [(row, time) for row, time in times if len(time) > 1 and "numba_acts" in time]
+    if not shared:
+        return ""
+    best = [(row, time, min(time, key=lambda library: time[library])) for row, time in shared]
+    others = [
+        [label(row), row["dtype"], shown(row["shape"]), name(peer)]
+        + [f"{time['numba_acts'] / time[peer]:.2f}"]
+        for row, time, peer in best
+        if peer != "numba_acts"
+    ]
+    head = ["function", "dtype", "shape", "fastest", "ours / fastest"]
+    wins = f"Of {len(shared)} cases that another library has too, this one is the fastest"
+    if not others:
+        return f"{wins} in all."
+    others.sort(key=lambda line: -float(line[-1]))
+    return f"{wins} in {len(shared) - len(others)}. The others:\n\n{table(head, others, text=4)}"
+
+
 def label(row: Row) -> str:
     """Return a case's function and what it does: forward, vjp, Jacobian."""
     work = row.get("work", "forward")
@@ -204,11 +225,15 @@ def accuracy(rows: Sequence[Row]) -> str:
     return table(
         ["function", "dtype", *map(name, peers)],
         (
-            [function, dtype, *(f"{errors[p]:.3g}" if p in errors else "" for p in peers)]
+            [function, dtype, *(_share(errors[p]) if p in errors else "" for p in peers)]
             for (function, dtype), errors in worst.items()
         ),
         text=2,
     )
+
+
+def _share(error: float) -> str:
+    return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
 
 
 # The parts of a results file: title and table.

@@ -88,13 +88,13 @@ def _performance() -> str:
     if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
         return NOTHING
     parts = [PERFORMANCE]
+    if not any(map(tables.on_gpu, files.values())):
+        parts.append(NO_GPU)
     for name, file in files.items():
         where = "cuda" if tables.on_gpu(file) else "cpu"
-        parts.append(
-            f"## {tables.machine(file)}\n\n{tables.stamp(file)} The command that measures it:"
-        )
-        parts.append(f"```sh\npython -m benchmarks {where}\n```")
+        parts.append(f"## {tables.machine(file)}\n\nOn {tables.stamp(file)}")
         rows = file.get("cases", [])
+        parts += [_measured_by(where), tables.slower(rows)] if rows else []
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
             parts.append(f"### {function}")
@@ -105,11 +105,11 @@ def _performance() -> str:
                     "the floor, every library; the table below has the numbers.",
                 )
             )
-            parts.append(tables.cases(own))
+            parts.append(_folded(f"All times of {function}", tables.cases(own)))
         for part, (title, show) in tables.PARTS.items():
             if part in ("cases", "accuracy") or not file.get(part):
                 continue
-            parts.append(f"### {title}")
+            parts.append(f"### {title}\n\n{_measured_by('cuda' if part == 'small' else part)}")
             if part == "scaling":
                 parts.append(
                     _picture(
@@ -118,8 +118,17 @@ def _performance() -> str:
                         "one thread and with several, beside other libraries.",
                     )
                 )
-            parts.append(show(file[part]))
+            shown = show(file[part])
+            parts.append(_folded(f"All of {title.lower()}", shown) if len(shown) > 3000 else shown)
     return "\n\n".join(parts)
+
+
+def _measured_by(part: str) -> str:
+    return f"Measured by `python -m benchmarks {part}`."
+
+
+def _folded(title: str, text: str) -> str:
+    return f'??? abstract "{title}"\n\n' + "\n".join(f"    {line}" for line in text.split("\n"))
 
 
 def _accuracy() -> str:
@@ -127,8 +136,7 @@ def _accuracy() -> str:
     for name, file in tables.load().items():
         if rows := file.get("accuracy"):
             parts.append(
-                f"## Beside other libraries\n\n{tables.stamp(file)} The command that "
-                "measures it:\n\n```sh\npython -m benchmarks accuracy\n```"
+                f"## Beside other libraries\n\nOn {tables.stamp(file)} {_measured_by('accuracy')}"
             )
             parts.append(ACCURACY)
             parts.append(tables.accuracy(rows))
@@ -146,7 +154,7 @@ def _accuracy() -> str:
 def _startup() -> str:
     for file in tables.load().values():
         if "startup" in file:
-            return f"Measured on {tables.stamp(file)}\n\n{tables.startup(file['startup'])}"
+            return f"On {tables.stamp(file)}\n\n{tables.startup(file['startup'])}"
     return "`python -m benchmarks startup` measures it on your machine."
 
 
@@ -158,11 +166,17 @@ NOTHING = """!!! note "No results yet"
     There are no results in `benchmarks/results` of this version's repository, so there is nothing
     to show here. `python -m benchmarks --help` says how to measure on your own machine."""
 ACCURACY = """Each number is the largest error over all lengths and scales of input, as a share of
-the bound; a library that has more than 1 does not keep to it."""
+the bound, against a reference in extended precision; a library that has more than 1 does not keep
+to it. A number in the ten thousands says that a library gives 0 for a weight that is subnormal,
+below $1.2 \\cdot 10^{-38}$ in float32, and so is wrong by all of it."""
 PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.
-The *floor* is the time that a function cannot go below on that machine: that of copying the bytes
-that it has to read and write, or of its exponentials where those take longer; for affine maxout
-that of the bare matrix product."""
+The *floor* stands for what the machine can do: the time of copying the bytes that the function has
+to read and write, or of its exponentials where those take longer; for affine maxout that of the
+bare matrix product. A copy is not the fastest of all traversals, so a time may come out a little
+below. Lower is better throughout."""
+NO_GPU = """!!! note "No GPU yet"
+    The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
+    measures every kernel there, and this page shows what it finds."""
 
 SUBJECTS: dict[str, Callable[[str], str]] = {
     "file": _file,
