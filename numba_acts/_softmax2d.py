@@ -21,7 +21,7 @@ def softmax2d(
     x : array_like
         Logits, (C, H, W) or (N, C, H, W), or with channels last (H, W, C) or (N, H, W, C).
         float16, bfloat16, float32, float64, integers or bool.
-    channel_axis : {-3, -1}, default -3
+    channel_axis : -3 or -1, default -3
         Where the channels are.
     temperature : float, default 1.0
         T > 0; logits are divided by it. Above 1 it softens a distribution (calibration), below 1
@@ -252,7 +252,7 @@ def softmax2d_vjp(
         The cotangent: the derivative of a loss by each probability, of the shape of `y`.
     y : array_like
         What `softmax2d` returned.
-    channel_axis : {-3, -1}, default -3
+    channel_axis : -3 or -1, default -3
         As for `softmax2d`.
     temperature : float, default 1.0
         As for `softmax2d`.
@@ -298,7 +298,7 @@ def softmax2d_jvp(
         The tangent: how x changes, of the shape of `y`.
     y : array_like
         What `softmax2d` returned.
-    channel_axis : {-3, -1}, default -3
+    channel_axis : -3 or -1, default -3
         As for `softmax2d`.
     temperature : float, default 1.0
         As for `softmax2d`.
@@ -336,7 +336,7 @@ def softmax2d_jacobian(
     ----------
     y : array_like
         What `softmax2d` returned.
-    channel_axis : {-3, -1}, default -3
+    channel_axis : -3 or -1, default -3
         As for `softmax2d`.
     temperature : float, default 1.0
         As for `softmax2d`.

@@ -128,7 +128,7 @@ def softmax2d(
     ----------
     x : torch.Tensor
         Logits, (C, H, W) or (N, C, H, W), on the CPU or a GPU.
-    channel_axis : {-3, -1}, default -3
+    channel_axis : -3 or -1, default -3
         As for `numba_acts.softmax2d`, as are `temperature` and `where`.
     temperature : float, default 1.0
         T > 0.

@@ -4,12 +4,13 @@
 // - formulas typeset: no raw TeX, no error of KaTeX, some on every function page
 // - axe finds no violation, in light and in dark
 // - nothing overflows at 390 px
-// - internal links and their anchors hold
+// - internal links and their anchors hold; sitemap and llms.txt have every page
 // - search finds what it should, over HTTP and from a folder opened without a server
-// - the interactive figures answer to a drag and to keys
+// - the interactive figures answer to a drag, to keys and to a touch
 //
+// A site that was built with an address is served under the path of that address, as where it goes.
 // CHROMIUM names the browser if it is not found by itself.
-import { createReadStream, existsSync, readdirSync, statSync } from "node:fs";
+import { createReadStream, existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
@@ -49,8 +50,14 @@ function pagesIn(folder, prefix = "") {
   });
 }
 
+// The path of the site's address, "" where it has none or is a host of its own.
+const address = readFileSync(join(SITE, "index.html"), "utf-8").match(/rel="canonical" href="([^"]+)"/)?.[1];
+const BASE = address ? new URL(".", address).pathname.slice(0, -1) : "";
+const inSite = (url) => decodeURIComponent(new URL(url).pathname).slice(BASE.length);
+
 const server = createServer((request, response) => {
-  const path = join(SITE, decodeURIComponent(new URL(request.url, "http://x").pathname));
+  const url = `http://x${request.url}`;
+  const path = join(SITE, new URL(url).pathname.startsWith(`${BASE}/`) ? inSite(url) : "elsewhere");
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "index.html") : path;
   if (!file.startsWith(SITE) || !existsSync(file)) {
     response.writeHead(404).end();
@@ -60,7 +67,7 @@ const server = createServer((request, response) => {
   createReadStream(file).pipe(response);
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
-const HOST = `http://127.0.0.1:${server.address().port}`;
+const HOST = `http://127.0.0.1:${server.address().port}${BASE}`;
 
 const browser = await puppeteer.launch({
   executablePath: CHROMIUM,
@@ -72,7 +79,8 @@ async function open(address, scheme = "light", width = 1280) {
   const page = await browser.newPage();
   page.setDefaultTimeout(300_000);
   const name = address.replace(HOST, "");
-  await page.setViewport({ width, height: 900 });
+  const phone = width === PHONE;
+  await page.setViewport({ width, height: 900, isMobile: phone, hasTouch: phone });
   await page.emulateMediaFeatures([
     { name: "prefers-color-scheme", value: scheme },
     { name: "prefers-reduced-motion", value: "reduce" },
@@ -127,7 +135,7 @@ for (const path of pages) {
       if (found.raw) complain(path, `raw TeX or an unfilled place: ${found.raw}`);
       if (FUNCTIONS.includes(path) && found.formulas < 10) complain(path, `only ${found.formulas} formulas`);
       anchors.set(`/${path}`, new Set(found.ids));
-      for (const link of found.links) if (link.startsWith(HOST)) links.push([path, link]);
+      for (const link of found.links) if (new URL(link).host === new URL(HOST).host) links.push([path, link]);
     }
     await page.close();
   }
@@ -151,10 +159,18 @@ for (const path of pages) {
 
 for (const [from, link] of links) {
   const url = new URL(link);
-  const path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
-  if (!existsSync(join(SITE, decodeURIComponent(path)))) complain(from, `broken link: ${url.pathname}`);
+  const path = inSite(link).replace(/\/$/, "/index.html") || "/index.html";
+  if (!url.pathname.startsWith(BASE) || !existsSync(join(SITE, path))) complain(from, `broken link: ${url.pathname}`);
   else if (url.hash && anchors.has(path) && !anchors.get(path).has(decodeURIComponent(url.hash.slice(1)))) {
     complain(from, `no such anchor: ${url.pathname}${url.hash}`);
+  }
+}
+
+for (const list of address ? ["sitemap.xml", "llms.txt"] : ["llms.txt"]) {
+  const text = readFileSync(join(SITE, list), "utf-8");
+  for (const path of pages) {
+    const wanted = address ? new URL(path, address).href : `(${path})`;
+    if (path !== "404.html" && !text.includes(wanted)) complain(list, `has not ${wanted}`);
   }
 }
 
@@ -220,9 +236,7 @@ for (const path of FUNCTIONS) {
   }
   await page.close();
 
-  const phone = await browser.newPage();
-  await phone.setViewport({ width: PHONE, height: 800, hasTouch: true, isMobile: true });
-  await phone.goto(`${HOST}/${path}`, { waitUntil: "load" });
+  const phone = await open(`${HOST}/${path}`, "light", PHONE);
   await changes(phone, path, "a touch", async () => {
     const element = await phone.$(`figure.interactive ${target}`);
     await element.scrollIntoView();

@@ -335,15 +335,15 @@
     add(right, "text", { x: 30, y: 128, class: "note" }, "Jacobian: of each probability by each logit");
     const drawMatrix = matrix(right, 30, 138, 156, 3, names);
 
-    const brushes = add(controls, "span", { role: "radiogroup", "aria-label": "class to paint" });
+    const brushes = add(controls, "span", { role: "radiogroup", "aria-label": "class to paint" }, "paint ");
     names.forEach((name, c) => {
       const label = add(brushes, "label");
-      label.style.marginRight = "0.7rem";
+      label.style.marginRight = "0.5rem";
       const input = add(label, "input", { type: "radio", name: "brush", value: c });
       input.checked = c === 0;
       input.addEventListener("change", () => { brush = c; });
       add(label, "span", { class: "swatch", style: `background: ${colours[c]}` });
-      label.append(`paint ${name}`);
+      label.append(name);
     });
     slider(controls, "temperature T", -1, 1, 0, (power) => (10 ** power).toFixed(2), (power) => {
       temperature = 10 ** power;
