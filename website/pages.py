@@ -128,7 +128,8 @@ def _measured_by(part: str) -> str:
 
 
 def _folded(title: str, text: str) -> str:
-    return f'??? abstract "{title}"\n\n' + "\n".join(f"    {line}" for line in text.split("\n"))
+    inside = "\n".join(f"    {line}" for line in text.split("\n"))
+    return f'<div data-search-exclude markdown="1">\n??? abstract "{title}"\n\n{inside}\n\n</div>'
 
 
 def _accuracy() -> str:
