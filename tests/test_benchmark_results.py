@@ -142,6 +142,20 @@ def test_case_table_marks_the_fastest_and_gives_our_multiple_of_the_floor():
     assert row["ours / floor"] == "1.20"
 
 
+def test_cases_in_which_another_library_is_faster_are_named():
+    cases = made_up()["cases"]
+    assert tables.slower(cases) == (
+        "Of 12 cases that another library has too, this one is the fastest in all."
+    )
+    cases[3]["times"]["scipy"]["median"] = 1e-3
+    text = tables.slower(cases)
+    assert "the fastest in 11. The others:" in text
+    assert rows_of(text[text.index("|") :])[2:] == [
+        ["softmin, vjp", "float64", "4,096\xa0×\xa01,024", "SciPy", "1.20"]
+    ]
+    assert tables.slower([{**cases[0], "times": {}}]) == ""
+
+
 def test_gpu_times_may_stand_beside_the_peers():
     head, _, first = rows_of(tables.cases(made_up_gpu()["cases"]))
     row = dict(zip(head, first, strict=True))
@@ -162,6 +176,8 @@ def test_accuracy_table_has_the_worst_of_all_rows():
     rows[0]["worst"] = 0.7
     head, _, first, _ = rows_of(tables.accuracy(rows))
     assert dict(zip(head, first, strict=True))["numba_acts"] == "0.7"
+    rows[0]["worst"] = 23_986.1
+    assert "| 23,986 |" in tables.accuracy(rows)
 
 
 def test_other_tables():
