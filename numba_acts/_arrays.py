@@ -30,7 +30,7 @@ _HELD = {np.dtype(np.float16): FLOAT16, np.dtype(np.bool_): np.dtype(np.uint8), 
 # the same for floats alone
 _FLOATS = {dtype: dtype for dtype in _DIRECT} | {np.dtype(np.float16): FLOAT16}
 _NONE = np.empty(0, np.uint8)
-_ndarray = np.ndarray
+_ndarray, _may_share_memory = np.ndarray, np.may_share_memory
 
 
 # ---- what comes in, what goes out -------------------------------------------------------------
@@ -439,15 +439,16 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
 
 
 def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
-    """Is `out` plainly right: of that shape and dtype, contiguous, apart from views of x and y?"""
+    """Is `out` plainly right: of that shape and dtype, contiguous, apart from x and y?"""
     return (
         type(out) is _ndarray
-        and out.base is None
         and out.dtype is dtype
         and out.shape == shape
         and out.flags.carray
-        and x.base is None
-        and y.base is None
+        and (
+            (out.base is None and x.base is None and y.base is None)
+            or not (_may_share_memory(out, x) or _may_share_memory(out, y))
+        )
     )
 
 
@@ -607,7 +608,7 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         if not (type(out) is tuple and len(out) == 2 and out[0] is not out[1]):
             return None
         y, index = out
-        if not (_fits(y, shape, dtype, x, x) and _fits(index, shape, _INT32, x, x)):
+        if not (_fits(y, shape, dtype, x, x) and _fits(index, shape, _INT32, x, y)):
             return None
     else:
         y, index = out, None

@@ -200,7 +200,8 @@ def rows(x, out, index, pieces, start, stop):
 @kernel
 def columns(x, out, index, pieces, inner, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
-    x, out, index = elements(x), elements(out), elements(index)
+    x, index = elements(x), elements(index)
+    out = results(out, inner, min(SPAN, inner))
     spans = (inner + SPAN - 1) // SPAN
     numbers = splat(np.int32(0))
     for unit in range(start, stop):
@@ -225,6 +226,7 @@ def columns(x, out, index, pieces, inner, start, stop):
             else:
                 store_some(out, there, count, best)
                 note_some(index, there, count, winner)
+    settle(out)
 
 
 # ---- the gradient -----------------------------------------------------------------------------
