@@ -464,8 +464,8 @@ def _all(units):
 @functools.cache
 def _run_softmax(contiguous):
     groups_fit, most = cpu_softmax.TILE_BYTES // LANES**2, cpu_softmax.TILE_GROUPS[1]
-    chunk, short = cpu_softmax.CHUNK, cpu_softmax.SHORT
-    group_of = cpu_softmax.GROUP
+    chunk, group_of = cpu_softmax.CHUNK, cpu_softmax.GROUP
+    short, short_double = cpu_softmax.SHORT[4], cpu_softmax.SHORT[8]
 
     @_inlined
     def run(x, mask, y, outer, n, inner, beta):
@@ -477,7 +477,7 @@ def _run_softmax(contiguous):
                 task = n, inner, beta, base
                 cpu_softmax.long_sums(x, mask, y, sums, *task, *_all(groups))
                 cpu_softmax.long_writes(None, mask, sums, y, *task, *_all(groups))
-        elif inner == 1 and n <= short:
+        elif inner == 1 and n <= (short_double if y.itemsize == 8 else short):
             cpu_softmax.short_rows(x, mask, y, n, inner, beta, *_all(outer))
         elif inner == 1:
             cpu_softmax.rows(x, mask, y, n, inner, beta, *_all(outer))

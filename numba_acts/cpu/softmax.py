@@ -61,7 +61,7 @@ from numba_acts.cpu.math import (
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
-SHORT = 128  # rows of at most so many numbers are taken eight at a time
+SHORT = {2: 192, 4: 192, 8: 96}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 SHORT_PRODUCT = 31  # the same for products, whose rows take less work
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
@@ -1021,7 +1021,7 @@ def diagonal(y, out, beta, start, stop):
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or is None."""
     if inner == 1 and n <= CHUNK:
-        one = short_rows if n <= SHORT else rows
+        one = short_rows if n <= SHORT[out.itemsize] else rows
         if x.size < PARALLEL_FROM:
             one(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
         else:
