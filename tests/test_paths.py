@@ -103,9 +103,8 @@ LENGTHS = sorted({1, 2, 4, 5, 7, 8, 9, 16, 25, 33, 90, softmax.SHORT_PRODUCT, so
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("n", LENGTHS)
 def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
-    assert (
-        n <= softmax.SHORT[np.dtype(dtype).itemsize]
-    )  # of 19 rows 16 go across, by eights, and 3 along
+    # Of 19 rows 16 go across, by eights, and 3 along.
+    assert n <= softmax.SHORT[np.dtype(dtype).itemsize]
     x, g = (np.tile(rng.normal(size=n).astype(dtype), (19, 1)) for _ in range(2))
     y = numba_acts.softmin(x)
     assert (y == y[-1]).all()
