@@ -52,7 +52,9 @@ FORWARD = [
     ((20, softmax.CHUNK), -1, ["rows shared"]),
     ((3, softmax.CHUNK + 1), -1, ["long_sums", "long_writes"]),
     ((1, 3 * softmax.GROUP + 5), -1, ["long_sums shared", "long_writes shared"]),
-    ((2, 3, 5), 1, ["columns"]),
+    ((2, 3, 5), 1, ["few_columns"]),
+    ((2, 300, 301), 0, ["few_columns shared"]),
+    ((2, 4, 5), 1, ["columns"]),
     ((2, softmax.CHUNK, 5), 1, ["columns"]),
     ((21, 70, 70), 0, ["columns shared"]),
     ((softmax.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
@@ -81,7 +83,9 @@ PRODUCT = [
     ((3, softmax.SHORT_PRODUCT + 1), -1, ["product_rows"]),
     ((3, softmax.GROUP), -1, ["product_rows shared"]),
     ((1, softmax.GROUP + 1), -1, ["long_dots shared", "long_products shared"]),
-    ((2, 3, 5), 1, ["product_columns"]),
+    ((2, 3, 5), 1, ["product_few_columns"]),
+    ((2, 300, 301), 0, ["product_few_columns shared"]),
+    ((2, 4, 5), 1, ["product_columns"]),
     ((21, 70, 70), 0, ["product_columns shared"]),
     ((softmax.CHUNK + 1, 3), 0, ["long_dots", "long_products"]),
     ((softmax.CHUNK + 1, 20), 0, ["long_dots shared", "long_products shared"]),
@@ -116,12 +120,13 @@ def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
 
 @pytest.mark.parametrize("from_memory", [False, True])
 @pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS[3] * 4 + 5])
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 21, 40, softmax.RING[-1], softmax.RING[-1] + 1])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 21, 40, softmax.RING[-1], softmax.RING[-1] + 1])
 def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     # fewer than eight columns; eight that overlap the eight before; several tiles, one by one or,
     # from memory, read ahead in a ring of three; strips of products
     assert 8 * softmax.TILE_GROUPS[3] * 4 > softmax.STRIP
     monkeypatch.setattr(softmax, "RING_FROM", 1 if from_memory else 1 << 60)
+    monkeypatch.setattr(softmax, "FEW", 0 if from_memory else softmax.FEW)
     row, cotangent = rng.normal(size=(2, n)).astype(np.float32)
     x, g = (np.repeat(v[:, None], inner, 1) for v in (row, cotangent))
     y = numba_acts.softmin(x, 0)

@@ -20,6 +20,7 @@ import numpy as np
 
 from numba_acts.cpu.launch import PARALLEL_FROM, kernel, run
 from numba_acts.cpu.math import (
+    FAR_FROM,
     LANES,
     as_float,
     choose,
@@ -73,6 +74,8 @@ RING = range(4, 257)  # numbers of a slice for which a ring of three tiles has r
 RING_FROM = 1 << 20  # in arrays of at least so many, which come from memory and not from a cache
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
+FEW = 3  # slices of at most so many numbers are held in registers, in arrays that a cache holds,
+FEW_SPAN = 4096  # so many neighbouring ones in a unit
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
@@ -262,6 +265,11 @@ def read_some(x, mask, i, count, sign):
 
 
 @lane
+def read_up_to(x, mask, i, count, sign):
+    return read(x, mask, i, sign) if count == LANES else read_some(x, mask, i, count, sign)
+
+
+@lane
 def write(y, mask, out, i):
     store(out, i, where(load(mask, i), y, 0.0) if mask is not None else y)
 
@@ -269,6 +277,14 @@ def write(y, mask, out, i):
 @lane
 def write_some(y, mask, out, i, count):
     store_some(out, i, count, where(load_some(mask, i, count), y, 0.0) if mask is not None else y)
+
+
+@lane
+def write_up_to(y, mask, out, i, count):
+    if count == LANES:
+        write(y, mask, out, i)
+    else:
+        write_some(y, mask, out, i, count)
 
 
 @lane
@@ -532,6 +548,44 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     release(weights)
     release(lanes)
     settle(out)
+
+
+@lane
+def few_slices(x, mask, out, i, n, inner, count, law):
+    """Up to eight neighbouring slices of at most three numbers."""
+    m = a = read_up_to(x, mask, i, count, law[0])
+    b = c = zero = fill(m, 0.0)
+    if n > 1:
+        b = read_up_to(x, mask, i + inner, count, law[0])
+        m = maximum(b, m)
+    if n > 2:
+        c = read_up_to(x, mask, i + 2 * inner, count, law[0])
+        m = maximum(c, m)
+    a = raised_exp(a - m, law)
+    if n > 1:
+        b = raised_exp(b - m, law)
+    if n > 2:
+        c = raised_exp(c - m, law)
+    weight = divide(fill(m, 1.0), zero + ((a + c) + b))
+    write_up_to(a * weight, mask, out, i, count)
+    if n > 1:
+        write_up_to(b * weight, mask, out, i + inner, count)
+    if n > 2:
+        write_up_to(c * weight, mask, out, i + 2 * inner, count)
+
+
+@kernel
+def few_columns(x, mask, out, n, inner, beta, start, stop):
+    """Slices of one to three numbers that lie apart: read, computed in registers and written."""
+    x, mask, out = elements(x), elements(mask), elements(out)
+    law = exponent_law(x, beta)
+    for unit in range(start, stop):
+        first, count = place(unit, n, inner, FEW_SPAN)
+        whole = count & -LANES
+        for i in range(first, first + whole, LANES):
+            few_slices(x, mask, out, i, n, inner, LANES, law)
+        if whole < count:
+            few_slices(x, mask, out, first + whole, n, inner, count - whole, law)
 
 
 @lane
@@ -903,6 +957,38 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
     settle(out)
 
 
+@lane
+def product_few(g, y, out, i, n, inner, count, factor):
+    """Products of up to eight neighbouring slices of at most three numbers."""
+    zero = fill(factor, 0.0)
+    even, odd = zero + products(g, y, i, count), zero
+    if n > 2:
+        even = even + (zero + products(g, y, i + 2 * inner, count))
+    if n > 1:
+        odd = odd + products(g, y, i + inner, count)
+    for k in range(n):
+        at = i + k * inner
+        if count == LANES:
+            store(out, at, entry(load(g, at), load(y, at), even + odd, factor))
+        else:
+            v = entry(load_some(g, at, count), load_some(y, at, count), even + odd, factor)
+            store_some(out, at, count, v)
+
+
+@kernel
+def product_few_columns(g, y, out, n, inner, beta, start, stop):
+    """Slices of one to three numbers that lie apart."""
+    g, y, out = elements(g), elements(y), elements(out)
+    factor = factor_law(y, beta)
+    for unit in range(start, stop):
+        first, count = place(unit, n, inner, FEW_SPAN)
+        whole = count & -LANES
+        for i in range(first, first + whole, LANES):
+            product_few(g, y, out, i, n, inner, LANES, factor)
+        if whole < count:
+            product_few(g, y, out, first + whole, n, inner, count - whole, factor)
+
+
 @kernel
 def long_dots(g, y, sums, n, inner, base, start, stop):
     """First reading of longer slices: ⟨g, y⟩ by groups; a unit leaves 16 numbers in `sums`."""
@@ -1032,6 +1118,8 @@ def softmax(x, mask, out, outer, n, inner, beta):
         for sums, base, units, work in _batches(out, outer, n, inner):
             run(long_sums, units, work, x, mask, kept, sums, n, inner, beta, base)
             run(long_writes, units, work, again, mask, sums, out, n, inner, beta, base)
+    elif n <= FEW and out.nbytes < FAR_FROM:
+        run(few_columns, outer * -(-inner // FEW_SPAN), x.size, x, mask, out, n, inner, beta)
     else:
         ring = 3 if n in RING and x.size >= RING_FROM else 1
         groups, tiles = _tiles(out.dtype, n, inner, ring)
@@ -1048,6 +1136,9 @@ def product(g, y, out, outer, n, inner, beta):
             run(long_products, *task, out, n, inner, beta, base)
     elif inner == 1:
         run(product_rows, outer, y.size, g, y, out, n, inner, beta)
+    elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
+        task = outer * -(-inner // FEW_SPAN), y.size, g, y, out
+        run(product_few_columns, *task, n, inner, beta)
     else:
         strip = _strip(n, inner)
         task = outer * -(-inner // strip), y.size, g, y, out
