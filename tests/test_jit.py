@@ -301,6 +301,18 @@ def test_kernels_are_those_of_calls_from_python(rng):
     assert [list(kernel.signatures) for kernel in kernels] == before
 
 
+def test_no_index_is_none_out_of_range():
+    """What lies before an empty array is not its own."""
+    x, weight = np.zeros((0, 2)), np.ones((3, 5, 2))
+    index = np.full((4, 3), 99)[1:1]
+
+    @numba.njit
+    def empty(x, weight, index):
+        return na.maxout_affine_jvp(x, weight, index, dx=x)
+
+    assert empty(x, weight, index).shape == (0, 3)
+
+
 PROGRAM = """
 import numba, numpy as np, numba_acts as na
 @numba.njit(cache=True{options})

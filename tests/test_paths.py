@@ -233,6 +233,8 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
     assert not goes_far(lying_at(0, large, number), 4, run - 1)
     assert not goes_far(lying_at(0, large, number), 1001, 1001)
     assert not goes_far(lying_at(4, large, number), 4, run)
+    byte = np.dtype(np.int8)  # eight of which are only half of 16 bytes
+    assert not goes_far(lying_at(0, FAR_FROM, byte), 16, FAR_RUN)
 
 
 FAR = [

@@ -427,6 +427,15 @@ def test_many_equal_entries(distance, temperature, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("slope", [6.88242143611141e-05, -3.1e-04, 2.3e-13])
+def test_many_steps_of_one_height(slope, dtype):
+    """Parts of a long slice each have another maximum: errors of their scales must not add up."""
+    x = (np.arange(1_000_003) // 4096 * -slope).astype(dtype)
+    check(x)
+    check(x[:, None], 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1000, 100_000])
 def test_error_of_the_products_is_within_the_bound(n, dtype, rng):
     y = softmin(rng.normal(size=(n, 3)).astype(dtype), 0)

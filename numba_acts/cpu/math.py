@@ -123,8 +123,8 @@ def _elements(context, builder, sig, args):
 def results(typingctx, array, step, run):
     """A result that `store` writes once, at multiples of `step`, `run` numbers beside each other.
 
-    It goes around the caches if it is large, its runs fill their lines, and all of it is written at
-    multiples of 16 bytes. `settle` comes when that is done.
+    It goes around the caches if it is large, its runs fill their lines, eight numbers have at least
+    16 bytes, and all of it is written at multiples of those. `settle` comes when that is done.
     """
     kind, size = Results(array.dtype), _size(array.dtype)
 
@@ -134,7 +134,7 @@ def results(typingctx, array, step, run):
         number = run.type
         place = builder.ptrtoint(result.data, number)
         place = builder.and_(builder.or_(place, builder.mul(step, number(size))), number(15))
-        far = builder.icmp_signed("==", place, number(0))
+        far = builder.icmp_signed("==", place, number(0 if LANES * size >= 16 else -1))
         far = builder.and_(far, builder.icmp_signed(">=", run, number(FAR_RUN // size)))
         large = builder.icmp_signed(">=", result.size, number(FAR_FROM // size))
         result.far = builder.and_(far, large)

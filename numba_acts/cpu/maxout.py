@@ -232,11 +232,9 @@ def columns(x, out, index, pieces, inner, start, stop):
 # ---- the gradient -----------------------------------------------------------------------------
 
 
-@kernel
-def outside(index, pieces, found, start, stop):
-    """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
-    index, found = elements(index), elements(found)
-    first, last = start * SPAN, min(stop * SPAN, index.size)
+@lane
+def extremes(index, first, last):
+    """The least and the largest of some indices, eight of each."""
     least = most = load_some(index, first, min(LANES, last - first))
     whole = first + (last - first & -LANES)
     for i in range(first, whole, LANES):
@@ -245,9 +243,19 @@ def outside(index, pieces, found, start, stop):
     if whole < last:
         v = load_some(index, whole, last - whole)
         least, most = choose(beats(least, v), v, least), maximum(v, most)
-    for j in range(LANES):
-        if extract(least, j) < 0 or extract(most, j) >= pieces:
-            put(found, 0, np.uint8(1))
+    return least, most
+
+
+@kernel
+def outside(index, pieces, found, start, stop):
+    """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
+    index, found = elements(index), elements(found)
+    first, last = start * SPAN, min(stop * SPAN, index.size)
+    if first < last:
+        least, most = extremes(index, first, last)
+        for j in range(LANES):
+            if extract(least, j) < 0 or extract(most, j) >= pieces:
+                put(found, 0, np.uint8(1))
 
 
 @lane

@@ -69,6 +69,7 @@ CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
 SQUARE = LANES * LANES
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
+PART = 3 * LANES  # what is known of a part of a long slice: maxima, sums and their errors
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
 RING = range(4, 257)  # numbers of a slice for which a ring of three tiles has room and is worth it,
 RING_FROM = 1 << 20  # in arrays of at least so many, which come from memory and not from a cache
@@ -239,13 +240,27 @@ def finite(m):
 
 
 @lane
-def merge(m, total, lost, m2, total2, lost2, law):
-    """Two parts of a slice, each shifted by its own maximum, under their common one."""
-    both = maximum(m2, m)
-    old = lowered(raised_exp(m - finite(both), law))
-    new = lowered(raised_exp(m2 - finite(both), law))
-    total, lost = add(total * old, lost * old + lost2 * new, total2 * new)
-    return both, total, lost
+def join(parts, first, count, pitch, law):
+    """The maximum, the sum and its errors of parts that are each shifted by their own maximum.
+
+    Each part is scaled once: a running sum that is scaled again and again would gather the errors.
+    """
+    m = load(parts, first)
+    for i in range(first + pitch, first + count * pitch, pitch):
+        m = maximum(load(parts, i), m)
+    total = lost = fill(m, 0.0)
+    for i in range(first, first + count * pitch, pitch):
+        scale = lowered(raised_exp(load(parts, i) - finite(m), law))
+        lost = lost + load(parts, i + 2 * LANES) * scale
+        total, lost = add(total, lost, load(parts, i + LANES) * scale)
+    return m, total, lost
+
+
+@lane
+def put_part(parts, i, m, total, lost):
+    store(parts, i, m)
+    store(parts, i + LANES, total)
+    store(parts, i + 2 * LANES, lost)
 
 
 # ---- reading and writing ----------------------------------------------------------------------
@@ -604,7 +619,7 @@ def long_place(unit, n, inner):
 @lane
 def sums_pitch(inner):
     """What a group leaves: eight maxima, sums and corrections, and the maxima of its chunks."""
-    return 3 * LANES + GROUP // CHUNK * (1 if inner == 1 else LANES)
+    return PART + GROUP // CHUNK * (1 if inner == 1 else LANES)
 
 
 @lane
@@ -675,41 +690,27 @@ def long_sums(x, mask, kept, sums, n, inner, beta, base, start, stop):
     law = exponent_law(x, beta)
     z = scratch(x, CHUNK + LANES if inner == 1 else CHUNK * LANES)
     lanes = scratch(x, 3 * SQUARE)
+    parts = scratch(x, GROUP // CHUNK * PART)
     for unit in range(start, stop):
         group, first, count = long_place(base + unit, n, inner)
         at = unit * sums_pitch(inner)
-        m = fill(splat(law[0]), _NOTHING)
-        total = lost = fill(m, 0.0)
-        for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
+        chunks = min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)
+        for chunk in range(chunks):
             size = min(CHUNK, n - group - chunk * CHUNK)
             if inner == 1:
-                m2, (total2, lost2) = chunk_along(x, mask, first, size, law, kept, z)
-                put(sums, at + 3 * LANES + chunk, extract(m2, 0))
+                m, (total, lost) = chunk_along(x, mask, first, size, law, kept, z)
+                put(sums, at + PART + chunk, extract(m, 0))
             else:
                 task = first, inner, count, size
-                m2, (total2, lost2) = chunk_across(x, mask, *task, law, kept, z, lanes)
-                store(sums, at + (3 + chunk) * LANES, m2)
-            m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
+                m, (total, lost) = chunk_across(x, mask, *task, law, kept, z, lanes)
+                store(sums, at + PART + chunk * LANES, m)
+            put_part(parts, chunk * PART, m, total, lost)
             first += CHUNK * inner
-        store(sums, at, m)
-        store(sums, at + LANES, total)
-        store(sums, at + 2 * LANES, lost)
+        m, total, lost = join(parts, 0, chunks, PART, law)
+        put_part(sums, at, m, total, lost)
     release(z)
     release(lanes)
-
-
-@lane
-def long_weight(sums, unit, n, inner, law):
-    """The maxima of a bundle and one over its sums, from what all of its groups left."""
-    groups = (n + GROUP - 1) // GROUP
-    m = fill(splat(law[0]), _NOTHING)
-    total = lost = fill(m, 0.0)
-    first = unit // groups * groups
-    for g in range(first, first + groups):
-        i = g * sums_pitch(inner)
-        m2, total2, lost2 = load(sums, i), load(sums, i + LANES), load(sums, i + 2 * LANES)
-        m, total, lost = merge(m, total, lost, m2, total2, lost2, law)
-    return m, divide(fill(m, 1.0), lowered(finish(total, lost)))
+    release(parts)
 
 
 @lane
@@ -735,13 +736,15 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
     """
     x, mask, sums, out = elements(x), elements(mask), elements(sums), elements(out)
     law = exponent_law(out, beta)
+    groups, pitch = (n + GROUP - 1) // GROUP, sums_pitch(inner)
     for unit in range(start, stop):
         group, first, count = long_place(base + unit, n, inner)
-        m, weight = long_weight(sums, unit, n, inner, law)
+        m, total, lost = join(sums, unit // groups * groups * pitch, groups, pitch, law)
+        weight = divide(fill(m, 1.0), lowered(finish(total, lost)))
         for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
             size = min(CHUNK, n - group - chunk * CHUNK)
             if x is None:
-                at = unit * sums_pitch(inner) + 3 * LANES
+                at = unit * pitch + PART
                 if inner == 1:
                     own = fill(m, get(sums, at + chunk))
                 else:
@@ -839,7 +842,8 @@ def product_strided(g, y, out, first, step, n, count, dot, factor):
 def product_rows(g, y, out, n, inner, beta, start, stop):
     """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
 
-    Up to `SHORT_PRODUCT` numbers a row, eight of them go across the lanes, as in `rows`.
+    Up to `SHORT_PRODUCT` numbers a row, eight of them go across the lanes, as in
+    `short_rows`.
     """
     g, y, out = elements(g), elements(y), results(out, n, n)
     factor = factor_law(y, beta)
