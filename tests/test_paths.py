@@ -239,8 +239,10 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
 
 FAR = [
     ("softmin", (4100, 1028), -1),
+    ("softmin", (20_000, 212), -1),
     ("softmin", (6, 5, 140_000), 1),
     ("softmin_vjp", (4100, 1028), -1),
+    ("softmin_vjp", (100_003, 44), -1),
     ("softmin_vjp", (1, 4_200_004), -1),
     ("softmin_vjp", (6, 5, 140_000), 1),
     ("maxout_vjp", (6, 5, 140_000), 1),

@@ -403,7 +403,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     A row goes along the lanes, through scratch memory that stays in the first cache. Meanwhile
     memory brings what comes next.
     """
-    x, mask, out = elements(x), elements(mask), results(out, n, n)
+    x, mask, out = elements(x), elements(mask), results(out, n, out.size)
     law = exponent_law(x, beta)
     z = scratch(x, padded(n) + LANES)
     for row in range(start, stop):
@@ -845,7 +845,8 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
     Up to `SHORT_PRODUCT` numbers a row, eight of them go across the lanes, as in
     `short_rows`.
     """
-    g, y, out = elements(g), elements(y), results(out, n, n)
+    run = out.size if n > SHORT_PRODUCT else n  # row after row
+    g, y, out = elements(g), elements(y), results(out, n, run)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
