@@ -11,6 +11,8 @@ import inspect
 import os
 import re
 import sys
+import threading
+import time
 from pathlib import Path
 
 import cases
@@ -133,7 +135,8 @@ FORWARD = [
     ((1, 700, 3), 1, ["columns"]),  # lanes and warps that share
     ((8, 6, 7), 1, ["images"]),  # several images in a block, fewer in the last
     ((7, 6, 7), 1, ["images"]),  # that don't fill accesses
-    ((2, 41, 11), 1, ["images"]),  # warps that share, two tiles of columns
+    ((2, 41, 11), 1, ["images"]),  # warps that share
+    ((2, 41, 39), 1, ["images"]),  # the same, in several turns
     ((2, 600, 3), 1, ["images"]),  # lanes and warps that share
     ((2, CHUNK[1] + 3, 1, 2), 1, LONG_COLUMNS),
 ]
@@ -175,6 +178,7 @@ PRODUCT = [
     ((8, 6, 7), 1, ["product_images"]),
     ((7, 6, 7), 1, ["product_images"]),
     ((2, 41, 11), 1, ["product_images"]),
+    ((2, 41, 39), 1, ["product_images"]),
     ((2, 300, 3), 1, ["product_images"]),
     (
         (1, CHUNK[2] + 3, 2),
@@ -191,6 +195,25 @@ def test_product(shape, axis, expected, taken, rng):
     dx = call("softmin_vjp", g, y, axis)
     assert_paths(taken, expected)
     cases.assert_agrees(dx, "softmin_vjp", (g, y), {"axis": axis})
+
+
+@pytest.mark.parametrize("name", ["softmin", "softmin_vjp"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((1, CHUNK[2] + 3), -1), ((1, 700, 3), 1), ((2, 41, 39), 1)]
+)
+def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
+    """One that is slow to take what others have left finds it there still."""
+    take = softmax.take
+
+    def take_slowly(*arguments):
+        if threading.current_thread().thread_id // 32 == 1:
+            time.sleep(0.2)
+        take(*arguments)
+
+    y = cases.distribution(rng, shape, "float32", axis)
+    given = (y,) if name == "softmin" else (rng.normal(size=shape).astype(np.float32), y)
+    monkeypatch.setattr(softmax, "take", take_slowly)
+    cases.assert_agrees(call(name, *given, axis), name, given, {"axis": axis})
 
 
 @pytest.mark.parametrize(

@@ -851,6 +851,8 @@ def product_images(
             for e in range(count):
                 theirs[e] = theirs[e] * scale * (ours[e] - s)
             scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
+            if split:
+                cuda.syncthreads()  # all have taken this turn's sums before the next turn's come
         cuda.syncthreads()
         give(tile, g, False, bits, ours, out, start, end, thread, ways)
 
