@@ -8,6 +8,7 @@ Arrays are those of a stand-in for CuPy, in host memory.
 """
 
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -338,6 +339,37 @@ def test_a_misaligned_row_has_the_same_bits(n, rng):
     shifted_index = call("maxout_with_index", shifted)
     for got, want in zip(shifted_index, call("maxout_with_index", x), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("index_dtype", ["int8", "int32", "int64"])
+def test_a_plan_serves_results_of_its_alignment(dtype, index_dtype, rng):
+    """Results 64 bytes apart at first, then 16: the kernel that is remembered takes both."""
+    x = cases.with_ties(rng, (32, 3), dtype)
+    buffer = np.zeros(64 + 32 * 8 + 16, np.uint8)
+    first = -buffer.ctypes.data % 64
+    for start in (first, first + 16):
+        y = np.zeros(32, x.dtype)
+        index = buffer[start : start + 32 * np.dtype(index_dtype).itemsize].view(index_dtype)
+        out = standin.Array(y), standin.Array(index)
+        numba_acts.maxout_with_index(standin.Array(x), index_dtype=index_dtype, out=out)
+        cases.assert_agrees((y, index.astype("i4")), "maxout_with_index", (x,), {})
+
+
+def test_a_tile_of_images_fits_every_device(monkeypatch):
+    """Beside the memory in which warps meet."""
+    monkeypatch.setattr(softmax, "TILE_BYTES", 24 << 10)
+    for shared in (48 << 10, 64 << 10, 227 << 10):
+        found = launch.Device(28, shared, 2 << 20)
+        monkeypatch.setattr(softmax, "device", lambda number, found=found: found)
+        queue = launch.Queue(0, 0, None, None)
+        for operands, n, inner in itertools.product((1, 2), range(2, 257), (3, 5, 25, 49)):
+            size = 1024 * n * inner
+            memory = launch.Memory(256, np.dtype(np.float32), size, queue)
+            ordered = softmax.order(n, memory.dtype, 4, operands)
+            images = softmax._together(operands, ordered, (memory, memory), 1024, n, inner)
+            tile = operands * images * n * inner * 4
+            assert tile + softmax.MEETING_BYTES <= shared, (shared, operands, n, inner)
 
 
 @pytest.mark.parametrize("n", [3, 10, 40, 300])

@@ -8,6 +8,8 @@ this library, the last bits of a row may depend on the batch around it. Integers
 no products for, have a plain kernel.
 
 The derivatives send g to the winning pieces, (rows, units·pieces), and take products with that.
+Those of weight and bias are sums over all rows, added batch after batch, whose rows are as many as
+the L2 cache holds: their last bits depend on the device's cache too.
 """
 
 import math as _math

@@ -204,12 +204,13 @@ _plans: dict[Any, Any] = {}
 def planned(choose: Callable[..., Any], arrays: tuple[Memory, ...], *given: Any) -> tuple[Any, ...]:
     """What to `run`: the kernel, its blocks and all arguments, as `choose` says.
 
-    It says so of arrays and what else is given. What it says is kept for the next arrays of the
-    same dtypes and alignment on the same device: it must not depend on anything else.
+    What it says is kept for the next call. It may regard all that is given, but of arrays only
+    their device, their dtypes, which are empty, and how far each lies behind a multiple of
+    `WIDE_BYTES`, the widest access.
     """
     key: Any = choose, arrays[0].queue.device, *given
     for array in arrays:
-        key += array.dtype, array.size > 0, array.pointer & 15
+        key += array.dtype, array.size > 0, array.pointer % math.WIDE_BYTES
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= PLANS:

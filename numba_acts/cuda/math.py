@@ -10,7 +10,7 @@ The compiler may contract a product and a sum to one operation, or not, as it se
 kernel. Where bits must not depend on that, products that are added are made by `times`.
 
 Each intrinsic has a stand-in in plain Python for Numba's simulator, which also checks what a GPU
-would not forgive: a place out of bounds, a wide access out of alignment.
+would not forgive: a place out of bounds, an access out of alignment or too wide.
 """
 
 import functools
@@ -98,8 +98,9 @@ if SIMULATED:
         def at(self, i, count=1):
             if not 0 <= i <= self.array.size - count:
                 raise IndexError(f"{count} from {i} on, of {self.array.size}")
-            if (self.array.ctypes.data + i * self.dtype.itemsize) % (count * self.dtype.itemsize):
-                raise RuntimeError(f"{count} numbers from {i} on are not aligned")
+            size = count * self.dtype.itemsize
+            if size > WIDE_BYTES or (self.array.ctypes.data + i * self.dtype.itemsize) % size:
+                raise RuntimeError(f"{count} numbers from {i} on are too wide or not aligned")
             return i
 
     def _shared(x):

@@ -345,7 +345,8 @@ def _rows(
     width = WIDE_BYTES // x.dtype.itemsize
     together = _groups(pieces, width, outer, units if biased else 0)
     access = _access(_math.gcd(pieces * together, width), x, bias)
-    out_access = _access(together, out, index)
+    widest = max(array.dtype.itemsize for array in (out, index) if array.size)
+    out_access = _access(min(together, WIDE_BYTES // widest), out, index)
     groups = max(1, AHEAD_BYTES // (pieces * together * x.dtype.itemsize))
     constants = _tuple(pieces), _tuple(together), access, out_access, _tuple(groups)
     kernel = few(*constants, indexed, biased, dtype)

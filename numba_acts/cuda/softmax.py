@@ -1245,20 +1245,21 @@ def _together(operands: int, ordered: Order, arrays: Any, outer: int, n: int, in
     """How many images a block takes through shared memory; 0 if they are better read in place.
 
     That is so where channels fill whole sectors, or are so long that few sectors are shared; where
-    an image doesn't fit; and where blocks are too few, or in their last turn, for a quarter of the
-    multiprocessors to have work.
+    an image doesn't fit; and where blocks are fewer than the multiprocessors, or come in several
+    turns and leave more than a quarter of the room in them empty.
     """
     found, width = device(arrays[-1].queue.device), _width(*arrays)
     channel = inner * arrays[-1].dtype.itemsize
     image = operands * n * inner * np.dtype(computed(arrays[-1].dtype)).itemsize
-    fits = ordered.chunks == 1 and image + MEETING_BYTES <= found.shared
+    room = found.shared - MEETING_BYTES
+    fits = ordered.chunks == 1 and image <= room
     if inner == 1 or channel % SECTOR_BYTES == 0 or channel > STAGED_BYTES or not fits:
         return 0
     together = max(1, min(TILE_BYTES // image, outer // found.multiprocessors))
     filling = width // _math.gcd(width, n * inner)  # images fill whole accesses
     if together >= filling:
         together -= together % filling
-    elif filling * image <= 2 * TILE_BYTES:
+    elif filling * image <= min(2 * TILE_BYTES, room):
         together = filling
     blocks = -(-outer // together)
     at_once = found.multiprocessors * _resident(together * image, blocks, arrays)
