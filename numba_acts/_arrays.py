@@ -212,8 +212,7 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: str = "out") -> Any:
     """The array behind ``out``, which must be what the result would be."""
     if call.torch is not None and isinstance(out, call.torch.Tensor):
-        if out.is_neg() or out.is_conj():
-            raise TypeError(f"{name} must be a plain tensor, got the view of a conjugate")
+        _plain_tensor(name, out)
         array = call.admit(name, out)
     elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
         array = out
@@ -221,6 +220,12 @@ def _out(out: Any, call: Call, shape: tuple[int, ...], dtype: np.dtype, name: st
         wanted = "a NumPy array" if call.torch is None else "a PyTorch CPU tensor"
         raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
     return _as_result(name, array, shape, dtype)
+
+
+def _plain_tensor(name: str, out: Any) -> None:
+    """Numbers written to a view that negates would be read with the other sign."""
+    if out.is_neg() or out.is_conj():
+        raise TypeError(f"{name} must be a plain tensor, got the view of a conjugate")
 
 
 def _as_result(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -231,6 +236,9 @@ def _as_result(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.d
         raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
+    if 0 in array.strides and array.size > 1:
+        if any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True)):
+            raise ValueError(f"{name} must be writeable, got an array broadcast to {shape}")
     return array
 
 

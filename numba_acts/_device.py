@@ -451,6 +451,8 @@ class Call(_arrays.Call):
             return None
         if not self.library.is_own(value):
             raise TypeError(f"{name} must be a {self.library.name}, got {type(value).__name__}")
+        if isinstance(self.library, Torch):
+            _arrays._plain_tensor(name, value)
         return _arrays._as_result(name, self.admit(name, value), shape, dtype)
 
     def empty(self, shape: Any, dtype: np.dtype) -> np.ndarray:

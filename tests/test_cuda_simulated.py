@@ -472,11 +472,15 @@ def test_in_place_and_overlapping(rng):
         np.testing.assert_array_equal(out, want)
 
 
+BROADCAST = np.lib.stride_tricks.as_strided(np.empty(3, np.float32), (2, 3), (0, 4))
+
+
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
         ({"out": standin.Array(np.empty((2, 2), np.float32))}, ValueError, r"out .*\(2, 2\)"),
         ({"out": standin.Array(np.empty((2, 3)))}, ValueError, "out .*float32.*float64"),
+        ({"out": standin.Array(BROADCAST)}, ValueError, "out must be writeable.*broadcast"),
         ({"out": np.empty((2, 3), np.float32)}, TypeError, "out is in host memory"),
         ({"where": np.ones((2, 3), bool)}, TypeError, "where is in host memory"),
         ({"where": [[True, False, True]] * 2}, TypeError, "where is in host memory"),

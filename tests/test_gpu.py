@@ -341,6 +341,16 @@ def test_sparse_tensors_are_refused():
             numba_acts.softmin(sparse.cuda())
 
 
+def test_out_that_would_not_hold_the_result():
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(3, 4, device="cuda")
+    numba_acts.softmin(x)
+    with pytest.raises(TypeError, match="out must be a plain tensor"):
+        numba_acts.softmin(x, out=torch._neg_view(x.clone()))
+    with pytest.raises(ValueError, match=r"out must be writeable.*broadcast"):
+        numba_acts.softmin(x, out=x[:1].clone().expand(3, 4))
+
+
 def test_the_differentiable_functions_run_on_the_gpu():
     torch = pytest.importorskip("torch")
     from numba_acts import torch as acts

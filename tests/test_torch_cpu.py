@@ -222,6 +222,21 @@ def test_tensors_that_are_not_contiguous(dtype, normal):
     assert torch.equal(out, numba_acts.softmin(x))
 
 
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (torch._neg_view(torch.zeros(3, 4)), TypeError, "out must be a plain tensor"),
+        (torch.zeros(1, 4).expand(3, 4), ValueError, r"out must be writeable.*broadcast"),
+    ],
+)
+def test_out_that_would_not_hold_the_result(out, error, message):
+    with pytest.raises(error, match=message):
+        numba_acts.softmin(torch.ones(3, 4), out=out)
+    assert not out.any()
+    row = torch.zeros(4).as_strided((1, 4), (0, 1))  # one row stands alone
+    assert numba_acts.softmin(torch.ones(1, 4), out=row).sum() == 1
+
+
 def test_input_is_not_changed(normal):
     x, g = normal(6, 7), normal(6, 7)
     saved = x.clone(), g.clone()
