@@ -4,7 +4,8 @@
 An array on a GPU is described by a NumPy array whose address, shape and strides are true and whose
 numbers nobody may read: with it the hall's own functions decide about axes, order and overlap.
 Memory comes from the caller's library, kernels go to its current stream, and nothing waits for the
-host. What the kernels can't take as it lies, they copy themselves.
+host. That stream waits for those of the other arrays, and that of an `out` for the result. What the
+kernels can't take as it lies, they copy themselves.
 """
 
 import functools
@@ -143,6 +144,11 @@ class Library:
         """Where kernels on an array are to run."""
         return _queue(self, device, self.stream(value, device))
 
+    def ready(self, value: Any, queue: "Queue") -> bool:
+        """Is what the array holds in order with the stream of a queue of this library?"""
+        stream = value.__cuda_array_interface__.get("stream")
+        return stream is None or int(stream) == queue.stream
+
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
         if _wing().launch.devices() == 1:
@@ -169,9 +175,14 @@ class Library:
 
         steps = None if strides is None else tuple(strides)
         with cuda.gpus[queue.device]:
-            stream = cuda.external_stream(queue.stream) if queue.stream else 0
+            stream = self._stream_of(queue)
             array = cuda.device_array(tuple(shape), dtype, strides=steps, stream=stream)
         return array, array.device_ctypes_pointer.value or 0
+
+    def _stream_of(self, queue: "Queue") -> Any:
+        from numba import cuda
+
+        return cuda.external_stream(queue.stream) if queue.stream else 0
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
         """``out = A B`` of matrices that lie in memory as they are or turned (see `affine`)."""
@@ -190,7 +201,8 @@ class Library:
 class Numba(Library):
     """Numba's device arrays; to ask them for their interface takes longer.
 
-    A call runs in the stream of its first array, for which the others have to be ready.
+    A stream lives as long as somebody holds Numba's object for it: results hold that of the first
+    array, as it does.
     """
 
     def plain(self, value: Any) -> "Plain | None":
@@ -202,6 +214,17 @@ class Numba(Library):
     def stream(self, value: Any, device: int) -> int:
         """The stream in which the array's numbers will be ready."""
         return int(value.stream)
+
+    def queue(self, value: Any, device: int) -> "Queue":
+        """Where kernels on an array are to run; it keeps the stream."""
+        return _queue(self, device, value.stream)
+
+    def ready(self, value: Any, queue: "Queue") -> bool:
+        """Is it an array of the same stream?"""
+        return int(value.stream) == queue.stream
+
+    def _stream_of(self, queue: "Queue") -> Any:
+        return queue.source
 
 
 class CuPy(Library):
@@ -221,6 +244,10 @@ class CuPy(Library):
         if not value.flags.c_contiguous:
             return None
         return value.data.ptr, value.shape, value.dtype, value.device.id
+
+    def ready(self, value: Any, queue: "Queue") -> bool:
+        """All arrays are, in the library's current stream."""
+        return True
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
@@ -294,6 +321,10 @@ class Torch(Library):
         """A fresh array of the same shape and dtype, and its address."""
         tensor = self.torch.empty_like(value)
         return tensor, tensor.data_ptr()
+
+    def ready(self, value: Any, queue: "Queue") -> bool:
+        """All arrays are, in the library's current stream."""
+        return True
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
@@ -400,8 +431,8 @@ def _refuse(name: str, dtype: str) -> None:
 
 
 @functools.lru_cache(1 << 6)
-def _queue(library: Library, device: int, stream: int) -> "Queue":
-    """One queue for each library and stream."""
+def _queue(library: Library, device: int, stream: Any) -> "Queue":
+    """One queue for each library and stream, a handle or the library's object for it."""
 
     def allocate(size: int, dtype: np.dtype) -> tuple[int, Any]:
         owner, pointer = library.empty((size,), None, dtype, queue)
@@ -410,7 +441,7 @@ def _queue(library: Library, device: int, stream: int) -> "Queue":
     def multiply(*task: Any) -> None:
         library.multiply(queue, *task)
 
-    queue = _wing().launch.Queue(device, stream, allocate, multiply)
+    queue = _wing().launch.Queue(device, int(stream), allocate, multiply, stream)
     return queue
 
 
@@ -428,6 +459,14 @@ class Call(_arrays.Call):
             places = ", ".join(f"{name} is on device {n}" for name, n in others.items())
             raise TypeError(f"arrays must all be on one device, but {places}")
         self.queue = self.library.queue(first, self.number)
+        for value in present.values():
+            self.wing.launch.wait(self.number, self.queue.stream, self.stream(value))
+
+    def stream(self, value: Any) -> int:
+        """The stream in which an array's numbers will be ready: the call's if it names none."""
+        library = _library(value)
+        own = library is self.library and library.ready(value, self.queue)
+        return self.queue.stream if own else library.stream(value, self.number)
 
     def admit(self, name: str, value: Any) -> np.ndarray:
         """The description of an argument, of a dtype that the kernels know."""
@@ -510,7 +549,7 @@ class Result:
     def __init__(
         self, call: Call, out: Any, given: Any, shape: Any, dtype: np.dtype, order: list[int]
     ):
-        self.call, self.array = call, out
+        self.call, self.array, self.given = call, out, out is not None
         if out is None:
             strides = _strides(shape, dtype, order)
             self.array, pointer = call.library.empty(shape, strides, dtype, call.queue)
@@ -528,6 +567,9 @@ class Result:
         """The result, as the kind of array that came in."""
         if self.filled is not self.target:
             self.call.copy(self.filled, self.target)
+        if self.given:
+            call = self.call
+            call.wing.launch.wait(call.number, call.stream(self.array), call.queue.stream)
         return self.array
 
 
@@ -566,6 +608,8 @@ def _plain(*arrays: Any) -> Any:
             other = library.plain(array)
             if other is None or other[1:] != first[1:] or not _plainly(other):
                 return None
+            if not library.ready(array, queue):
+                return None
             pointer = other[0]
         memory.append(_Memory()(pointer, first[2], size, queue))
     nbytes = size * first[2].itemsize
@@ -596,6 +640,8 @@ def _plain_other(x: Any, other: Any, shape: Any, kinds: str, queue: "Queue") -> 
     known = dtype.kind in kinds and dtype.isnative and pointer % dtype.itemsize == 0
     if not known or given != shape or device != queue.device:
         return None
+    if library is None or not library.ready(other, queue):
+        return None
     return _Memory()(pointer, dtype, math.prod(shape), queue)
 
 
@@ -607,6 +653,8 @@ def _plain_result(library: Library, out: Any, shape: Any, dtype: Any, *given: "M
         return out, _Memory()(pointer, dtype, math.prod(shape), queue)
     plain = library.plain(out) if _libraries.get(type(out)) is library else None
     if plain is None or plain[1:] != (shape, dtype, queue.device) or plain[0] % dtype.itemsize:
+        return None
+    if not library.ready(out, queue):
         return None
     memory = _Memory()(plain[0], dtype, math.prod(shape), queue)
     return None if any(_meet(memory, other) for other in given) else (out, memory)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cases
 import numpy as np
@@ -207,7 +208,7 @@ def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
     take = softmax.take
 
     def take_slowly(*arguments):
-        if threading.current_thread().thread_id // 32 == 1:
+        if getattr(threading.current_thread(), "thread_id", 0) // 32 == 1:
             time.sleep(0.2)
         take(*arguments)
 
@@ -495,6 +496,56 @@ def test_errors_come_before_anything_is_written(keywords, error, message, taken)
     with pytest.raises(error, match=message):
         numba_acts.softmin(x, **keywords)
     assert not taken
+
+
+class Streamed:
+    """An array of nobody's, which names its stream; its memory is the host's."""
+
+    def __init__(self, array, stream):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        described = {**standin.Array(array).__cuda_array_interface__, "strides": None}
+        self.__cuda_array_interface__ = {**described, "stream": stream}
+
+
+@pytest.mark.parametrize("streams", [(5, 5, 5), (5, 7, 5), (5, 7, 9), (5, None, 5)])
+def test_streams_wait_for_each_other(streams, taken, monkeypatch, rng):
+    """The first array's for the others', and that of `out` for the result."""
+
+    def wait(device, stream, other):
+        if stream != other:
+            taken.append((stream, other))
+
+    monkeypatch.setattr(launch, "wait", wait)
+    first, *_, last = streams
+    before = [(first, other) for other in streams[1:] if other not in (first, None)]
+    after = [] if last == first else [(last, first)]
+    g, y = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    for _ in range(2):  # the second time, arrays of one stream go the short way
+        out = np.zeros((3, 5), np.float32)
+        ours, theirs, into = map(Streamed, (g, y, out), streams)
+        numba_acts.softmin_vjp(ours, theirs, out=into)
+        assert taken == [*before, "product_rows", *after]
+        cases.assert_agrees(out, "softmin_vjp", (g, y), {})
+        taken.clear()
+
+
+def test_results_keep_the_stream_of_numba_arrays(monkeypatch):
+    """Numba ends a stream when nobody holds its object for it any more."""
+    kept = []
+
+    def device_array(shape, dtype, strides, stream):
+        kept.append(stream)
+        return SimpleNamespace(device_ctypes_pointer=SimpleNamespace(value=0))
+
+    class Stream:
+        def __int__(self):
+            return 5
+
+    monkeypatch.setattr("numba.cuda.device_array", device_array)
+    library, stream = _device.Numba(), Stream()
+    queue = library.queue(SimpleNamespace(stream=stream), 0)
+    library.empty((3,), None, np.dtype(np.float32), queue)
+    assert queue.stream == 5 and kept == [stream]
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, "M8[s]", "S3"])

@@ -322,6 +322,32 @@ def test_a_result_follows_its_producer_on_numba_streams(rng):
     assert int(y.stream) == int(stream), "what comes next must follow it there"
 
 
+def test_the_stream_of_numba_arrays_lives_as_long_as_results():
+    def made():
+        x = cuda.to_device(np.zeros((4, 8), np.float32), stream=cuda.stream())
+        return numba_acts.softmin(x), numba_acts.softmin(x, -1, out=x)
+
+    results = made()
+    cuda.current_context().deallocations.clear()
+    for y in results:
+        np.testing.assert_array_equal(y.copy_to_host(), np.full((4, 8), 0.125))
+
+
+def test_numba_streams_wait_for_each_other(rng):
+    streams = [cuda.stream() for _ in range(3)]
+    data = rng.normal(size=(2, 2000, 2000)).astype(np.float32)
+    want = call(Numba(), "softmin_vjp", *data)
+    pinned = [cuda.pinned_array(data[0].shape, np.float32) for _ in data]
+    for memory, numbers in zip(pinned, data, strict=True):
+        memory[...] = numbers
+    given = [cuda.to_device(a, stream=s) for a, s in zip(pinned, streams, strict=False)]
+    out = cuda.device_array(data[0].shape, np.float32, stream=streams[2])
+    assert numba_acts.softmin_vjp(*given, out=out) is out
+    got = out.copy_to_host(stream=streams[2])
+    streams[2].synchronize()
+    np.testing.assert_array_equal(got, want)
+
+
 # What PyTorch's tensors promise ----------------------------------------------------------------
 
 

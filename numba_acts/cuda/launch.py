@@ -34,13 +34,16 @@ class Queue:
 
     `allocate` takes a number of elements and a dtype and gives an address and its owner, which is
     kept until the kernels that use the memory are in the stream: from then on the library may hand
-    it out again in the stream's order. `multiply` is its matrix product.
+    it out again in the stream's order. `multiply` is its matrix product. `stream` is a handle, and
+    `source` what the library has for it, which may have to be kept as long.
     """
 
-    __slots__ = ("allocate", "device", "multiply", "stream")
+    __slots__ = ("allocate", "device", "multiply", "source", "stream")
 
-    def __init__(self, device: int, stream: int, allocate: Any, multiply: Any) -> None:
-        self.device, self.stream = device, stream
+    def __init__(
+        self, device: int, stream: int, allocate: Any, multiply: Any, source: Any = None
+    ) -> None:
+        self.device, self.stream, self.source = device, stream, source
         self.allocate, self.multiply = allocate, multiply
 
     def empty(self, size: int, dtype: Any) -> "Memory":
@@ -278,6 +281,22 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
     else:  # this thread has no context yet, or another device's
         with cuda.gpus[queue.device]:
             _start(kernel, blocks, queue, arguments)
+
+
+def wait(number: int, stream: int, other: int) -> None:
+    """What comes next in a device's stream comes after what is in the other; the host goes on."""
+    if stream == other:
+        return
+    driver = _driver()
+    with cuda.gpus[number]:
+        error, event = driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+        if not error:
+            (error,) = driver.cuEventRecord(event, other)
+            if not error:
+                (error,) = driver.cuStreamWaitEvent(stream, event, 0)
+            driver.cuEventDestroy(event)  # once it is no longer waited for
+    if error:
+        raise RuntimeError(f"device {number}: a stream can't wait for another: {error.name}")
 
 
 @functools.cache
