@@ -256,7 +256,7 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, rng):
     far, near = lying_at(16, shape, number), lying_at(4, shape, number)
     if name == "maxout_vjp":
         y, index = numba_acts.maxout_with_index(x, axis)
-        task = y, index, shape[axis], axis
+        task: tuple[object, ...] = y, index, shape[axis], axis
     else:
         task = (x, axis) if name == "softmin" else (x, numba_acts.softmin(x, axis), axis)
     for out in far, near:
