@@ -2,8 +2,7 @@
 
 The floor of a case is the larger of two times measured beside it, on the same threads: a parallel
 copy of as many bytes as must move (around the caches, if that is faster), and as many exponentials
-on data in cache. That of the affine
-form is its bare matrix products by NumPy.
+on data in cache. That of the affine form is its bare matrix products by NumPy.
 """
 
 import argparse

@@ -29,6 +29,11 @@ pytestmark = pytest.mark.gpu
 MEGABYTE = 2**20
 
 
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
+
+
 # The kinds of arrays ---------------------------------------------------------------------------
 
 
@@ -55,7 +60,7 @@ class Torch:
     """PyTorch's tensors; they have no negative strides."""
 
     def __init__(self):
-        self.torch = pytest.importorskip("torch")
+        self.torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
 
     def to_device(self, array):
         torch = self.torch
@@ -262,8 +267,7 @@ def test_an_index_out_of_range_selects_nothing(bad, pieces, kind):
     np.testing.assert_array_equal(dy, [1, 0, 1, 1])
 
 
-def test_more_elements_than_an_int32_counts():
-    torch = pytest.importorskip("torch")
+def test_more_elements_than_an_int32_counts(torch):
     if torch.cuda.mem_get_info()[0] < 24 * 1024 * MEGABYTE:
         pytest.skip("needs 24 GB of GPU memory")
     x = torch.zeros((2**31 // 1024 + 8, 1024), dtype=torch.float16, device="cuda")
@@ -275,8 +279,7 @@ def test_more_elements_than_an_int32_counts():
 # Streams ---------------------------------------------------------------------------------------
 
 
-def test_a_result_follows_its_producer_on_torch_streams(rng):
-    torch = pytest.importorskip("torch")
+def test_a_result_follows_its_producer_on_torch_streams(torch, rng):
     data = torch.from_numpy(rng.normal(size=(1000, 1000)).astype(np.float32)).cuda()
     want = numba_acts.softmin(data)
     x, out = torch.zeros_like(data), torch.zeros_like(data)
@@ -351,24 +354,21 @@ def test_numba_streams_wait_for_each_other(rng):
 # What PyTorch's tensors promise ----------------------------------------------------------------
 
 
-def test_tensors_that_require_grad_are_refused():
-    torch = pytest.importorskip("torch")
+def test_tensors_that_require_grad_are_refused(torch):
     x = torch.ones(3, device="cuda", requires_grad=True)
     with pytest.raises(TypeError, match=r"x is a tensor that requires grad.*numba_acts\.torch"):
         numba_acts.softmin(x)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR")
-def test_sparse_tensors_are_refused():
-    torch = pytest.importorskip("torch")
+@pytest.mark.filterwarnings("ignore:Sparse CSR")  # PyTorch says of its own that it is in beta
+def test_sparse_tensors_are_refused(torch):
     numba_acts.softmin(torch.eye(3, device="cuda"))
     for sparse in (torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()):
         with pytest.raises(TypeError, match=r"x must be a dense tensor, got one of layout"):
             numba_acts.softmin(sparse.cuda())
 
 
-def test_out_that_would_not_hold_the_result():
-    torch = pytest.importorskip("torch")
+def test_out_that_would_not_hold_the_result(torch):
     x = torch.zeros(3, 4, device="cuda")
     numba_acts.softmin(x)
     with pytest.raises(TypeError, match="out must be a plain tensor"):
@@ -377,8 +377,7 @@ def test_out_that_would_not_hold_the_result():
         numba_acts.softmin(x, out=x[:1].clone().expand(3, 4))
 
 
-def test_the_differentiable_functions_run_on_the_gpu():
-    torch = pytest.importorskip("torch")
+def test_the_differentiable_functions_run_on_the_gpu(torch):
     from numba_acts import torch as acts
 
     x = torch.randn(3, 4, 5, device="cuda", dtype=torch.float64, requires_grad=True)
@@ -397,8 +396,7 @@ def test_host_and_device_do_not_mix(kind):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guides/gpu.md"])
-def test_the_example_of_a_page(page):
-    torch = pytest.importorskip("torch")
+def test_the_example_of_a_page(torch, page):
     text = (Path(__file__).parents[1] / page).read_text("utf-8")
     (code,) = re.findall(r"^```python\n(import torch.+?)^```", text, re.M | re.S)
     shown: dict = {}

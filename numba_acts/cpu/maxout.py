@@ -235,13 +235,10 @@ def columns(x, out, index, pieces, inner, start, stop):
 @lane
 def extremes(index, first, last):
     """The least and the largest of some indices, eight of each."""
-    least = most = load_some(index, first, min(LANES, last - first))
-    whole = first + (last - first & -LANES)
-    for i in range(first, whole, LANES):
+    some = min(LANES, last - first)
+    least = most = load_some(index, last - some, some)
+    for i in range(first, last - LANES, LANES):
         v = load(index, i)
-        least, most = choose(beats(least, v), v, least), maximum(v, most)
-    if whole < last:
-        v = load_some(index, whole, last - whole)
         least, most = choose(beats(least, v), v, least), maximum(v, most)
     return least, most
 

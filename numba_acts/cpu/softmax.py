@@ -653,11 +653,7 @@ def chunk_along(x, mask, first, size, law, kept, z):
 def chunk_across(x, mask, first, inner, count, size, law, kept, z, lanes):
     """The same of `count` neighbouring slices."""
     for k in range(size):
-        i = first + k * inner
-        if count == LANES:
-            store(z, k * LANES, read(x, mask, i, law[0]))
-        else:
-            store(z, k * LANES, read_some(x, mask, i, count, law[0]))
+        store(z, k * LANES, read_up_to(x, mask, first + k * inner, count, law[0]))
     m = max_across(z, 0, LANES, size)
     exponentials(z, 0, size * LANES, finite(m), law)
     keep(z, size * LANES, kept, first, inner, count)
@@ -971,13 +967,7 @@ def product_few(g, y, out, i, n, inner, count, factor):
         even = even + (zero + products(g, y, i + 2 * inner, count))
     if n > 1:
         odd = odd + products(g, y, i + inner, count)
-    for k in range(n):
-        at = i + k * inner
-        if count == LANES:
-            store(out, at, entry(load(g, at), load(y, at), even + odd, factor))
-        else:
-            v = entry(load_some(g, at, count), load_some(y, at, count), even + odd, factor)
-            store_some(out, at, count, v)
+    product_strided(g, y, out, i, inner, n, count, even + odd, factor)
 
 
 @kernel

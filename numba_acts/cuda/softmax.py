@@ -339,6 +339,22 @@ def column_base(column, n, inner):
     return image * n * inner + column - image * inner
 
 
+@lane
+def column_of(thread, neighbours, in_warp):
+    """A thread's column in its block, its share of it, and where it meets the others."""
+    mine = thread % neighbours
+    where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
+    return mine, thread // neighbours, where
+
+
+@lane
+def images_of(block, outer, n, inner, together):
+    """How many columns a block's images have, where their numbers begin, and how many they are."""
+    first = block * together
+    live = min(together, outer - first) * inner
+    return live, first * (n * inner), live * n
+
+
 @specialised(_row_threads)
 def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtype):
     """Contiguous slices, held in registers: one read and one write of memory.
@@ -454,14 +470,12 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
         shared_sums = cuda.shared.array(meeting, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        mine = thread % neighbours
-        share = thread // neighbours
+        mine, share, where = column_of(thread, neighbours, in_warp)
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
         base = column_base(column, n, inner)
         alive = column < outer * inner
         first = part * chunk_size + share * (own * width)
-        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
@@ -546,12 +560,10 @@ def images(
         shared_sums = cuda.shared.array(meeting, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
-        first = np.int64(cuda.blockIdx.x) * together
-        live = min(together, outer - first) * inner
-        start, end = first * (n * inner), live * n
-        mine = thread % neighbours
-        share = thread // neighbours * (own * width)
-        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
+        block = np.int64(cuda.blockIdx.x)
+        live, start, end = images_of(block, outer, n, inner, together)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        share = share * (own * width)
         bring(x, mask, masked, bits, law[0], start, end, numbers, tile, 0, thread, ways)
         cuda.syncthreads()
         for side in range(0, live, neighbours):
@@ -761,8 +773,7 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         shared_sums = cuda.shared.array(meeting, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        mine = thread % neighbours
-        share = thread // neighbours
+        mine, share, where = column_of(thread, neighbours, in_warp)
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
         base = column_base(column, n, inner)
@@ -770,7 +781,6 @@ def product_columns(neighbours, shares, slots, vectors, vector, across, exact, p
         first = part * chunk_size + share * (own * width)
         left = within(n - first, chunk_size) if alive else np.int32(0)
         base = base + first * inner
-        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
@@ -830,12 +840,10 @@ def product_images(
         shared_sums = cuda.shared.array(meeting, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
-        first = np.int64(cuda.blockIdx.x) * together
-        live = min(together, outer - first) * inner
-        start, end = first * (n * inner), live * n
-        mine = thread % neighbours
-        share = thread // neighbours * (own * width)
-        where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
+        block = np.int64(cuda.blockIdx.x)
+        live, start, end = images_of(block, outer, n, inner, together)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        share = share * (own * width)
         bring(g, g, False, bits, unsigned, start, end, ours, tile, 0, thread, ways)
         bring(y, y, False, bits, unsigned, start, end, ours, tile, whole, thread, ways)
         cuda.syncthreads()
