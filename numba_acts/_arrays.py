@@ -12,7 +12,6 @@ import numbers
 import operator
 import sys
 from collections.abc import Iterable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,11 @@ import numpy as np
 from numba_acts.cpu import affine as cpu_affine
 from numba_acts.cpu import maxout as cpu_maxout
 from numba_acts.cpu import softmax as cpu_softmax
-from numba_acts.cpu.math import BFLOAT16, FLOAT16
+from numba_acts.cpu.math import BFLOAT16
 
 Axis = int | tuple[int, ...] | None
 
-_DIRECT: frozenset[Any] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-# dtypes that Numba does not know, and the ones that a wing sees in their place
-_HELD = {np.dtype(np.float16): FLOAT16, np.dtype(np.bool_): np.dtype(np.uint8), BFLOAT16: BFLOAT16}
-# the same for floats alone
-_FLOATS = {dtype: dtype for dtype in _DIRECT} | {np.dtype(np.float16): FLOAT16}
+_FLOATS = {np.dtype(kind) for kind in "efd"}  # and bfloat16, once it is met
 _NONE = np.empty(0, np.uint8)
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
 
@@ -68,13 +63,13 @@ class Call:
         if type(value) is not np.ndarray:
             value = self._array(name, value)
         dtype = value.dtype
-        if dtype in _DIRECT or dtype in _HELD and (dtype.names is None or self.torch is not None):
+        if dtype in _FLOATS or dtype == BFLOAT16 and self.torch is not None:
             return value
         if not dtype.isnative and dtype.names is None:
             value = value.astype(dtype.newbyteorder("="))
             dtype = value.dtype
         if dtype.name == "bfloat16":
-            _HELD[dtype] = _FLOATS[dtype] = BFLOAT16
+            _FLOATS.add(dtype)
         elif dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
             raise TypeError(
                 f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
@@ -174,8 +169,8 @@ def _common(*arrays: np.ndarray) -> list[np.ndarray]:
     if len(dtypes) == 1:
         (dtype,) = dtypes
     else:
-        single, double = sorted(_DIRECT, key=lambda dtype: dtype.itemsize)
-        dtype = double if double in dtypes else single
+        double = np.dtype(np.float64)
+        dtype = double if double in dtypes else np.dtype(np.float32)
     return [_converted(array, dtype) for array in arrays]
 
 
@@ -255,17 +250,8 @@ def _lengths(shape: tuple[int, ...], axis: int) -> tuple[int, int, int] | None:
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    """A contiguous array's memory as a wing sees it: one axis, a dtype that Numba knows."""
-    array = np.asarray(array).ravel()  # of no subclass
-    held = _HELD.get(array.dtype)
-    if held is not None:
-        array = array.view(held)
-    if not array.flags.writeable:  # another type to Numba, which would compile everything twice
-        interface = array.view(f"u{array.itemsize}").__array_interface__
-        interface["data"] = (interface["data"][0], False)
-        alias = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))
-        return alias.view(array.dtype)
-    return array
+    """A contiguous array's memory as a wing sees it: of one axis, and of no subclass."""
+    return np.asarray(array).ravel()
 
 
 def _dense(array: np.ndarray) -> bool:
@@ -424,22 +410,16 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
     # The common case, in as few steps as Python allows.
     if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
-        lengths = _lengths(x.shape, axis)
-        held = _FLOATS.get(x.dtype)
-        if lengths is not None and held is not None:
+        shape, dtype = x.shape, x.dtype
+        lengths = _lengths(shape, axis)
+        if lengths is not None and dtype in _FLOATS:
             if out is None:
-                y = np.empty(x.shape, x.dtype)
-            elif out is x or _fits(out, x.shape, x.dtype, x, x):
+                y = np.empty(shape, dtype)
+            elif out is x or _fits(out, shape, dtype, x, x):
                 y = out
             else:
                 return _softmax(x, axis, beta, where, out)
-            if x.ndim == 1 and held is x.dtype:
-                cpu_softmax.softmax(x, None, y, 1, x.size, 1, beta)
-            elif held is x.dtype:
-                cpu_softmax.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
-            else:
-                bits, into = x.ravel().view(held), y.ravel().view(held)
-                cpu_softmax.softmax(bits, None, into, *lengths, beta)
+            cpu_softmax.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
             return y
     elif where is None and _plainly_on_gpu(x, out):
         return _device().softmax(x, axis, beta, where, out)
@@ -513,15 +493,10 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
         and g.flags.carray
         and y.flags.carray
     ):
-        lengths = _lengths(y.shape, axis)
-        held = _FLOATS.get(y.dtype)
-        if lengths and held and (out is None or _fits(out, y.shape, y.dtype, g, y)):
+        lengths, known = _lengths(y.shape, axis), y.dtype in _FLOATS
+        if lengths and known and (out is None or _fits(out, y.shape, y.dtype, g, y)):
             dx = np.empty(y.shape, y.dtype) if out is None else out
-            if held is y.dtype:
-                cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
-            else:
-                bits, saved, into = (array.ravel().view(held) for array in (g, y, dx))
-                cpu_softmax.product(bits, saved, into, *lengths, beta)
+            cpu_softmax.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
             return dx
     elif _plainly_on_gpu(g, y, out):
         return _device().softmax_product(name, g, y, axis, beta, out)
@@ -604,8 +579,8 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
         return None
     shape, dtype = x.shape, x.dtype
-    lengths, held = _lengths(shape, axis), _FLOATS.get(dtype)
-    if lengths is None or held is None or lengths[1] > 1 << 31:
+    lengths = _lengths(shape, axis)
+    if lengths is None or dtype not in _FLOATS or lengths[1] > 1 << 31:
         return None
     axis %= len(shape)
     shape = shape[:axis] + shape[axis + 1 :]
@@ -622,10 +597,8 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         y, index = out, None
         if not _fits(y, shape, dtype, x, x):
             return None
-    pieces, into = x.ravel(), y.ravel()
-    if held is not dtype:
-        pieces, into = pieces.view(held), into.view(held)
-    cpu_maxout.maxout(pieces, into, None if index is None else index.ravel(), *lengths)
+    winners = None if index is None else index.ravel()
+    cpu_maxout.maxout(x.ravel(), y.ravel(), winners, *lengths)
     return out
 
 
@@ -752,16 +725,14 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         and -g.ndim - 1 <= axis <= g.ndim
         and pieces > 0
     ):
-        held, place = _FLOATS.get(g.dtype), axis % (g.ndim + 1)
+        known, place = g.dtype in _FLOATS, axis % (g.ndim + 1)
         shape = (*g.shape[:place], pieces, *g.shape[place:])
-        if held and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
+        if known and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
             dx = np.empty(shape, g.dtype) if out is None else out
-            winners, gradient, into = index.ravel(), g.ravel(), dx.ravel()
+            winners = index.ravel()
             _check_range(winners, pieces)
-            if held is not g.dtype:
-                gradient, into = gradient.view(held), into.view(held)
             outer, inner = math.prod(shape[:place]), math.prod(shape[place + 1 :])
-            cpu_maxout.vjp(gradient, winners, into, outer, pieces, inner)
+            cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), outer, pieces, inner)
             return dx
     elif _plainly_on_gpu(g, index, out):
         return _device().maxout_vjp(g, index, pieces, axis, out)

@@ -540,7 +540,7 @@ def _run_spread(contiguous):
 @_compiled
 def _check_range(index, pieces):
     found = np.zeros(1, np.uint8)
-    cpu_maxout.outside(index, pieces, found, *_all(-(-index.size // cpu_maxout.SPAN)))
+    cpu_maxout.outside(index, found, pieces, *_all(-(-index.size // cpu_maxout.SPAN)))
     if found[0]:
         raise IndexError("index must lie in [0, pieces)")
 

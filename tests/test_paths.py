@@ -15,31 +15,24 @@ def taken(monkeypatch):
     """The names of the kernels that ran, in order."""
     names = []
 
-    class Direct:
-        """A kernel that is also called without `run`."""
-
-        def __init__(self, kernel):
-            self.kernel = kernel
-
-        def __call__(self, *task):
-            names.append(self.kernel.__name__)
-            self.kernel(*task)
-
     def run(kernel, *task):
-        kernel = getattr(kernel, "kernel", kernel)
         names.append(kernel.__name__)
         launch.run(kernel, *task)
 
-    def shared(*task):
-        names[-1] += " shared"
-        threads(*task)
+    def alone(key, *task):
+        names.append(key[0].__name__)
+        launch.alone(key, *task)
 
-    threads = launch.shared
-    monkeypatch.setattr(launch, "shared", shared)
+    def count():
+        number = threads()
+        names[-1] += " shared" if number > 1 else ""
+        return number
+
+    threads = launch._threads
+    monkeypatch.setattr(launch, "_threads", count)
+    monkeypatch.setattr(softmax, "alone", alone)
     for wing in (softmax, maxout, affine):
         monkeypatch.setattr(wing, "run", run)
-    for kernel in (softmax.rows, softmax.short_rows):
-        monkeypatch.setattr(softmax, kernel.__name__, Direct(kernel))
     return names
 
 
@@ -55,7 +48,10 @@ FORWARD = [
     ((2, 3, 5), 1, ["few_columns"]),
     ((2, 300, 301), 0, ["few_columns shared"]),
     ((2, 4, 5), 1, ["columns"]),
-    ((2, softmax.CHUNK, 5), 1, ["columns"]),
+    ((15, 1024), -1, ["rows"]),
+    ((16, 1024), -1, ["rows shared"]),
+    ((1, softmax.CHUNK, 3), 1, ["columns"]),
+    ((2, softmax.CHUNK, 5), 1, ["columns shared"]),
     ((21, 70, 70), 0, ["columns shared"]),
     ((softmax.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
     ((softmax.CHUNK + 1, 20), 0, ["long_sums shared", "long_writes shared"]),

@@ -25,6 +25,7 @@ from numba_acts.cpu.math import (
     gather,
     get,
     head,
+    held,
     lane,
     lanes_sum,
     load,
@@ -386,40 +387,27 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
-    wide = WIDE_BYTES // (4 if x.dtype.itemsize == 2 and x.dtype.names else x.dtype.itemsize)
+    wide = WIDE_BYTES // (4 if held(x.dtype).names else x.itemsize)
     blocks = -(-y.size // (units * PANELS * wide))
-    task = blocks, y.size * pieces * depth // 16, x, weight, bias, y, index
-    run(affine_rows, *task, units, pieces, depth)
+    data = x, weight, bias, y, index
+    run(affine_rows, blocks, y.size * pieces * depth // 16, data, units, pieces, depth)
 
 
 def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     """Fill dx, dweight and dbias."""
-    work = index.size * depth // 8
-    task = index.size // units, work, g, weight, index, dx
-    run(gradient_x, *task, units, pieces, depth)
-    room = max(LANES, min(SPAN, depth))
-    together = max(1, min(UNITS, units, SUMS // (pieces * room)))
-    groups = -(-units // together), work, g, x, index, dweight, dbias
-    run(gradient_weight, *groups, units, pieces, depth, together)
+    work, lengths = index.size * depth // 8, (units, pieces, depth)
+    run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
+    together = max(1, min(UNITS, units, SUMS // (pieces * max(LANES, min(SPAN, depth)))))
+    data = g, x, index, dweight, dbias
+    run(gradient_weight, -(-units // together), work, data, *lengths, together)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):
     """Fill dy."""
-    task = (
-        -(-dy.size // (units * ROWS)),
-        dy.size * depth // 8,
-        dx,
-        x,
-        weight,
-        dweight,
-        dbias,
-        index,
-        dy,
-    )
-    run(tangent, *task, units, pieces, depth)
+    blocks, data = -(-dy.size // (units * ROWS)), (dx, x, weight, dweight, dbias, index, dy)
+    run(tangent, blocks, dy.size * depth // 8, data, units, pieces, depth)
 
 
 def affine_jacobian(weight, index, out, units, pieces, depth):
     """Fill `out` with the winners' weights."""
-    task = index.size, out.size, weight, index, out
-    run(selected, *task, units, pieces, depth)
+    run(selected, index.size, out.size, (weight, index, out), units, pieces, depth)

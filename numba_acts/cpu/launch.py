@@ -1,5 +1,6 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -11,11 +12,13 @@ import numba
 import numpy as np
 from numba import prange, types
 from numba.core.caching import IndexDataCacheFile
+from numba.np.numpy_support import from_dtype
+from numba.np.ufunc import parallel as layer
 
-from numba_acts.cpu.math import call
+from numba_acts.cpu.math import call, held
 
-# Elements from which several threads beat one. Two cores of an AMD Zen 3, OpenMP: a parallel region
-# costs about 6 µs, an element of softmin 0.7 ns.
+# Work from which several threads clearly beat one, 20 to 30 µs of it. Two cores of an AMD Zen 3,
+# OpenMP: a call in two threads costs about 5 µs more.
 PARALLEL_FROM = 1 << 16
 
 _pool = threading.Lock()
@@ -79,7 +82,7 @@ def cache_folder() -> str | None:
     return getattr(softmax.rows._cache, "cache_path", None)
 
 
-def _shared(address, units, threads, *arguments):
+def _shared(address, units, threads, arguments):
     """Each thread its part of the units."""
     for p in prange(threads):
         t = np.int64(p)
@@ -90,57 +93,87 @@ def _shared(address, units, threads, *arguments):
 # would compile the kernel three times more.
 shared = _compiled(_shared, parallel=True)
 
-
-_addresses: dict[Any, int] = {}
-
-
-def _address(one: Any, arguments: tuple[Any, ...]) -> int:
-    """Where the machine code of a kernel for such arguments is."""
-    # What tells arguments of different machine code apart, sooner than Numba would.
-    key = (
-        one,
-        *[
-            a.dtype if isinstance(a, np.ndarray) else a if isinstance(a, tuple) else type(a)
-            for a in arguments
-        ],
-    )
-    if key not in _addresses:
-        kinds = *map(numba.typeof, arguments), types.int64, types.int64
-        one.compile(kinds)
-        compiled = one.overloads[kinds]
-        name = compiled.fndesc.llvm_func_name
-        _addresses[key] = compiled.library.get_pointer_to_function(name)
-    return _addresses[key]
+# Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
+# of all arguments in each call, and does not know sixteen-bit floats.
+_alone: dict[Any, Callable[..., None]] = {}
+_together: dict[Any, Callable[..., None]] = {}
 
 
-def run(one: Any, units: int, work: int, *arguments: Any) -> None:
+def _kind(value: Any) -> types.Type:
+    """The type that a kernel is compiled for, in the place of an argument."""
+    if isinstance(value, np.ndarray):
+        return types.Array(from_dtype(held(value.dtype)), 1, "C")
+    return numba.typeof(value)
+
+
+def _overload(one: Any, *arguments: Any) -> Any:
+    kinds = tuple(map(_kind, arguments))
+    one.compile(kinds)
+    return one.overloads[kinds]
+
+
+def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
+    _alone[key] = _overload(key[0], *data, *numbers, 0, 0).entry_point
+    return _alone[key]
+
+
+def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
+    kernel = _overload(key[0], *data, *numbers, 0, 0)
+    address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
+    kinds = types.BaseTuple.from_types([_kind(one) for one in (*_flat(data), *numbers)])
+    loop_kinds = types.int64, types.int64, types.int64, kinds
+    shared.compile(loop_kinds)
+    loop = shared.overloads[loop_kinds].entry_point
+    _together[key] = functools.partial(loop, address)
+    return _together[key]
+
+
+def _flat(data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The data one by one, as machine code takes a tuple's numbers."""
+    return (*data[:-1], *data[-1]) if type(data[-1]) is tuple else data
+
+
+def _threads() -> int:
+    """What `numba.get_num_threads` says, without its locks once the threads are there."""
+    return layer._get_num_threads() if layer._is_initialized else numba.get_num_threads()
+
+
+def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
+    """`run` on this thread; `key` is the kernel and what the data are to it."""
+    entry = _alone.get(key) or _compile_alone(key, data, numbers)
+    entry(*data, *numbers, 0, units)
+
+
+def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> None:
     """Run a kernel over `units` of work, on this thread or on all.
 
-    `work` is the number of elements read and written. A tuple, whose length the kernel is compiled
-    for, comes last among the arguments. The threads serve one call at a time: a second caller
-    computes on its own thread, as does a child forked after the threads were started (no threading
-    layer survives both). The bits of the result are the same.
+    The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
+    the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
+    it starts and stops. `work` is the number of float32 numbers that take as long to read and
+    write. The threads serve one call at a time: a second caller computes on its own thread, as does
+    a child forked after the threads were started (no threading layer survives both). The bits of
+    the result are the same.
     """
+    kinds = [one]
+    for some in data:
+        kinds.append(getattr(some, "dtype", some))
+    key = tuple(kinds)
     if work < PARALLEL_FROM or units < 2 or _forked or not _pool.acquire(blocking=False):
-        one(*arguments, 0, units)
+        alone(key, data, numbers, units)
         return
     try:
-        threads = min(numba.get_num_threads(), units)
+        threads = min(_threads(), units)
         if threads > 1:
-            address = _address(one, arguments)
-            if type(arguments[-1]) is tuple:  # machine code takes its numbers one by one
-                arguments = *arguments[:-1], *arguments[-1]
-            shared(address, units, threads, *arguments)
+            entry = _together.get(key) or _compile_together(key, data, numbers)
+            entry(units, threads, (*_flat(data), *numbers))
         else:
-            one(*arguments, 0, units)
+            alone(key, data, numbers, units)
     finally:
         _pool.release()
 
 
 def _in_child() -> None:
     global _pool, _forked
-    from numba.np.ufunc import parallel as layer
-
     _pool = threading.Lock()
     _forked = layer._is_initialized
 

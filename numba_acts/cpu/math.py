@@ -5,7 +5,7 @@ it never hangs on whether a loop happens to be vectorised. Lanes support ``+ - *
 and with scalars of their own type; everything else is a function below. No operation may be
 reordered or contracted by the compiler: the bits of a result follow from the source alone.
 
-Sixteen-bit floats have no NumPy-like type in Numba. Their arrays come here viewed as `FLOAT16` or
+Sixteen-bit floats have no NumPy-like type in Numba. Their arrays are `held` as `FLOAT16` or
 `BFLOAT16`; `load` widens them to float32 and `store` rounds them once, to nearest even.
 """
 
@@ -34,6 +34,16 @@ FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more 
 FLOAT16 = np.dtype([("float16", np.uint16)])
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 _FLOAT16, _BFLOAT16 = from_dtype(FLOAT16), from_dtype(BFLOAT16)
+
+
+def held(dtype):
+    """The dtype under which a kernel is compiled for an array's memory."""
+    if dtype == np.float16:
+        return FLOAT16
+    if dtype.name == "bfloat16":
+        return BFLOAT16
+    return np.dtype(np.uint8) if dtype == np.bool_ else dtype
+
 
 lane = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 

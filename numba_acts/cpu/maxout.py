@@ -244,7 +244,7 @@ def extremes(index, first, last):
 
 
 @kernel
-def outside(index, pieces, found, start, stop):
+def outside(index, found, pieces, start, stop):
     """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
     index, found = elements(index), elements(found)
     first, last = start * SPAN, min(stop * SPAN, index.size)
@@ -333,33 +333,32 @@ def jvp(tangent, index, out, pieces, inner, start, stop):
 def maxout(x, out, index, outer, pieces, inner):
     """Fill `out` with the maxima, and `index`, unless it is None, with the winning pieces."""
     if inner == 1 and pieces <= FEW:
-        run(few, outer, x.size, x, out, index, (0,) * pieces)
+        run(few, outer, x.size, (x, out, index, (0,) * pieces))
     elif inner == 1:
-        run(rows, outer, x.size, x, out, index, pieces)
+        run(rows, outer, x.size, (x, out, index), pieces)
     else:
-        run(columns, outer * _spans(inner), x.size, x, out, index, pieces, inner)
+        run(columns, outer * _spans(inner), x.size, (x, out, index), pieces, inner)
 
 
 def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
     if inner == 1 and pieces <= FEW:
-        run(vjp_few, outer, out.size, g, index, out, (0,) * pieces)
+        run(vjp_few, outer, out.size, (g, index, out, (0,) * pieces))
     elif inner == 1:
-        run(vjp_rows, outer, out.size, g, index, out, pieces)
+        run(vjp_rows, outer, out.size, (g, index, out), pieces)
     else:
-        units = outer * _spans(inner)
-        run(vjp_columns, units, out.size, g, index, out, pieces, inner)
+        run(vjp_columns, outer * _spans(inner), out.size, (g, index, out), pieces, inner)
 
 
 def jvps(tangent, index, out, pieces, inner):
     """Fill `out` with the tangents of the winning pieces."""
-    run(jvp, index.size, index.size, tangent, index, out, pieces, inner)
+    run(jvp, index.size, index.size, (tangent, index, out), pieces, inner)
 
 
 def in_range(index, pieces):
     """Is every index one of a piece?"""
     found = np.zeros(1, np.uint8)
-    run(outside, _spans(index.size), index.size // 4, index, pieces, found)  # quick work
+    run(outside, _spans(index.size), index.size // 4, (index, found), pieces)  # quick work
     return not found[0]
 
 

@@ -18,7 +18,7 @@ import functools
 
 import numpy as np
 
-from numba_acts.cpu.launch import PARALLEL_FROM, kernel, run
+from numba_acts.cpu.launch import PARALLEL_FROM, alone, kernel, run
 from numba_acts.cpu.math import (
     FAR_FROM,
     LANES,
@@ -1101,53 +1101,58 @@ def diagonal(y, out, beta, start, stop):
 
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or is None."""
+    data, work = (x, mask, out), 2 * _work(out)
     if inner == 1 and n <= CHUNK:
         one = short_rows if n <= SHORT[out.itemsize] else rows
-        if x.size < PARALLEL_FROM:
-            one(x, mask, out, n, inner, beta, 0, outer)  # as `run` would, a call sooner
+        if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
+            alone((one, x.dtype, None, out.dtype), data, (n, inner, beta), outer)
         else:
-            run(one, outer, x.size, x, mask, out, n, inner, beta)
+            run(one, outer, work, data, n, inner, beta)
     elif n > CHUNK:
         holds = out.dtype == computed(out.dtype)  # exponentials without loss
         kept, again = (out, None) if holds else (None, x)
         for sums, base, units, work in _batches(out, outer, n, inner):
-            run(long_sums, units, work, x, mask, kept, sums, n, inner, beta, base)
-            run(long_writes, units, work, again, mask, sums, out, n, inner, beta, base)
+            run(long_sums, units, work, (x, mask, kept, sums), n, inner, beta, base)
+            run(long_writes, units, work, (again, mask, sums, out), n, inner, beta, base)
     elif n <= FEW and out.nbytes < FAR_FROM:
-        run(few_columns, outer * -(-inner // FEW_SPAN), x.size, x, mask, out, n, inner, beta)
+        run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
         ring = 3 if n in RING and x.size >= RING_FROM else 1
         groups, tiles = _tiles(out.dtype, n, inner, ring)
-        task = outer * tiles, x.size, x, mask, out
-        run(columns, *task, n, inner, groups, ring, beta)
+        run(columns, outer * tiles, work, data, n, inner, groups, ring, beta)
 
 
 def product(g, y, out, outer, n, inner, beta):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
+    data, work = (g, y, out), _work(out)
     if n > (GROUP if inner == 1 else CHUNK):
         for sums, base, units, work in _batches(out, outer, n, inner):
-            task = units, work, g, y, sums
-            run(long_dots, *task, n, inner, base)
-            run(long_products, *task, out, n, inner, beta, base)
+            run(long_dots, units, work, (g, y, sums), n, inner, base)
+            run(long_products, units, work, (g, y, sums, out), n, inner, beta, base)
+    elif inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
+        alone((product_rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta), outer)
     elif inner == 1:
-        run(product_rows, outer, y.size, g, y, out, n, inner, beta)
+        run(product_rows, outer, work, data, n, inner, beta)
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
-        task = outer * -(-inner // FEW_SPAN), y.size, g, y, out
-        run(product_few_columns, *task, n, inner, beta)
+        run(product_few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
         strip = _strip(n, inner)
-        task = outer * -(-inner // strip), y.size, g, y, out
-        run(product_columns, *task, n, inner, strip, beta)
+        run(product_columns, outer * -(-inner // strip), work, data, n, inner, strip, beta)
+
+
+def _work(out):
+    """The numbers of a product as `run` counts them; an exponential is worth two."""
+    return out.size * max(1, out.itemsize // 4)
 
 
 def jacobians(y, out, outer, n, inner, beta):
     """Fill `out`, (outer, n, n, inner), with β (y_i δ_ij − y_i y_j)."""
-    run(jacobian, outer * n, out.size, y, out, n, inner, beta)
+    run(jacobian, outer * n, out.size, (y, out), n, inner, beta)
 
 
 def diagonals(y, out, beta):
     """Fill `out` with β y (1 − y)."""
-    run(diagonal, -(-y.size // LANES), y.size, y, out, beta)
+    run(diagonal, -(-y.size // LANES), y.size, (y, out), beta)
 
 
 @functools.lru_cache(1 << 10)
