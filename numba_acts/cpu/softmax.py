@@ -79,6 +79,8 @@ FEW = 3  # slices of at most so many numbers are held in registers, in arrays th
 FEW_SPAN = 4096  # so many neighbouring ones in a unit
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
+UNITS = 8  # units that few columns are divided into, for several threads,
+LEAST = 4  # each of so many groups of eight columns
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
@@ -1118,8 +1120,9 @@ def softmax(x, mask, out, outer, n, inner, beta):
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
         ring = 3 if n in RING and x.size >= RING_FROM else 1
-        groups, tiles = _tiles(out.dtype, n, inner, ring)
-        run(columns, outer * tiles, work, data, n, inner, groups, ring, beta)
+        groups = min(_groups(out.dtype, n, inner, ring), _share(outer, inner, work))
+        units = outer * -(-inner // (groups * LANES))
+        run(columns, units, work, data, n, inner, groups, ring, beta)
 
 
 def product(g, y, out, outer, n, inner, beta):
@@ -1136,7 +1139,7 @@ def product(g, y, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         run(product_few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        strip = _strip(n, inner)
+        strip = min(_strip(n, inner), _share(outer, inner, work) * LANES)
         run(product_columns, outer * -(-inner // strip), work, data, n, inner, strip, beta)
 
 
@@ -1156,17 +1159,22 @@ def diagonals(y, out, beta):
 
 
 @functools.lru_cache(1 << 10)
-def _tiles(dtype, n, inner, count):
-    """How many groups of eight columns a tile has, of `count` held at a time; how many tiles."""
+def _groups(dtype, n, inner, count):
+    """How many groups of eight columns a tile has, of `count` held at a time."""
     fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
-    groups = max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
-    return groups, -(-inner // (groups * LANES))
+    return max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
 
 
 def _strip(n, inner):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
     return min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
+
+
+def _share(outer, inner, work):
+    """At most so many groups of eight columns in a unit, if several threads are to have some."""
+    groups = -(-inner // LANES)
+    return groups if work < PARALLEL_FROM else max(LEAST, -(-groups * outer // UNITS))
 
 
 def _batches(out, outer, n, inner):
