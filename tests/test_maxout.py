@@ -16,6 +16,8 @@ from numba_acts import (
     maxout_jvp,
     maxout_vjp,
     maxout_with_index,
+    softmin,
+    softmin_vjp,
 )
 
 INFINITY = np.inf
@@ -138,6 +140,20 @@ def test_nan_of_either_sign_wins(n, sign, dtype):
         assert np.isnan(y[3]) and index[3] == position
         assert np.isnan(maxout(x)[3])
         assert np.isnan(y).sum() == 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of NumPy, by some NaNs
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_sixteen_bit_number_comes_through(dtype):
+    """A NaN with any bits stays one, through maxout and through the arithmetic of softmin."""
+    x = np.arange(1 << 16, dtype=np.uint16).view(cases.as_dtype(dtype))
+    for pieces, axis in ((x[:, None], 1), (x[None], 0), (np.tile(x, (9, 1)), 0)):
+        np.testing.assert_array_equal(maxout(pieces, axis).astype(np.float64), x.astype(np.float64))
+    nans = x[np.isnan(x)]
+    y = np.ones((len(nans), 9)).astype(x.dtype)
+    y[:, 4] = nans
+    assert np.isnan(softmin(y)).all() and np.isnan(softmin(np.ascontiguousarray(y.T), 0)).all()
+    assert np.isnan(softmin_vjp(y, y)).all()
 
 
 @pytest.mark.parametrize("dtype", cases.FLOATS)

