@@ -94,7 +94,9 @@ def _shared(address, units, threads, arguments):
 shared = _compiled(_shared, parallel=True)
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
-# of all arguments in each call, and does not know sixteen-bit floats.
+# of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
+# of more than one axis, unaligned, not contiguous or in another byte order than this machine's, or a
+# number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, Callable[..., None]] = {}
 
@@ -120,7 +122,7 @@ def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) ->
 def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
     kernel = _overload(key[0], *data, *numbers, 0, 0)
     address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
-    kinds = types.BaseTuple.from_types([_kind(one) for one in (*_flat(data), *numbers)])
+    kinds = types.BaseTuple.from_types([_kind(one) for one in (*_unfolded(data), *numbers)])
     loop_kinds = types.int64, types.int64, types.int64, kinds
     shared.compile(loop_kinds)
     loop = shared.overloads[loop_kinds].entry_point
@@ -128,7 +130,7 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
     return _together[key]
 
 
-def _flat(data: tuple[Any, ...]) -> tuple[Any, ...]:
+def _unfolded(data: tuple[Any, ...]) -> tuple[Any, ...]:
     """The data one by one, as machine code takes a tuple's numbers."""
     return (*data[:-1], *data[-1]) if type(data[-1]) is tuple else data
 
@@ -139,7 +141,7 @@ def _threads() -> int:
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
-    """`run` on this thread; `key` is the kernel and what the data are to it."""
+    """`run` on this thread; `key` is the kernel and the data's dtypes, or what stands for them."""
     entry = _alone.get(key) or _compile_alone(key, data, numbers)
     entry(*data, *numbers, 0, units)
 
@@ -165,7 +167,7 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
         threads = min(_threads(), units)
         if threads > 1:
             entry = _together.get(key) or _compile_together(key, data, numbers)
-            entry(units, threads, (*_flat(data), *numbers))
+            entry(units, threads, (*_unfolded(data), *numbers))
         else:
             alone(key, data, numbers, units)
     finally:

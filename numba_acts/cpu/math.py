@@ -363,12 +363,12 @@ def _fold(builder, vector, combine):
 
 @intrinsic
 def transposed(typingctx, rows):
-    """Eight rows of eight numbers as their eight columns."""
+    """Eight rows of eight numbers as their columns; or of four, as `halves` has them."""
 
     def emit(context, builder, sig, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
-        for distance in (1, 2, 4):  # rows so far apart exchange blocks of that size
-            low = [i for i in range(LANES) if not i & distance]
+        for distance in (1, 2, 4)[: len(vectors) // 4 + 1]:  # rows so far apart exchange blocks
+            low = [i for i in range(len(vectors)) if not i & distance]
             swapped = list(vectors)
             for i in low:
                 for side, row in ((0, i), (1, i + distance)):
@@ -515,6 +515,48 @@ def eight(x, i, step):
         load(x, i + 6 * step),
         load(x, i + 7 * step),
     )
+
+
+@intrinsic
+def halves(typingctx, array, index, step):
+    """Four numbers of each of eight rows, `step` apart: rows i and i + 4 in one vector."""
+    dtype, half = array.dtype, LANES // 2
+    lanes = types.UniTuple(Lanes(_register_type(dtype)), half)
+
+    def emit(context, builder, sig, args):
+        element, rows = _storage(context, dtype), []
+        vector = ir.VectorType(element, half)
+        for row in range(LANES):
+            place = builder.add(args[1], builder.mul(args[2], args[2].type(row)))
+            pointer = _address(context, builder, array, args[0], place, element)
+            pointer = builder.bitcast(pointer, vector.as_pointer())
+            rows.append(builder.load(pointer, typ=vector, align=_size(dtype)))
+        both = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        vectors = [builder.shuffle_vector(low, high, both) for low, high in pairs]
+        vectors = [_widen(builder, dtype, vector) for vector in vectors]
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return lanes(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def put_halves(typingctx, array, index, step, vectors):
+    """Write what `halves` reads."""
+    dtype, half = array.dtype, LANES // 2
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        for i, value in enumerate(cgutils.unpack_tuple(builder, args[3])):
+            number = _narrow(context, builder, dtype, value, vectors.dtype.dtype)
+            for row, part in zip((i, i + half), _halves(builder, number), strict=True):
+                place = builder.add(args[1], builder.mul(args[2], args[2].type(row)))
+                pointer = _address(context, builder, array, args[0], place, element)
+                pointer = builder.bitcast(pointer, part.type.as_pointer())
+                builder.store(part, pointer, align=_size(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vectors), emit
 
 
 WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
@@ -766,27 +808,67 @@ def choose(typingctx, condition, yes, no):
 # ---- units of few pieces, contiguous, their number known when compiled -------------------------
 
 
+def _pieces(context, builder, array, args, count):
+    """Each piece of eight units of `count`: numbers i, i + count, ..."""
+    element = _storage(context, array.dtype)
+    vector = ir.VectorType(element, LANES * count)
+    pointer = _address(context, builder, array, args[0], args[1], element)
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    units = builder.load(pointer, typ=vector, align=_size(array.dtype))
+    for i in range(count):
+        places = ir.Constant(ir.VectorType(_INT32, LANES), list(range(i, LANES * count, count)))
+        chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
+        yield _widen(builder, array.dtype, chosen)
+
+
+@intrinsic
+def apart(typingctx, array, index, pieces):
+    """The pieces of eight units, a vector of each; `pieces` is a tuple of their number."""
+    count = len(pieces)
+    lanes = types.UniTuple(Lanes(_register_type(array.dtype)), count)
+
+    def emit(context, builder, sig, args):
+        vectors = list(_pieces(context, builder, array, args, count))
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return lanes(array, types.intp, pieces), emit
+
+
+@intrinsic
+def put_together(typingctx, array, index, vectors):
+    """Write what `apart` reads."""
+    dtype, count = array.dtype, len(vectors)
+
+    def emit(context, builder, sig, args):
+        parts = cgutils.unpack_tuple(builder, args[2])
+        parts = [_narrow(context, builder, dtype, part, vectors.dtype.dtype) for part in parts]
+        element = parts[0].type.element
+        while len(parts) & (len(parts) - 1):
+            parts.append(ir.Constant(parts[0].type, ir.Undefined))
+        while len(parts) > 1:  # one behind the other, then in turn
+            width = 2 * parts[0].type.count
+            both = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [builder.shuffle_vector(low, high, both) for low, high in pairs]
+        places = [i * LANES + unit for unit in range(LANES) for i in range(count)]
+        mask = ir.Constant(ir.VectorType(_INT32, LANES * count), places)
+        value = builder.shuffle_vector(parts[0], ir.Constant(parts[0].type, ir.Undefined), mask)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=_size(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vectors), emit
+
+
 @intrinsic
 def winners(typingctx, array, index, pieces):
     """The largest of each of eight units and its index; `pieces` is a tuple of their number."""
-    dtype, count = array.dtype, len(pieces)
-    values, indices = Lanes(_register_type(dtype)), Lanes(types.int32)
+    values, indices = Lanes(_register_type(array.dtype)), Lanes(types.int32)
 
     def emit(context, builder, sig, args):
-        element = _storage(context, dtype)
-        vector = ir.VectorType(element, LANES * count)
-        pointer = _address(context, builder, array, args[0], args[1], element)
-        pointer = builder.bitcast(pointer, vector.as_pointer())
-        units = builder.load(pointer, typ=vector, align=_size(dtype))
-
-        def piece(i):
-            places = ir.Constant(ir.VectorType(_INT32, LANES), list(range(i, LANES * count, count)))
-            chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
-            return _widen(builder, dtype, chosen)
-
-        best, winner = piece(0), _splat(builder, _INT32(0))
-        for i in range(1, count):
-            new = piece(i)
+        best, *rest = _pieces(context, builder, array, args, len(pieces))
+        winner = _splat(builder, _INT32(0))
+        for i, new in enumerate(rest, 1):
             wins = _beats(builder, values, new, best)
             best = builder.select(wins, new, best)
             winner = builder.select(wins, _splat(builder, _INT32(i)), winner)

@@ -22,6 +22,7 @@ from numba_acts.cpu.launch import PARALLEL_FROM, alone, kernel, run
 from numba_acts.cpu.math import (
     FAR_FROM,
     LANES,
+    apart,
     as_float,
     choose,
     computed,
@@ -37,6 +38,7 @@ from numba_acts.cpu.math import (
     fill,
     gather,
     get,
+    halves,
     head,
     lane,
     lanes_max,
@@ -47,6 +49,8 @@ from numba_acts.cpu.math import (
     maximum,
     put,
     put_eight,
+    put_halves,
+    put_together,
     raised_exp,
     release,
     results,
@@ -66,7 +70,7 @@ SHORT = {2: 192, 4: 192, 8: 96}  # rows of so many numbers, by their bytes, are 
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 SHORT_PRODUCT = 31  # the same for products, whose rows take less work
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
-SQUARE = LANES * LANES
+SQUARE, HALF = LANES * LANES, LANES // 2
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 PART = 3 * LANES  # what is known of a part of a long slice: maxima, sums and their errors
@@ -367,35 +371,129 @@ def times(vectors, factor):
 
 
 @lane
+def read_square(x, first, n, sign, tile, at):
+    """Eight numbers of each of eight rows."""
+    put_eight(tile, at, LANES, times(transposed(floats(eight(x, first, n))), sign))
+
+
+@lane
+def read_half(x, first, n, sign, tile, at):
+    """Four numbers of each of eight rows."""
+    a, b, c, d = transposed(halves(x, first, n))
+    store(tile, at, as_float(a) * sign)
+    store(tile, at + LANES, as_float(b) * sign)
+    store(tile, at + 2 * LANES, as_float(c) * sign)
+    store(tile, at + 3 * LANES, as_float(d) * sign)
+
+
+@lane
 def read_eight_rows(x, mask, first, n, sign, tile, at):
-    """Eight neighbouring rows, one in each lane, times the sign."""
-    if mask is not None or n < LANES:
+    """Eight neighbouring rows, one in each lane, times the sign; last numbers may come twice."""
+    if mask is None and n == 2:
+        a, b = apart(x, first, (0, 0))
+        store(tile, at, as_float(a) * sign)
+        store(tile, at + LANES, as_float(b) * sign)
+        return
+    if mask is None and n == 3:
+        a, b, c = apart(x, first, (0, 0, 0))
+        store(tile, at, as_float(a) * sign)
+        store(tile, at + LANES, as_float(b) * sign)
+        store(tile, at + 2 * LANES, as_float(c) * sign)
+        return
+    if mask is not None or n < HALF:
         for k in range(n):
             v = as_float(gather(x, first + k, n)) * sign
             v = where(gather(mask, first + k, n), v, _NOTHING) if mask is not None else v
             store(tile, at + k * LANES, v)
-    else:
-        for i in range(0, n, LANES):
-            k = min(i, n - LANES)  # the last eight may overlap those before
-            rows = transposed(floats(eight(x, first + k, n)))
-            put_eight(tile, at + k * LANES, LANES, times(rows, sign))
+        return
+    whole = n & -LANES
+    for k in range(0, whole, LANES):
+        read_square(x, first + k, n, sign, tile, at + k * LANES)
+    if 0 < whole < n - HALF:
+        read_square(x, first + n - LANES, n, sign, tile, at + (n - LANES) * LANES)
+    elif whole < n:
+        if n > whole + HALF:
+            read_half(x, first, n, sign, tile, at)
+        read_half(x, first + n - HALF, n, sign, tile, at + (n - HALF) * LANES)
+
+
+@lane
+def write_square(tile, at, n, weight, out, first):
+    put_eight(out, first, n, transposed(times(eight(tile, at, LANES), weight)))
+
+
+@lane
+def write_half(tile, at, n, weight, out, first):
+    a, b = load(tile, at) * weight, load(tile, at + LANES) * weight
+    c, d = load(tile, at + 2 * LANES) * weight, load(tile, at + 3 * LANES) * weight
+    put_halves(out, first, n, transposed((a, b, c, d)))
 
 
 @lane
 def write_eight_rows(tile, at, n, weight, mask, out, first):
-    if mask is not None or n < LANES:
+    """The inverse of `read_eight_rows`, times the rows' weights."""
+    if mask is None and n == 2:
+        put_together(out, first, (load(tile, at) * weight, load(tile, at + LANES) * weight))
+        return
+    if mask is None and n == 3:
+        a, b = load(tile, at) * weight, load(tile, at + LANES) * weight
+        put_together(out, first, (a, b, load(tile, at + 2 * LANES) * weight))
+        return
+    if mask is not None or n < HALF:
         for k in range(n):
             y = load(tile, at + k * LANES) * weight
             y = where(gather(mask, first + k, n), y, 0.0) if mask is not None else y
             scatter(out, first + k, n, y)
-    else:
-        for i in range(0, n, LANES):
-            k = min(i, n - LANES)
-            y = times(eight(tile, at + k * LANES, LANES), weight)
-            put_eight(out, first + k, n, transposed(y))
+        return
+    whole = n & -LANES
+    for k in range(0, whole, LANES):
+        write_square(tile, at + k * LANES, n, weight, out, first + k)
+    if 0 < whole < n - HALF:
+        write_square(tile, at + (n - LANES) * LANES, n, weight, out, first + n - LANES)
+    elif whole < n:
+        if n > whole + HALF:
+            write_half(tile, at, n, weight, out, first)
+        write_half(tile, at + (n - HALF) * LANES, n, weight, out, first + n - HALF)
 
 
 # ---- forward ----------------------------------------------------------------------------------
+
+
+@lane
+def softmax_few(a, b, c, n, law):
+    """The weights of the first n of three numbers."""
+    m, zero = a, fill(a, 0.0)
+    if n > 1:
+        m = maximum(b, m)
+    if n > 2:
+        m = maximum(c, m)
+    a = total = raised_exp(a - m, law)
+    if n > 2:
+        c = raised_exp(c - m, law)
+        total = total + c
+    if n > 1:
+        b = raised_exp(b - m, law)
+        total = total + b
+    weight = divide(fill(m, 1.0), zero + total)
+    return a * weight, b * weight, c * weight
+
+
+@lane
+def few_rows(x, out, n, start, stop, law):
+    """Rows of two or three numbers, eight at a time in registers; returns the first row left."""
+    sign, whole = law[0], start + ((stop - start) & -LANES)
+    if n == 2:
+        for first in range(start * n, whole * n, LANES * n):
+            a, b = apart(x, first, (0, 0))
+            a, b = as_float(a) * sign, as_float(b) * sign
+            a, b, _ = softmax_few(a, b, b, n, law)
+            put_together(out, first, (a, b))
+    else:
+        for first in range(start * n, whole * n, LANES * n):
+            a, b, c = apart(x, first, (0, 0, 0))
+            a, b, c = as_float(a) * sign, as_float(b) * sign, as_float(c) * sign
+            put_together(out, first, softmax_few(a, b, c, n, law))
+    return whole
 
 
 @kernel
@@ -431,6 +529,8 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
     for g in range(together):
         padding(tile, g * room, LANES, n, LANES, zero)
     row = start
+    if mask is None and (n == 2 or n == 3):
+        row = few_rows(x, out, n, start, stop, law)
     while row + LANES <= stop:
         groups = min(together, (stop - row) // LANES)
         first = row * n
@@ -570,25 +670,17 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
 @lane
 def few_slices(x, mask, out, i, n, inner, count, law):
     """Up to eight neighbouring slices of at most three numbers."""
-    m = a = read_up_to(x, mask, i, count, law[0])
-    b = c = zero = fill(m, 0.0)
+    a = b = c = read_up_to(x, mask, i, count, law[0])
     if n > 1:
         b = read_up_to(x, mask, i + inner, count, law[0])
-        m = maximum(b, m)
     if n > 2:
         c = read_up_to(x, mask, i + 2 * inner, count, law[0])
-        m = maximum(c, m)
-    a = raised_exp(a - m, law)
+    a, b, c = softmax_few(a, b, c, n, law)
+    write_up_to(a, mask, out, i, count)
     if n > 1:
-        b = raised_exp(b - m, law)
+        write_up_to(b, mask, out, i + inner, count)
     if n > 2:
-        c = raised_exp(c - m, law)
-    weight = divide(fill(m, 1.0), zero + ((a + c) + b))
-    write_up_to(a * weight, mask, out, i, count)
-    if n > 1:
-        write_up_to(b * weight, mask, out, i + inner, count)
-    if n > 2:
-        write_up_to(c * weight, mask, out, i + 2 * inner, count)
+        write_up_to(c, mask, out, i + 2 * inner, count)
 
 
 @kernel
