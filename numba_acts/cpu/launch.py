@@ -95,7 +95,7 @@ shared = _compiled(_shared, parallel=True)
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
-# of more than one axis, unaligned, not contiguous or in another byte order than this machine's, or a
+# of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, Callable[..., None]] = {}
