@@ -84,7 +84,7 @@ FEW_SPAN = 4096  # so many neighbouring ones in a unit
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 UNITS = 8  # units that few columns are divided into, for several threads,
-LEAST = 4  # each of so many groups of eight columns
+LEAST = 4  # each of at least so many groups of eight
 BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
 
 _NOTHING = -np.inf  # the shifted argument of an entry without weight
@@ -1195,7 +1195,7 @@ def diagonal(y, out, beta, start, stop):
 
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or is None."""
-    data, work = (x, mask, out), 2 * _work(out)
+    data, work = (x, mask, out), _work(out) * (2 if inner == 1 else 3)  # exponentials
     if inner == 1 and n <= CHUNK:
         one = short_rows if n <= SHORT[out.itemsize] else rows
         if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
@@ -1231,12 +1231,12 @@ def product(g, y, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         run(product_few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        strip = min(_strip(n, inner), _share(outer, inner, work) * LANES)
+        strip = _strip(n, inner)
         run(product_columns, outer * -(-inner // strip), work, data, n, inner, strip, beta)
 
 
 def _work(out):
-    """The numbers of a product as `run` counts them; an exponential is worth two."""
+    """The numbers of a result as `run` counts them."""
     return out.size * max(1, out.itemsize // 4)
 
 
