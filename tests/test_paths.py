@@ -114,9 +114,12 @@ def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
     assert (masked == masked[-1]).all()
 
 
+RING = softmax.RING_BYTES // 4
+
+
 @pytest.mark.parametrize("from_memory", [False, True])
 @pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS[3] * 4 + 5])
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 21, 40, softmax.RING[-1], softmax.RING[-1] + 1])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 21, 40, RING, RING + 1])
 def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     # fewer than eight columns; eight that overlap the eight before; several tiles, one by one or,
     # from memory, read ahead in a ring of three; strips of products
@@ -132,6 +135,13 @@ def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     np.testing.assert_array_equal(dx, np.repeat(alone[:, None], inner, 1))
     np.testing.assert_array_equal(numba_acts.softmin_vjp(g, y, 0, out=g), dx)
     np.testing.assert_array_equal(numba_acts.softmin(x, 0, out=x), y)
+
+
+@pytest.mark.parametrize(("dtype", "n"), [("f4", RING + 1), ("f8", RING // 2 + 1), ("f2", 2000)])
+def test_tall_columns_from_memory_equal_rows(dtype, n, rng):
+    x = rng.normal(size=(n, softmax.RING_FROM // n + 1)).astype(dtype)
+    y = numba_acts.softmin(x, 0)
+    np.testing.assert_array_equal(y, numba_acts.softmin(np.ascontiguousarray(x.T)).T)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.int8])

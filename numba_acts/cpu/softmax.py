@@ -74,9 +74,11 @@ SQUARE, HALF = LANES * LANES, LANES // 2
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
 PART = 3 * LANES  # what is known of a part of a long slice: maxima, sums and their errors
-TILE_BYTES = 1 << 18  # scratch memory for tiles of columns
-RING = range(4, 257)  # numbers of a slice for which a ring of three tiles has room and is worth it,
-RING_FROM = 1 << 20  # in arrays of at least so many, which come from memory and not from a cache
+TILE_BYTES = 1 << 18  # scratch memory for tiles of columns,
+TALL_BYTES = 7 << 16  # for those that come from memory without a ring
+RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
+RING_FROM = 1 << 20  # in arrays of so many numbers, which come from memory and not from a cache
+AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
 FEW = 3  # slices of at most so many numbers are held in registers, in arrays that a cache holds,
@@ -559,11 +561,17 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
 
 
 @lane
-def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop):
-    """Copy rows of `count` columns to a tile; the last eight columns may overlap those before."""
+def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, ahead):
+    """Copy rows of `count` columns to a tile; the last eight columns may overlap those before.
+
+    `ahead` numbers from there memory is asked for what is read next, unless that is 0.
+    """
     whole, last = count & -LANES, count - LANES
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
+        if ahead:
+            for j in range(0, count, LANES):
+                fetch(x, i + j + ahead)
         for j in range(0, whole, LANES):
             store(tile, z + j, read(x, mask, i + j, sign))
         if last < 0:
@@ -622,6 +630,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
         padding(tiles, t * size, pitch, n, width, zero)
     together = max(1, SHORT_TILE // n) * LANES
     lead = ring // 3  # tiles that are read ahead; one is written behind
+    asked = AHEAD * inner if ring == 1 and x.size >= RING_FROM else 0
     for unit in range(start - lead, stop + 1):
         before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
         first_before, count_before = place(unit - 1, n, inner, width)
@@ -637,7 +646,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
             if unit > start:
                 write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
             if unit + lead < stop:
-                read_tile(*source, tiles, after * size, pitch, law[0], k, end)
+                read_tile(*source, tiles, after * size, pitch, law[0], k, end, asked)
             if unit < start or unit == stop:
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
@@ -1211,8 +1220,10 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        ring = 3 if n in RING and x.size >= RING_FROM else 1
-        groups = min(_groups(out.dtype, n, inner, ring), _share(outer, inner, work))
+        far = x.size >= RING_FROM
+        ring = 3 if far and FEW < n <= RING_BYTES // computed(out.dtype).itemsize else 1
+        room = TALL_BYTES if far and ring == 1 else TILE_BYTES
+        groups = min(_groups(out.dtype, n, inner, ring, room), _share(outer, inner, work))
         units = outer * -(-inner // (groups * LANES))
         run(columns, units, work, data, n, inner, groups, ring, beta)
 
@@ -1251,9 +1262,9 @@ def diagonals(y, out, beta):
 
 
 @functools.lru_cache(1 << 10)
-def _groups(dtype, n, inner, count):
-    """How many groups of eight columns a tile has, of `count` held at a time."""
-    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
+def _groups(dtype, n, inner, count, room):
+    """How many groups of eight columns a tile has, of `count` that are held at a time in `room`."""
+    fit = room // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
     return max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
 
 
