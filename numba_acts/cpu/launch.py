@@ -17,9 +17,9 @@ from numba.np.ufunc import parallel as layer
 
 from numba_acts.cpu.math import call, held
 
-# Work from which several threads beat one: about 15 µs of it. Two cores of an AMD Zen 3, OpenMP: a
-# call in two threads costs about 5 µs more.
-PARALLEL_FROM = 3 << 14
+# Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3, OpenMP: a
+# call in two threads costs 5 µs more, and twice that while another library's threads wait busily.
+PARALLEL_FROM = 1 << 16
 
 _pool = threading.Lock()
 _forked = False

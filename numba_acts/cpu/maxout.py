@@ -342,13 +342,13 @@ def maxout(x, out, index, outer, pieces, inner):
 
 def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
-    data, work = (g, index, out), out.size // 2  # quick work
+    data = g, index, out
     if inner == 1 and pieces <= FEW:
-        run(vjp_few, outer, work, (*data, (0,) * pieces))
+        run(vjp_few, outer, out.size, (*data, (0,) * pieces))
     elif inner == 1:
-        run(vjp_rows, outer, work, data, pieces)
+        run(vjp_rows, outer, out.size, data, pieces)
     else:
-        run(vjp_columns, outer * _spans(inner), work, data, pieces, inner)
+        run(vjp_columns, outer * _spans(inner), out.size, data, pieces, inner)
 
 
 def jvps(tangent, index, out, pieces, inner):
