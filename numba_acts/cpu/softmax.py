@@ -390,34 +390,27 @@ def read_half(x, first, n, sign, tile, at):
 
 
 @lane
+def by_squares(n):
+    """How many numbers of eight rows go by squares; the rest go by halves."""
+    return n & -LANES if n < LANES or n % LANES <= HALF else n
+
+
+@lane
 def read_eight_rows(x, mask, first, n, sign, tile, at):
     """Eight neighbouring rows, one in each lane, times the sign; last numbers may come twice."""
-    if mask is None and n == 2:
-        a, b = apart(x, first, (0, 0))
-        store(tile, at, as_float(a) * sign)
-        store(tile, at + LANES, as_float(b) * sign)
-        return
-    if mask is None and n == 3:
-        a, b, c = apart(x, first, (0, 0, 0))
-        store(tile, at, as_float(a) * sign)
-        store(tile, at + LANES, as_float(b) * sign)
-        store(tile, at + 2 * LANES, as_float(c) * sign)
-        return
     if mask is not None or n < HALF:
         for k in range(n):
             v = as_float(gather(x, first + k, n)) * sign
             v = where(gather(mask, first + k, n), v, _NOTHING) if mask is not None else v
             store(tile, at + k * LANES, v)
         return
-    whole = n & -LANES
-    for k in range(0, whole, LANES):
+    squares = by_squares(n)
+    for i in range(0, squares, LANES):
+        k = min(i, n - LANES)
         read_square(x, first + k, n, sign, tile, at + k * LANES)
-    if 0 < whole < n - HALF:
-        read_square(x, first + n - LANES, n, sign, tile, at + (n - LANES) * LANES)
-    elif whole < n:
-        if n > whole + HALF:
-            read_half(x, first, n, sign, tile, at)
-        read_half(x, first + n - HALF, n, sign, tile, at + (n - HALF) * LANES)
+    for i in range(squares, n, HALF):
+        k = min(i, n - HALF)
+        read_half(x, first + k, n, sign, tile, at + k * LANES)
 
 
 @lane
@@ -435,28 +428,19 @@ def write_half(tile, at, n, weight, out, first):
 @lane
 def write_eight_rows(tile, at, n, weight, mask, out, first):
     """The inverse of `read_eight_rows`, times the rows' weights."""
-    if mask is None and n == 2:
-        put_together(out, first, (load(tile, at) * weight, load(tile, at + LANES) * weight))
-        return
-    if mask is None and n == 3:
-        a, b = load(tile, at) * weight, load(tile, at + LANES) * weight
-        put_together(out, first, (a, b, load(tile, at + 2 * LANES) * weight))
-        return
     if mask is not None or n < HALF:
         for k in range(n):
             y = load(tile, at + k * LANES) * weight
             y = where(gather(mask, first + k, n), y, 0.0) if mask is not None else y
             scatter(out, first + k, n, y)
         return
-    whole = n & -LANES
-    for k in range(0, whole, LANES):
+    squares = by_squares(n)
+    for i in range(0, squares, LANES):
+        k = min(i, n - LANES)
         write_square(tile, at + k * LANES, n, weight, out, first + k)
-    if 0 < whole < n - HALF:
-        write_square(tile, at + (n - LANES) * LANES, n, weight, out, first + n - LANES)
-    elif whole < n:
-        if n > whole + HALF:
-            write_half(tile, at, n, weight, out, first)
-        write_half(tile, at + (n - HALF) * LANES, n, weight, out, first + n - HALF)
+    for i in range(squares, n, HALF):
+        k = min(i, n - HALF)
+        write_half(tile, at + k * LANES, n, weight, out, first + k)
 
 
 # ---- forward ----------------------------------------------------------------------------------
@@ -938,6 +922,24 @@ def product_strided(g, y, out, first, step, n, count, dot, factor):
             store_some(out, i, count, v)
 
 
+@lane
+def product_few_rows(g, y, out, n, start, stop, factor):
+    """Rows of two or three numbers, as in `few_rows`."""
+    zero, whole = fill(factor, 0.0), start + ((stop - start) & -LANES)
+    if n == 2:
+        for i in range(start * n, whole * n, LANES * n):
+            (a, b), (p, q) = apart(g, i, (0, 0)), apart(y, i, (0, 0))
+            dot = zero + (a * p + b * q)
+            put_together(out, i, (entry(a, p, dot, factor), entry(b, q, dot, factor)))
+    else:
+        for i in range(start * n, whole * n, LANES * n):
+            (a, b, c), (p, q, r) = apart(g, i, (0, 0, 0)), apart(y, i, (0, 0, 0))
+            dot = zero + ((a * p + c * r) + b * q)
+            first, second = entry(a, p, dot, factor), entry(b, q, dot, factor)
+            put_together(out, i, (first, second, entry(c, r, dot, factor)))
+    return whole
+
+
 @kernel
 def product_rows(g, y, out, n, inner, beta, start, stop):
     """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
@@ -959,6 +961,8 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
         one = fill(zero, 1.0)
         for k in range(together):
             padding(tile, k * room, LANES, n, LANES, zero)
+        if n == 2 or n == 3:
+            row = product_few_rows(g, y, out, n, start, stop, factor)
         while row + LANES <= stop:
             groups = min(together, (stop - row) // LANES)
             first = row * n
