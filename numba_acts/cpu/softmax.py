@@ -1226,12 +1226,8 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        far = x.size >= RING_FROM
-        ring = 3 if far and FEW < n <= RING_BYTES // computed(out.dtype).itemsize else 1
-        room = TALL_BYTES if far and ring == 1 else TILE_BYTES
-        groups = min(_groups(out.dtype, n, inner, ring, room), _share(outer, inner, work))
-        units = outer * -(-inner // (groups * LANES))
-        run(columns, units, work, data, n, inner, groups, ring, beta)
+        units, *tiles = _tiles(out.dtype, outer, n, inner, work, x.size >= RING_FROM)
+        run(columns, units, work, data, n, inner, *tiles, beta)
 
 
 def product(g, y, out, outer, n, inner, beta):
@@ -1263,22 +1259,22 @@ def diagonals(y, out, beta):
 
 
 @functools.lru_cache(1 << 10)
-def _groups(dtype, n, inner, count, room):
-    """How many groups of eight columns a tile has, of `count` that are held at a time in `room`."""
-    fit = room // (-(-n // LANES) * SQUARE * count * computed(dtype).itemsize)
-    return max(1, min(fit, TILE_GROUPS[count], -(-inner // LANES)))
+def _tiles(dtype, outer, n, inner, work, from_memory):
+    """How many tiles columns are divided into, groups of eight in each, tiles held at a time."""
+    number, columns = computed(dtype).itemsize, -(-inner // LANES)
+    ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
+    room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
+    groups = min(room // (-(-n // LANES) * SQUARE * ring * number), TILE_GROUPS[ring], columns)
+    if work >= PARALLEL_FROM:  # tiles for several threads
+        groups = min(groups, max(LEAST, -(-columns * outer // UNITS)))
+    groups = max(1, groups)
+    return outer * -(-inner // (groups * LANES)), groups, ring
 
 
 def _strip(n, inner):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
     return min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
-
-
-def _share(outer, inner, work):
-    """At most so many groups of eight columns in a unit, if several threads are to have some."""
-    groups = -(-inner // LANES)
-    return groups if work < PARALLEL_FROM else max(LEAST, -(-groups * outer // UNITS))
 
 
 def _batches(out, outer, n, inner):
