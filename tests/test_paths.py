@@ -7,7 +7,7 @@ import pytest
 
 import numba_acts
 from numba_acts.cpu import affine, launch, maxout, softmax
-from numba_acts.cpu.math import FAR_FROM, FAR_RUN, results
+from numba_acts.cpu.math import FAR_FROM, FAR_RUN, LANES, results
 
 
 @pytest.fixture
@@ -97,21 +97,33 @@ def test_product(shape, axis, expected, taken, rng):
     np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y, axis), rtol=1e-12, atol=1e-15)
 
 
-LENGTHS = sorted({1, 2, 4, 5, 7, 8, 9, 16, 25, 33, 90, softmax.SHORT_PRODUCT, softmax.SHORT[8]})
+LENGTHS = {*range(1, 17), 23, 25, 33, 90, softmax.SHORT_PRODUCT, softmax.SHORT[8]}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("n", sorted(LENGTHS))
 def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
-    # Of 19 rows 16 go across, by eights, and 3 along.
+    # Of 19 rows 16 go across, by eights, and 3 along, as one alone does.
     assert n <= softmax.SHORT[np.dtype(dtype).itemsize]
-    x, g = (np.tile(rng.normal(size=n).astype(dtype), (19, 1)) for _ in range(2))
+    x, g = rng.normal(size=(2, 19, n)).astype(dtype)
     y = numba_acts.softmin(x)
-    assert (y == y[-1]).all()
-    dx = numba_acts.softmin_vjp(g, y)  # the same up to SHORT_PRODUCT numbers
-    assert (dx == dx[-1]).all()
-    masked = numba_acts.softmin(x, where=np.tile(rng.random(n) < 0.7, (19, 1)))
-    assert (masked == masked[-1]).all()
+    np.testing.assert_array_equal(y, [numba_acts.softmin(row) for row in x])
+    alone = [numba_acts.softmin_vjp(*rows) for rows in zip(g, y, strict=True)]
+    np.testing.assert_array_equal(numba_acts.softmin_vjp(g, y), alone)
+    mask = rng.random((19, n)) < 0.7
+    alone = [numba_acts.softmin(row, where=some) for row, some in zip(x, mask, strict=True)]
+    np.testing.assert_array_equal(numba_acts.softmin(x, where=mask), alone)
+
+
+@pytest.mark.parametrize("from_memory", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_columns_take_less_than_half_a_megabyte(dtype, from_memory):
+    for n in range(1, softmax.CHUNK + 1):
+        for inner in (1, 49, 1 << 20):
+            of = np.dtype(dtype), 1, n, inner, n * inner, from_memory
+            _, groups, ring = softmax._tiles.__wrapped__(*of)
+            pitch = softmax.tile_pitch.py_func(groups * LANES)
+            assert ring * softmax.padded.py_func(n) * pitch * of[0].itemsize <= 1 << 19
 
 
 RING = softmax.RING_BYTES // 4
@@ -126,13 +138,13 @@ def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     assert 8 * softmax.TILE_GROUPS[3] * 4 > softmax.STRIP
     monkeypatch.setattr(softmax, "RING_FROM", 1 if from_memory else 1 << 60)
     monkeypatch.setattr(softmax, "FEW", 0 if from_memory else softmax.FEW)
-    row, cotangent = rng.normal(size=(2, n)).astype(np.float32)
-    x, g = (np.repeat(v[:, None], inner, 1) for v in (row, cotangent))
+    x, g = rng.normal(size=(2, n, inner)).astype(np.float32)
     y = numba_acts.softmin(x, 0)
-    np.testing.assert_array_equal(y, np.repeat(numba_acts.softmin(row)[:, None], inner, 1))
     dx = numba_acts.softmin_vjp(g, y, 0)
-    alone = numba_acts.softmin_vjp(cotangent, numba_acts.softmin(row))
-    np.testing.assert_array_equal(dx, np.repeat(alone[:, None], inner, 1))
+    rows, cotangents = (np.ascontiguousarray(v.T) for v in (x, g))
+    weights = numba_acts.softmin(rows)
+    np.testing.assert_array_equal(y, weights.T)
+    np.testing.assert_array_equal(dx, numba_acts.softmin_vjp(cotangents, weights).T)
     np.testing.assert_array_equal(numba_acts.softmin_vjp(g, y, 0, out=g), dx)
     np.testing.assert_array_equal(numba_acts.softmin(x, 0, out=x), y)
 

@@ -363,7 +363,10 @@ def _fold(builder, vector, combine):
 
 @intrinsic
 def transposed(typingctx, rows):
-    """Eight rows of eight numbers as their columns; or of four, as `halves` has them."""
+    """Eight rows of eight numbers as their columns; or of four, in four vectors, as in `halves`.
+
+    It undoes itself.
+    """
 
     def emit(context, builder, sig, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
@@ -823,7 +826,7 @@ def _pieces(context, builder, array, args, count):
 
 @intrinsic
 def apart(typingctx, array, index, pieces):
-    """The pieces of eight units, a vector of each; `pieces` is a tuple of their number."""
+    """The pieces of eight units, a vector of each; as many as the tuple `pieces` is long."""
     count = len(pieces)
     lanes = types.UniTuple(Lanes(_register_type(array.dtype)), count)
 

@@ -66,7 +66,7 @@ from numba_acts.cpu.math import (
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
-WORTH = {2: 1, 4: 1, 8: 2}  # of a number of a product in `run`'s work, by its bytes
+WORTH = {2: 1, 4: 1, 8: 2}  # the work of one number, by its bytes; with its exponential twice that
 SHORT = {2: 192, 4: 192, 8: 96}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 SHORT_PRODUCT = 31  # the same for products, whose rows take less work
@@ -549,14 +549,14 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
 def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, ahead):
     """Copy rows of `count` columns to a tile; the last eight columns may overlap those before.
 
-    `ahead` numbers from there memory is asked for what is read next, unless that is 0.
+    Memory is asked for what is read `ahead` rows later, unless that is 0.
     """
     whole, last = count & -LANES, count - LANES
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
-        if ahead:
+        if ahead and k + ahead < stop:
             for j in range(0, count, LANES):
-                fetch(x, i + j + ahead)
+                fetch(x, i + j + ahead * inner)
         for j in range(0, whole, LANES):
             store(tile, z + j, read(x, mask, i + j, sign))
         if last < 0:
@@ -615,7 +615,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
         padding(tiles, t * size, pitch, n, width, zero)
     together = max(1, SHORT_TILE // n) * LANES
     lead = ring // 3  # tiles that are read ahead; one is written behind
-    asked = AHEAD * inner if ring == 1 and x.size >= RING_FROM else 0
+    ahead = AHEAD if ring == 1 and n > AHEAD and x.size >= RING_FROM else 0
     for unit in range(start - lead, stop + 1):
         before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
         first_before, count_before = place(unit - 1, n, inner, width)
@@ -631,23 +631,23 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
             if unit > start:
                 write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
             if unit + lead < stop:
-                read_tile(*source, tiles, after * size, pitch, law[0], k, end, asked)
+                read_tile(*source, tiles, after * size, pitch, law[0], k, end, ahead)
             if unit < start or unit == stop:
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
             tile, w = now * size, now * width
             for j in range(column, stop_column, LANES):
                 store(weights, w + j, max_across(tiles, tile + j, pitch, n))
-            there, here, ahead = first_after + end * inner, first_before + end * inner, 0
+            there, here, done = first_after + end * inner, first_before + end * inner, 0
             for j in range(column, stop_column, LANES):
                 m = load(weights, w + j)
                 for k in range(0, n, 2):  # two for each cache line
                     if lead:
-                        fetch(x, there + ahead)
-                        fetch_to_write(out, here + ahead)
-                        ahead += 2 * LANES
-                        if ahead >= width:
-                            there, here, ahead = there + inner, here + inner, 0
+                        fetch(x, there + done)
+                        fetch_to_write(out, here + done)
+                        done += 2 * LANES
+                        if done >= width:
+                            there, here, done = there + inner, here + inner, 0
                     i = tile + j + k * pitch
                     store(tiles, i, raised_exp(load(tiles, i) - m, law))
                     if k + 1 < n:
@@ -1220,9 +1220,9 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif n > CHUNK:
         holds = out.dtype == computed(out.dtype)  # exponentials without loss
         kept, again = (out, None) if holds else (None, x)
-        for sums, base, units, work in _batches(out, outer, n, inner):
-            run(long_sums, units, work, (x, mask, kept, sums), n, inner, beta, base)
-            run(long_writes, units, work, (again, mask, sums, out), n, inner, beta, base)
+        for sums, base, units, part in _batches(out, outer, n, inner, work):
+            run(long_sums, units, part, (x, mask, kept, sums), n, inner, beta, base)
+            run(long_writes, units, part, (again, mask, sums, out), n, inner, beta, base)
     elif n <= FEW and out.nbytes < FAR_FROM:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
@@ -1234,9 +1234,9 @@ def product(g, y, out, outer, n, inner, beta):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
     data, work = (g, y, out), out.size * WORTH[out.itemsize]
     if n > (GROUP if inner == 1 else CHUNK):
-        for sums, base, units, work in _batches(out, outer, n, inner):
-            run(long_dots, units, work, (g, y, sums), n, inner, base)
-            run(long_products, units, work, (g, y, sums, out), n, inner, beta, base)
+        for sums, base, units, part in _batches(out, outer, n, inner, work):
+            run(long_dots, units, part, (g, y, sums), n, inner, base)
+            run(long_products, units, part, (g, y, sums, out), n, inner, beta, base)
     elif inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
         alone((product_rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta), outer)
     elif inner == 1:
@@ -1250,12 +1250,12 @@ def product(g, y, out, outer, n, inner, beta):
 
 def jacobians(y, out, outer, n, inner, beta):
     """Fill `out`, (outer, n, n, inner), with β (y_i δ_ij − y_i y_j)."""
-    run(jacobian, outer * n, out.size, (y, out), n, inner, beta)
+    run(jacobian, outer * n, out.size * WORTH[out.itemsize], (y, out), n, inner, beta)
 
 
 def diagonals(y, out, beta):
     """Fill `out` with β y (1 − y)."""
-    run(diagonal, -(-y.size // LANES), y.size, (y, out), beta)
+    run(diagonal, -(-y.size // LANES), y.size * WORTH[out.itemsize], (y, out), beta)
 
 
 @functools.lru_cache(1 << 10)
@@ -1264,9 +1264,12 @@ def _tiles(dtype, outer, n, inner, work, from_memory):
     number, columns = computed(dtype).itemsize, -(-inner // LANES)
     ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
     room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
-    groups = min(room // (-(-n // LANES) * SQUARE * ring * number), TILE_GROUPS[ring], columns)
+    fit = room // (-(-n // LANES) * SQUARE * ring * number)
+    groups = min(fit, TILE_GROUPS[ring], columns)
     if work >= PARALLEL_FROM:  # tiles for several threads
         groups = min(groups, max(LEAST, -(-columns * outer // UNITS)))
+    while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
+        groups -= 1
     groups = max(1, groups)
     return outer * -(-inner // (groups * LANES)), groups, ring
 
@@ -1277,7 +1280,7 @@ def _strip(n, inner):
     return min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
 
 
-def _batches(out, outer, n, inner):
+def _batches(out, outer, n, inner, work):
     """Long slices, as many at once as the last cache may keep between their two readings."""
     bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
     numbers = n * min(inner, LANES)
@@ -1285,4 +1288,4 @@ def _batches(out, outer, n, inner):
     sums = np.empty(batch * groups * sums_pitch.py_func(inner), computed(out.dtype))
     for first in range(0, bundles, batch):
         count = min(batch, bundles - first)
-        yield sums, first * groups, count * groups, count * numbers
+        yield sums, first * groups, count * groups, work * count // bundles
