@@ -142,7 +142,7 @@ def test_nan_of_either_sign_wins(n, sign, dtype):
         assert np.isnan(y).sum() == 1
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of NumPy, by some NaNs
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of signalling NaNs
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_sixteen_bit_number_comes_through(dtype):
     """A NaN with any bits stays one, through maxout and through the arithmetic of softmin."""

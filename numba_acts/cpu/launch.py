@@ -105,6 +105,8 @@ def _kind(value: Any) -> types.Type:
     """The type that a kernel is compiled for, in the place of an argument."""
     if isinstance(value, np.ndarray):
         return types.Array(from_dtype(held(value.dtype)), 1, "C")
+    if isinstance(value, tuple):
+        return types.BaseTuple.from_types([_kind(one) for one in value])
     return numba.typeof(value)
 
 
@@ -122,10 +124,7 @@ def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) ->
 def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
     kernel = _overload(key[0], *data, *numbers, 0, 0)
     address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
-    kinds = types.BaseTuple.from_types([_kind(one) for one in (*_unfolded(data), *numbers)])
-    loop_kinds = types.int64, types.int64, types.int64, kinds
-    shared.compile(loop_kinds)
-    loop = shared.overloads[loop_kinds].entry_point
+    loop = _overload(shared, 0, 0, 0, (*_unfolded(data), *numbers)).entry_point
     _together[key] = functools.partial(loop, address)
     return _together[key]
 

@@ -9,6 +9,7 @@ Sixteen-bit floats have no NumPy-like type in Numba. Their arrays are `held` as 
 `BFLOAT16`; `load` widens them to float32 and `store` rounds them once, to nearest even.
 """
 
+import functools
 import operator
 
 import numpy as np
@@ -36,6 +37,7 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 _FLOAT16, _BFLOAT16 = from_dtype(FLOAT16), from_dtype(BFLOAT16)
 
 
+@functools.cache
 def held(dtype):
     """The dtype under which a kernel is compiled for an array's memory."""
     if dtype == np.float16:
