@@ -21,8 +21,8 @@ from numba_acts._softmin import softmin_jacobian as softmin_jacobian
 from numba_acts._softmin import softmin_jacobian_diag as softmin_jacobian_diag
 from numba_acts._softmin import softmin_jvp as softmin_jvp
 from numba_acts._softmin import softmin_vjp as softmin_vjp
+from numba_acts._version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "maxout",
     "maxout_affine",

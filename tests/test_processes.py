@@ -1,5 +1,6 @@
 """What only a process of its own can show: imports, caches, forks and threads."""
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -12,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "numba_acts"
 LIBRARIES = f"{sys.prefix}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}"  # where pip puts TBB
 
 
-def run(code, folder=PACKAGE.parent, **environment):
+def run(code, folder=PACKAGE.parent, before=(), **environment):
     """What a fresh interpreter prints; its exit status is 0 or the test fails."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [*before, sys.executable, "-W", "error", "-c", code],
         env=os.environ | {"PYTHONPATH": str(folder), "LD_LIBRARY_PATH": LIBRARIES} | environment,
         cwd=folder,
         capture_output=True,
@@ -53,12 +54,13 @@ print(*(n for n in sys.modules if n.startswith("numba.cuda") or n.startswith("nu
 CALL = """
 import numpy as np
 import numba_acts
-from numba_acts.cpu import launch, softmax
+from numba_acts import _compiler
+from numba_acts.cpu import softmax
 y = numba_acts.softmin(np.arange(4.0))
 assert abs(y.sum() - 1) < 1e-12 and (np.diff(y) < 0).all(), y
 stats = softmax.short_rows.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-print(launch.cache_folder(), y[0])
+print(_compiler.folder(softmax.rows), y[0])
 """
 
 
@@ -93,6 +95,108 @@ def test_works_where_no_cache_can_be_written(copied):
     assert float(value) == pytest.approx(0.64391426)
 
 
+def test_copied_tree_with_other_times_finds_the_kernels(copied):
+    """As an image's layers, which keep whole seconds, or a checkout, which keeps none."""
+    first = run(CALL, copied, NUMBA_CACHE_DIR=str(copied / "cache"))
+    for file in copied.rglob("*.py"):
+        os.utime(file, (10**9, 10**9))
+    again = run(CALL, copied, NUMBA_CACHE_DIR=str(copied / "cache"))
+    assert (first[1], again[0]) == ("1", "1")
+
+
+def test_cache_that_can_be_read_but_not_written_is_read(copied):
+    """By root too, without its leave to write anywhere."""
+    cache = {"NUMBA_CACHE_DIR": str(copied / "cache"), "HOME": "/dev/null/nowhere"}
+    first = run(CALL, copied, **cache)
+    pycache = copied / "numba_acts" / "cpu" / "__pycache__"
+    pycache.mkdir(exist_ok=True)
+    folders = [copied / "cache", *(copied / "cache").iterdir(), pycache, pycache.parent]
+    for folder in folders:
+        folder.chmod(0o555)
+    before = []
+    if os.geteuid() == 0:
+        before = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and there is no setpriv to forbid it")
+    again = run(CALL, copied, before=before, **cache)
+    for folder in folders:
+        folder.chmod(0o755)
+    assert (first[1], again[0]) == ("1", "1")
+    assert (first[2], again[2]) == (str(folders[1]), "None")
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[: len(content) // 2],
+    "garbage": lambda content: bytes(len(content)),
+    "one bit": lambda content: content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:],
+    "a pickle of something else": lambda content: b"\x80\x04N.",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_file_is_written_anew(damage, copied):
+    cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
+    first = run(CALL, copied, **cache)
+    (file,) = (copied / "cache").rglob("*.nbc")
+    content = file.read_bytes()
+    file.write_bytes(DAMAGE[damage](content))
+    healed = run(CALL, copied, **cache)
+    again = run(CALL, copied, **cache)
+    assert [first[:2], healed[:2], again[:2]] == [["0", "1"], ["0", "1"], ["1", "0"]]
+    assert first[2:] == healed[2:] == again[2:]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sizes of files are limited on Unix")
+@pytest.mark.parametrize("size", [0, 4096])
+def test_full_disk(size, copied):
+    """No file may grow beyond a few bytes: the kernels are compiled, and nothing is left behind."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    for _ in range(2):
+        done = run(limit + CALL, copied, NUMBA_CACHE_DIR=str(copied / "cache"))
+        assert done[:2] == ["0", "1"]
+    assert not [file for file in (copied / "cache").rglob("*") if file.is_file()]
+
+
+def test_zip_archive(copied):
+    archive = shutil.make_archive(str(copied / "library"), "zip", copied, "numba_acts")
+    cache = {"HOME": str(copied), "XDG_CACHE_HOME": str(copied / "cache"), "NUMBA_CACHE_DIR": ""}
+    code = CALL + "print(numba_acts.__file__)"
+    elsewhere = copied / "elsewhere"
+    elsewhere.mkdir()
+    done = run(code, elsewhere, PYTHONPATH=archive, **cache)
+    assert done[-1].startswith(archive)
+    assert float(done[-2]) == pytest.approx(0.64391426)
+
+
+def test_without_sources(copied):
+    """As in a program that PyInstaller made: bytecode alone."""
+    assert compileall.compile_dir(copied, legacy=True, quiet=1)
+    for file in copied.rglob("*.py"):
+        file.unlink()
+    assert float(run(CALL, copied)[-1]) == pytest.approx(0.64391426)
+
+
+def test_with_numbas_compiler_switched_off():
+    """A user's functions are Python then; the library's kernels are compiled all the same."""
+    code = """
+import numba, numba_acts
+import numpy as np
+@numba.njit
+def own(x):
+    return numba_acts.softmin(x, axis=0)
+assert not hasattr(own, "py_func")
+x = np.random.default_rng(0).normal(size=(3000, 100))
+y = own(x)
+assert np.allclose(y, np.exp(-x) / np.exp(-x).sum(0))
+best, index = numba_acts.maxout_with_index(x)
+assert (index == x.argmax(-1)).all() and (best == x.max(-1)).all()
+assert numba_acts.maxout_affine(x, np.ones((2, 3, 100))).shape == (3000, 2)
+assert numba.config.DISABLE_JIT == 1
+"""
+    assert run(code, NUMBA_DISABLE_JIT="1") == []
+
+
 LAYERS = ["omp", "workqueue", "tbb"]
 
 PREPARE = """
@@ -117,8 +221,9 @@ def right():
 """
 
 
-def run_on(layer, code):
-    printed = run(PREPARE + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+def run_on(layer, code, **environment):
+    environment |= {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    printed = run(PREPARE + code, **environment)
     if printed == ["missing"]:
         pytest.skip(f"Numba has no threading layer {layer} here")
     return printed
@@ -163,6 +268,48 @@ for thread in threads: thread.join()
 print(len(answers), all(answers))
 """
     assert run_on(layer, code) == ["120", "True"]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_child_forked_while_another_thread_makes_the_first_calls(layer, tmp_path):
+    code = """
+thread = threading.Thread(target=right)
+thread.start()
+codes = []
+while thread.is_alive():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if right() else 1)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(len(codes) > 0 and not any(codes))
+"""
+    cold = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert run_on(layer, code, **cold)[-1] == "True"
+
+
+def test_beside_a_users_parallel_function_on_workqueue():
+    code = """
+@numba.njit(parallel=True)
+def sums(x):
+    s = np.zeros(len(x))
+    for i in numba.prange(len(x)):
+        s[i] = x[i].sum()
+    return s
+from numba_acts.cpu import launch
+sums(x)
+print(right(), launch._threads())
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        sums(x)
+thread = threading.Thread(target=work)
+thread.start()
+print(all(right() for _ in range(300)), launch._threads())
+stop.set()
+thread.join()
+print(launch._threads())
+"""
+    assert run_on("workqueue", code) == ["True", "2", "True", "1", "2"]
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -1,20 +1,20 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
 import functools
-import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from numba import prange, types
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import FunctionCache
 from numba.np.numpy_support import from_dtype
 from numba.np.ufunc import parallel as layer
 
+from numba_acts import _compiler
 from numba_acts.cpu.math import call, held
 
 # Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3, OpenMP: a
@@ -25,61 +25,25 @@ _pool = threading.Lock()
 _forked = False
 
 
-def _sources() -> tuple[float, int]:
-    """When the newest file of this wing was changed, and the size of all: the cache's key."""
-    files = [entry.stat() for entry in os.scandir(Path(__file__).parent) if entry.is_file()]
-    return max(file.st_mtime for file in files), sum(file.st_size for file in files)
-
-
-_SOURCES = _sources()
-
-
-class _CacheFile(IndexDataCacheFile):
-    """Numba's cache of a kernel, safe for processes that compile it at the same time.
-
-    Numba numbers the files of machine code as they come and writes the index first: of two such
-    processes one could find the other's code under its own signature. Here a file's name follows
-    from the signature, and the index names it once it is there.
-    """
-
-    def save(self, key: Any, data: Any) -> None:
-        digest = hashlib.sha256(repr(key).encode()).digest()
-        name = self._data_name(int.from_bytes(digest[:8], "big"))
-        self._save_data(name, data)
-        self._save_index(self._load_index() | {key: name})
+_STAMP = _compiler.stamp(__package__)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile on first use, and cache on disk where a folder can be written.
-
-    Numba would notice a change only in the file that holds the function. The stamp of all files of
-    this wing stands in for that file's, so that an edited helper is never answered for by old code.
+    """Compile on first use, and keep that on disk.
 
     A kernel that a user's own compiled function is the first to call must not take over its fast
     mathematics, as Numba has it where nothing is said: the cache would keep that for everybody.
     """
     options |= {"error_model": "numpy", "nogil": True, "fastmath": False, "forceinline": False}
-    try:
-        kernel = numba.njit(cache=True, **options)(function)
-    except RuntimeError as error:  # no folder for a cache, neither here nor at home
-        if "no locator available" not in str(error):
-            raise
-        return numba.njit(**options)(function)
-    cache = kernel._cache
-    cache._cache_file = _CacheFile(cache.cache_path, cache._impl.filename_base, _SOURCES)
+    with _compiler.switched_on():
+        kernel = numba.njit(**options)(function)
+    _compiler.keep(kernel, FunctionCache, _STAMP)
     return kernel
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A function that handles the units of work from `start` to `stop`, its last arguments."""
     return _compiled(function)
-
-
-def cache_folder() -> str | None:
-    """Where compiled kernels are kept, or None if no folder can be written."""
-    from numba_acts.cpu import softmax
-
-    return getattr(softmax.rows._cache, "cache_path", None)
 
 
 def _shared(address, units, threads, arguments):
@@ -112,7 +76,8 @@ def _kind(value: Any) -> types.Type:
 
 def _overload(one: Any, *arguments: Any) -> Any:
     kinds = tuple(map(_kind, arguments))
-    one.compile(kinds)
+    with _compiler.switched_on():
+        one.compile(kinds)
     return one.overloads[kinds]
 
 
@@ -135,8 +100,16 @@ def _unfolded(data: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _threads() -> int:
-    """What `numba.get_num_threads` says, without its locks once the threads are there."""
-    return layer._get_num_threads() if layer._is_initialized else numba.get_num_threads()
+    """How many threads a call may use: what `numba.get_num_threads` says, without its locks.
+
+    Numba's own layer, workqueue, ends the process where two threads start a loop at once. Nobody
+    else can, while one thread alone runs Python.
+    """
+    if not layer._is_initialized:
+        numba.get_num_threads()
+    if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
+        return 1
+    return layer._get_num_threads()
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
@@ -176,7 +149,10 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
 def _in_child() -> None:
     global _pool, _forked
     _pool = threading.Lock()
-    _forked = layer._is_initialized
+    starting = not layer._backend_init_thread_lock.acquire(blocking=False)
+    _forked = layer._is_initialized or starting  # and never done: by a thread that is not here
+    if not starting:
+        layer._backend_init_thread_lock.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -28,6 +28,8 @@ from numba.extending import (
 )
 from numba.np.numpy_support import from_dtype
 
+from numba_acts._compiler import switched_on
+
 LANES = 8
 FAR_FROM = 1 << 24  # bytes of a result that goes around the caches: half of a last one's 32 MB,
 FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more than all of it
@@ -47,7 +49,11 @@ def held(dtype):
     return np.dtype(np.uint8) if dtype == np.bool_ else dtype
 
 
-lane = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+def lane(function):
+    """A function to be called from kernels, which it becomes a part of."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    with switched_on():
+        return njit(forceinline=True, **options)(function)
 
 
 class Lanes(types.Type):

@@ -1,12 +1,9 @@
 """How a GPU kernel is specialised, compiled, cached and started."""
 
 import functools
-import hashlib
 import importlib
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,6 +11,7 @@ import numpy as np
 from numba import cuda
 from numba.cuda import types
 
+from numba_acts import _compiler
 from numba_acts.cuda import math
 
 if not math.SIMULATED and not hasattr(np, "row_stack"):
@@ -91,39 +89,20 @@ class Memory:
 # ---- compilation ------------------------------------------------------------------------------
 
 
-def _sources() -> tuple[float, int]:
-    """When the newest file of this wing was changed, and the size of all: the cache's key."""
-    files = [entry.stat() for entry in os.scandir(Path(__file__).parent) if entry.is_file()]
-    return max(file.st_mtime for file in files), sum(file.st_size for file in files)
-
-
 def _dispatcher(function: Callable[..., None], threads: int) -> Any:
-    """Compile on first use, and cache on disk where a folder can be written.
-
-    Numba would notice a change only in the file that holds the kernel. The stamp of all files of
-    this wing stands in for that file's. As in the CPU wing, the name of a file of machine code
-    follows from its signature, so that processes may compile the same kernel at the same time.
-    """
+    """Compile on first use, and keep that on disk."""
     if math.SIMULATED:
         return cuda.jit(function)
-    from numba.cuda.core.caching import IndexDataCacheFile
+    from numba.cuda.dispatcher import CUDACache
 
-    class CacheFile(IndexDataCacheFile):
-        def save(self, key: Any, data: Any) -> None:
-            digest = hashlib.sha256(repr(key).encode()).digest()
-            name = self._data_name(int.from_bytes(digest[:8], "big"))
-            self._save_data(name, data)
-            self._save_index(self._load_index() | {key: name})
-
-    try:
-        kernel = cuda.jit(cache=True, lto=True, launch_bounds=threads)(function)
-    except RuntimeError as error:  # no folder for a cache, neither here nor at home
-        if "no locator available" not in str(error):
-            raise
-        return cuda.jit(lto=True, launch_bounds=threads)(function)
-    cache = kernel._cache
-    cache._cache_file = CacheFile(cache.cache_path, cache._impl.filename_base, _sources())
+    kernel = cuda.jit(lto=True, launch_bounds=threads)(function)
+    _compiler.keep(kernel, CUDACache, _stamp())
     return kernel
+
+
+@functools.cache
+def _stamp() -> bytes:
+    return _compiler.stamp(__package__)
 
 
 class Kernel:
