@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from numba_acts import _tensors
 from numba_acts.cpu import affine as cpu_affine
 from numba_acts.cpu import maxout as cpu_maxout
 from numba_acts.cpu import softmax as cpu_softmax
@@ -23,6 +24,7 @@ from numba_acts.cpu.math import BFLOAT16
 
 Axis = int | tuple[int, ...] | None
 
+_modules = sys.modules
 _FLOATS = {np.dtype(kind) for kind in "efd"}  # and bfloat16, once it is met
 _NONE = np.empty(0, np.uint8)
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
@@ -39,14 +41,9 @@ class Call:
     hall: Any = None  # the module with the same functions for arrays that live elsewhere
 
     def __init__(self, **arguments: Any) -> None:
-        on_gpu = {
-            name: _on_gpu(value)
-            for name, value in arguments.items()
-            if hasattr(value, "shape") or hasattr(value, "__cuda_array_interface__")
-        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        on_gpu = {name: _on_gpu(value) for name, value in given.items()}
         if any(on_gpu.values()):
-            given = (name for name, value in arguments.items() if value is not None)
-            on_gpu = {name: on_gpu.get(name, False) for name in given}
             if not all(on_gpu.values()):
                 places = ", ".join(
                     f"{name} is {'on a GPU' if there else 'in host memory'}"
@@ -58,10 +55,10 @@ class Call:
         if dask is not None and any(isinstance(a, dask.Array) for a in arguments.values()):
             self.hall = _dask()
 
-    def admit(self, name: str, value: Any) -> np.ndarray:
+    def admit(self, name: str, value: Any, wanted: str = _tensors.NUMBERS) -> np.ndarray:
         """The NumPy array behind an argument, in the machine's byte order."""
         if type(value) is not np.ndarray:
-            value = self._array(name, value)
+            value = self._array(name, value, wanted)
         dtype = value.dtype
         if dtype in _FLOATS or dtype == BFLOAT16 and self.torch is not None:
             return value
@@ -71,40 +68,50 @@ class Call:
         if dtype.name == "bfloat16":
             _FLOATS.add(dtype)
         elif dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
-            raise TypeError(
-                f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
-                f"got {dtype.name}"
-            )
+            raise TypeError(f"{name} must be {wanted}, got {dtype.name}")
         return value
 
-    def _array(self, name: str, value: Any) -> np.ndarray:
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(value, torch.Tensor):
-            if value.requires_grad:
-                raise TypeError(
-                    f"{name} is a tensor that requires grad, which would be lost: the functions of "
-                    "numba_acts.torch are differentiable, or pass its detach()"
-                )
-            if value.layout != torch.strided or value.device.type != "cpu":
-                raise TypeError(
-                    f"{name} must be a dense tensor in host memory, got one of layout "
-                    f"{value.layout} on {value.device}"
-                )
-            self.torch = torch
-            if value.dtype == torch.bfloat16:
-                return value.view(torch.uint16).numpy().view(BFLOAT16)
-            return value.resolve_conj().resolve_neg().numpy()
+    def _array(self, name: str, value: Any, wanted: str) -> np.ndarray:
+        torch = _tensors.module(value)
+        if torch is not None:
+            return self._tensor(torch, name, value, wanted)
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
                 f"{name} is a masked array, whose mask would be ignored: pass its data, and "
                 "where=~mask to say which entries count"
             )
-        return np.asarray(value)
+        if hasattr(type(value), "__dask_graph__") and value.__dask_graph__() is not None:
+            raise TypeError(
+                f"{name} must be a Dask array or one in memory, got {type(value).__name__}, which "
+                "would be computed whole: pass the Dask array in it (data), or its compute()"
+            )
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            kind = type(value).__name__
+            raise ValueError(f"{name} must be an array, got {kind}: {error}") from None
+        if array.dtype == object and not isinstance(value, np.ndarray):
+            kind = type(value).__name__ + (" of objects" if array.ndim else "")
+            raise TypeError(f"{name} must be {wanted}, got {kind}")
+        return array
+
+    def _tensor(self, torch: Any, name: str, value: Any, wanted: str) -> np.ndarray:
+        _tensors.check(torch, name, value, wanted)
+        if value.device.type != "cpu":
+            raise TypeError(f"{name} must be a tensor in host memory, got one on {value.device}")
+        self.torch = torch
+        value = value.resolve_conj().resolve_neg()
+        try:
+            if value.dtype == torch.bfloat16:
+                return value.view(torch.int16).numpy().view(BFLOAT16)
+            return value.numpy()
+        except RuntimeError:
+            raise _tensors.no_memory(name) from None
 
     def dtype(self, name: str, dtype: Any) -> np.dtype:
         """The dtype behind an argument that names one."""
         if self.torch is not None and isinstance(dtype, self.torch.dtype):
-            return self.admit(name, self.torch.empty(0, dtype=dtype)).dtype
+            return _tensors.dtype(self.torch, name, dtype)
         try:
             empty = np.empty(0, dtype)
         except TypeError:
@@ -116,13 +123,22 @@ class Call:
         if self.torch is None:
             return result if result.ndim else result[()]
         if result.dtype == BFLOAT16:
-            return self.torch.from_numpy(result.view(np.uint16)).view(self.torch.bfloat16)
+            return self.torch.from_numpy(result.view(np.int16)).view(self.torch.bfloat16)
         return self.torch.from_numpy(result)
+
+
+def _traced() -> bool:
+    """Is PyTorch's compiler reading this code, which it shall run instead?"""
+    return sys.modules["torch"].compiler.is_compiling()
+
+
+def _untraced(function: Any, *given: Any) -> Any:
+    return sys.modules["torch"].compiler.disable(function)(*given)
 
 
 def _on_gpu(value: Any) -> bool:
     there = getattr(value, "is_cuda", None)  # PyTorch's, which needs no interface to tell
-    return hasattr(value, "__cuda_array_interface__") if there is None else bool(there)
+    return there if type(there) is bool else hasattr(value, "__cuda_array_interface__")
 
 
 ON_GPU: set[type] = set()  # arrays that always live there; `_device` adds the types that it meets
@@ -182,11 +198,15 @@ def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _axis(axis: Any, ndim: int) -> int:
+def _integer(name: str, value: Any) -> int:
     try:
-        number = operator.index(axis)
+        return operator.index(value)
     except TypeError:
-        raise TypeError(f"axis must be an int, got {_shown(axis)}") from None
+        raise TypeError(f"{name} must be an int, got {_shown(value)}") from None
+
+
+def _axis(axis: Any, ndim: int) -> int:
+    number = _integer("axis", axis)
     if not -ndim <= number < ndim:
         raise np.exceptions.AxisError(number, ndim)
     return number % ndim
@@ -197,7 +217,8 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     if not isinstance(axis, tuple):
-        return () if ndim == 0 and axis in (0, -1) else (_axis(axis, ndim),)
+        alone = ndim == 0 and _integer("axis", axis) in (0, -1)
+        return () if alone else (_axis(axis, ndim),)
     axes = tuple(sorted(_axis(a, ndim) for a in axis))
     if len(set(axes)) < len(axes):
         raise ValueError(f"axis must not hold a duplicate, got {axis!r}")
@@ -346,6 +367,8 @@ class Result:
     def give(self, call: Call) -> Any:
         """The result, in the order of axes that the caller knows."""
         if self.out is not None:
+            if call.torch is not None:
+                _tensors.written(call.torch, self.out)
             return self.out
         return call.give(self.memory.transpose(np.argsort(self.order)))
 
@@ -374,18 +397,23 @@ def inverse_temperature(temperature: Any) -> float:
 
 def _number(temperature: Any) -> float:
     scalar = isinstance(temperature, numbers.Real) or getattr(temperature, "ndim", None) == 0
-    if not scalar or getattr(temperature, "requires_grad", False):
+    torch = _tensors.module(temperature)
+    if torch is not None:
+        _tensors.check(torch, "temperature", temperature)
+    if not scalar:
         raise TypeError(f"temperature must be a number, got {_shown(temperature)}")
     try:
         return float(temperature)
     except OverflowError:
         return math.inf
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"temperature must be a number, got {_shown(temperature)}") from None
 
 
 def image_axis(name: str, image: Any, channel_axis: Any) -> int:
     """The channel axis of an image, or of a batch of them."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(image_axis, name, image, channel_axis)
     if hasattr(image, "ndim"):
         ndim = image.ndim
     else:
@@ -408,6 +436,8 @@ def image_axis(name: str, image: Any, channel_axis: Any) -> int:
 
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(softmax, x, axis, beta, where, out)
     # The common case, in as few steps as Python allows.
     if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
         shape, dtype = x.shape, x.dtype
@@ -472,7 +502,7 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
 
 
 def _mask(call: Any, where: Any, shape: tuple[int, ...]) -> np.ndarray:
-    mask = call.admit("where", where)
+    mask = call.admit("where", where, _tensors.BOOLS)
     if mask.dtype != np.bool_:
         raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
     try:
@@ -485,6 +515,8 @@ def _mask(call: Any, where: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(softmax_product, name, g, y, axis, beta, out)
     if (
         type(g) is type(y) is _ndarray
         and type(axis) is int
@@ -531,6 +563,8 @@ def _same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray
 
 def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(softmax_jacobian, y, axis, beta, out)
     call = Call(y=y, out=out)
     if call.hall:
         return call.hall.softmax_jacobian(y, axis, beta, out)
@@ -551,6 +585,8 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
 
 def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     """β y (1 − y), number by number."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(softmax_jacobian_diag, y, beta, out)
     call = Call(y=y, out=out)
     if call.hall:
         return call.hall.softmax_jacobian_diag(y, beta, out)
@@ -604,6 +640,8 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout, x, axis, out)
     done = _maxout_plainly(x, axis, False, out)
     if done is not None:
         return done
@@ -621,6 +659,8 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_with_index, x, axis, index_dtype, out)
     if index_dtype is np.int32:
         done = _maxout_plainly(x, axis, True, out)
         if done is not None:
@@ -688,7 +728,7 @@ def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray 
 
 
 def _index(call: Call, index: Any) -> np.ndarray:
-    array = call.admit("index", index)
+    array = call.admit("index", index, _tensors.INTEGERS)
     if array.dtype.kind not in "iu":
         raise TypeError(f"index must be of an integer dtype, got {array.dtype}")
     return array
@@ -703,10 +743,7 @@ def _check_range(index: np.ndarray, pieces: int) -> None:
 
 
 def _piece_count(pieces: Any) -> int:
-    try:
-        count = operator.index(pieces)
-    except TypeError:
-        raise TypeError(f"pieces must be an int, got {_shown(pieces)}") from None
+    count = _integer("pieces", pieces)
     if count < 1:
         raise ValueError(f"pieces must be at least 1, got {count}")
     return count
@@ -714,6 +751,8 @@ def _piece_count(pieces: Any) -> int:
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_vjp, g, index, pieces, axis, out)
     if (
         type(g) is type(index) is _ndarray
         and type(axis) is type(pieces) is int
@@ -747,6 +786,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
 
 def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
     """Ones at the winning pieces, zeros elsewhere."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_jacobian, index, pieces, axis, dtype, out)
     call = Call(index=index, out=out)
     if call.hall:
         return call.hall.maxout_jacobian(index, pieces, axis, dtype, out)
@@ -776,6 +817,8 @@ def _selected(
 
 def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_jvp, t, index, axis, out)
     call = Call(t=t, index=index, out=out)
     if call.hall:
         return call.hall.maxout_jvp(t, index, axis, out)
@@ -842,6 +885,8 @@ def _inputs(call: Call, x: Any, depth: int) -> np.ndarray:
 
 def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any) -> Any:
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_affine, x, weight, bias, indexed, index_dtype, out)
     first, second = _pair(out) if indexed else (out, None)
     call = Call(x=x, weight=weight, bias=bias, **{"out": first, "out[1]": second})
     if call.hall:
@@ -902,6 +947,8 @@ def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.
 
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
     """(dx, dweight, dbias)."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_affine_vjp, g, x, weight, index)
     call = Call(g=g, x=x, weight=weight, index=index)
     if call.hall:
         return call.hall.maxout_affine_vjp(g, x, weight, index)
@@ -931,6 +978,8 @@ def _accumulated(dtype: np.dtype) -> np.dtype:
 
 def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
     """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_affine_jvp, x, weight, index, dx, dweight, dbias)
     call = Call(x=x, weight=weight, index=index, dx=dx, dweight=dweight, dbias=dbias)
     if call.hall:
         return call.hall.maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
@@ -975,6 +1024,8 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
 
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     """∂y/∂x = weight[u, index[..., u], :]."""
+    if "torch._dynamo" in _modules and _traced():
+        return _untraced(maxout_affine_jacobian, weight, index)
     call = Call(weight=weight, index=index)
     if call.hall:
         return call.hall.maxout_affine_jacobian(weight, index)

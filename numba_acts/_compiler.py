@@ -103,7 +103,7 @@ class _File:
             beside.unlink(missing_ok=True)
 
 
-def _as_found(locator: type) -> type:
+def _as_found(locator: type) -> Any:
     """One of Numba's classes that find a folder, without its attempt to write there."""
     skipped = {"ensure_cache_path": lambda self: None, "get_source_stamp": lambda self: None}
     return type(locator.__name__, (locator,), skipped)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numba_acts import _arrays
+from numba_acts import _arrays, _tensors
 from numba_acts.cpu.math import BFLOAT16
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Library:
         """Is it one of this library's arrays?"""
         return hasattr(value, "__cuda_array_interface__")
 
-    def describe(self, name: str, value: Any) -> np.ndarray:
+    def describe(self, name: str, value: Any, wanted: str = _tensors.NUMBERS) -> np.ndarray:
         """The description of an argument."""
         interface = value.__cuda_array_interface__
         if interface.get("mask") is not None:
@@ -197,6 +197,9 @@ class Library:
         """The dtype that an argument names."""
         return _arrays.Call().dtype(name, dtype)
 
+    def written(self, value: Any) -> None:
+        """Let the library know that an array of the caller's has changed."""
+
 
 class Numba(Library):
     """Numba's device arrays; to ask them for their interface takes longer.
@@ -257,7 +260,7 @@ class CuPy(Library):
         """The library's current stream."""
         return int(self.cupy.cuda.get_current_stream(device).ptr)
 
-    def describe(self, name: str, value: Any) -> np.ndarray:
+    def describe(self, name: str, value: Any, wanted: str = _tensors.NUMBERS) -> np.ndarray:
         """The description of an argument."""
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
         return _description(value.data.ptr, value.shape, value.strides, dtype, value)
@@ -298,10 +301,7 @@ class Torch(Library):
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
-        names = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
-        present = {name: getattr(torch, name) for name in names.split() if hasattr(torch, name)}
-        self.dtypes = {kind: np.dtype(name) for name, kind in present.items()}
-        self.dtypes[torch.bfloat16] = BFLOAT16
+        self.dtypes = _tensors.dtypes(torch)
         self.kinds = {dtype: kind for kind, dtype in self.dtypes.items()}
 
     def is_own(self, value: Any) -> bool:
@@ -310,12 +310,14 @@ class Torch(Library):
 
     def plain(self, value: Any) -> "Plain | None":
         """What a kernel needs to know of an array, if it is dense and no gradient is lost."""
-        dtype = self.dtypes.get(value.dtype)
-        if dtype is None or value.layout is not self.torch.strided or value.requires_grad:
+        if not _tensors.is_plain(self.torch, value):
             return None
         if value.is_neg() or not value.is_contiguous():
             return None
-        return value.data_ptr(), value.shape, dtype, value.get_device()
+        try:
+            return value.data_ptr(), value.shape, self.dtypes[value.dtype], value.get_device()
+        except RuntimeError:  # a stand-in without memory
+            return None
 
     def like(self, value: Any, plain: "Plain", queue: "Queue") -> tuple[Any, int]:
         """A fresh array of the same shape and dtype, and its address."""
@@ -334,22 +336,22 @@ class Torch(Library):
         """The library's current stream."""
         return int(self.torch.cuda.current_stream(device).cuda_stream)
 
-    def describe(self, name: str, value: Any) -> np.ndarray:
+    def describe(self, name: str, value: Any, wanted: str = _tensors.NUMBERS) -> np.ndarray:
         """The description of an argument."""
-        if value.requires_grad:
-            raise TypeError(
-                f"{name} is a tensor that requires grad, which would be lost: the functions of "
-                "numba_acts.torch are differentiable, or pass its detach()"
-            )
-        if value.layout != self.torch.strided:
-            raise TypeError(f"{name} must be a dense tensor, got one of layout {value.layout}")
-        if value.dtype not in self.dtypes:
-            _refuse(name, str(value.dtype).removeprefix("torch."))
+        _tensors.check(self.torch, name, value, wanted)
         dtype = self.dtypes[value.dtype]
         if value.is_neg():
             value = value.resolve_neg()
         strides = tuple(step * dtype.itemsize for step in value.stride())
-        return _description(value.data_ptr(), value.shape, strides, dtype, value)
+        try:
+            pointer = value.data_ptr()
+        except RuntimeError:
+            raise _tensors.no_memory(name) from None
+        return _description(pointer, value.shape, strides, dtype, value)
+
+    def written(self, value: Any) -> None:
+        """Let the library know that an array of the caller's has changed."""
+        _tensors.written(self.torch, value)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order."""
@@ -423,13 +425,6 @@ def _library(value: Any) -> Library:
     return library
 
 
-def _refuse(name: str, dtype: str) -> None:
-    raise TypeError(
-        f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
-        f"got {dtype}"
-    )
-
-
 @functools.lru_cache(1 << 6)
 def _queue(library: Library, device: int, stream: Any) -> "Queue":
     """One queue for each library and stream, a handle or the library's object for it."""
@@ -468,13 +463,14 @@ class Call(_arrays.Call):
         own = library is self.library and library.ready(value, self.queue)
         return self.queue.stream if own else library.stream(value, self.number)
 
-    def admit(self, name: str, value: Any) -> np.ndarray:
+    def admit(self, name: str, value: Any, wanted: str = _tensors.NUMBERS) -> np.ndarray:
         """The description of an argument, of a dtype that the kernels know."""
-        array = _library(value).describe(name, value)
+        array = _library(value).describe(name, value, wanted)
         dtype = array.dtype
         known = dtype == BFLOAT16 or dtype.kind in "biuf" and dtype.itemsize <= 8
         if not (known and dtype.isnative):
-            _refuse(name, dtype.name if dtype.isnative else dtype.str)
+            given = dtype.name if dtype.isnative else dtype.str
+            raise TypeError(f"{name} must be {wanted}, got {given}")
         if array.size and any(n % dtype.itemsize for n in (array.ctypes.data, *array.strides)):
             raise ValueError(f"{name} must be aligned to its {dtype.itemsize} bytes an element")
         return array
@@ -569,6 +565,7 @@ class Result:
             self.call.copy(self.filled, self.target)
         if self.given:
             call = self.call
+            call.library.written(self.array)
             call.wing.launch.wait(call.number, call.stream(self.array), call.queue.stream)
         return self.array
 
@@ -660,6 +657,13 @@ def _plain_result(library: Library, out: Any, shape: Any, dtype: Any, *given: "M
     return None if any(_meet(memory, other) for other in given) else (out, memory)
 
 
+def _written(*outs: Any) -> None:
+    """Tell the library of what the caller gave to be written to."""
+    for out in outs:
+        if out is not None:
+            _libraries[type(out)].written(out)
+
+
 def _meet(a: "Memory", b: "Memory") -> bool:
     """Does some memory lie in both?"""
     return -a.size * a.dtype.itemsize < a.pointer - b.pointer < b.size * b.dtype.itemsize
@@ -690,6 +694,7 @@ def softmax(x: Any, axis: _arrays.Axis, beta: float, where: Any, out: Any) -> An
             mask = None if mask is None or _meet(mask, memory[1]) else mask.as_dtype(np.uint8)
         if lengths is not None and mask is not None:
             _wing().softmax.softmax(memory[0], mask, memory[1], *lengths, beta)
+            _written(out)
             return y
     call = Call(x=x, where=where, out=out)
     array = call.admit("x", x)
@@ -720,6 +725,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: _arrays.Axis, beta: float, 
         lengths = _arrays._lengths(shape, axis)
         if lengths is not None:
             _wing().softmax.product(*memory, *lengths, beta)
+            _written(out)
             return dx
     call = Call(**{name: g}, y=y, out=out)
     first, second = call.admit(name, g), call.admit("y", y)
@@ -757,6 +763,7 @@ def _jacobian_plainly(y: Any, axis: Any, beta: float, out: Any) -> Any:
     if result is None:
         return None
     _wing().softmax.jacobians(source, result[1], *lengths, beta)
+    _written(out)
     return result[0]
 
 
@@ -787,6 +794,7 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     if plain is not None and plain[2][0].size:
         result, _, memory = plain
         _wing().softmax.diagonals(*memory, beta)
+        _written(out)
         return result
     call = Call(y=y, out=out)
     array = call.admit("y", y)
@@ -820,6 +828,7 @@ def _maxout_plainly(x: Any, axis: Any, out: Any, index: Any = False) -> Any:
     if best is None or winners is None:
         return None
     _wing().maxout.maxout(source, best[1], winners[1], *lengths)
+    _written(out, None if index is False else index)
     return best[0] if index is False else (best[0], winners[0])
 
 
@@ -893,6 +902,7 @@ def _selected_plainly(g: Any, index: Any, pieces: Any, axis: Any, out: Any) -> A
         return None
     lengths = math.prod(shape[:axis]), pieces, math.prod(shape[axis:])
     _wing().maxout.vjp(given, winners, result[1], *lengths)
+    _written(out)
     return result[0]
 
 
@@ -937,6 +947,7 @@ def _winning_plainly(t: Any, index: Any, axis: Any, out: Any) -> Any:
     if result is None:
         return None
     _wing().maxout.jvps(tangent, winners, result[1], pieces, inner)
+    _written(out)
     return result[0]
 
 

@@ -24,9 +24,10 @@ from numba_acts._overloads import OPTIONS
 from numba_acts.cpu import affine as cpu_affine
 from numba_acts.cpu import maxout as cpu_maxout
 from numba_acts.cpu import softmax as cpu_softmax
-from numba_acts.cpu.math import LANES, WIDE_BYTES
+from numba_acts.cpu.math import BOOL, LANES, WIDE_BYTES
 
 AxisError = np.exceptions.AxisError
+_BOOL = from_dtype(BOOL)
 
 _compiled = njit(**OPTIONS)
 _inlined = njit(**OPTIONS, inline="always")
@@ -150,7 +151,7 @@ def _jacobian(y, axis, out):
     @_inlined
     def jacobian(y, axis, beta, out):
         outer, n, inner = lengths(y.shape, axis)
-        matrices = result(out, _with(y.shape, axis % y.ndim, n))
+        matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
             source = _operand(converted(y), matrices, False)
             cpu_softmax.jacobian(source, _flat(matrices), n, inner, beta, *_all(outer * n))
@@ -198,7 +199,7 @@ def maxout(x, axis=-1, out=None):
     def maxout(x, axis=-1, out=None):
         outer, pieces, inner = lengths(x.shape, axis)
         _some_pieces(pieces)
-        y = result(out, _without(x.shape, axis % x.ndim))
+        y = result(out, _without(x.shape, _place(axis, x.ndim)))
         if x.size:
             run(_operand(x, y, False), _flat(y), None, outer, pieces, inner)
         return given(y, out)
@@ -215,7 +216,7 @@ def maxout_with_index(x, axis=-1, index_dtype=np.int32, out=None):
         outer, pieces, inner = lengths(x.shape, axis)
         _some_pieces(pieces)
         _fits(pieces, most)
-        y, index = pair(out, _without(x.shape, axis % x.ndim))
+        y, index = pair(out, _without(x.shape, _place(axis, x.ndim)))
         if x.size:
             source = _operand(x, y, False)
             run(_operand(source, index, False), _flat(y), _flat(index), outer, pieces, inner)
@@ -278,7 +279,7 @@ def maxout_jvp(t, index, axis=-1, out=None):
     def maxout_jvp(t, index, axis=-1, out=None):
         outer, pieces, inner = lengths(t.shape, axis)
         chosen = np.asarray(index)
-        shape = _without(t.shape, axis % t.ndim)
+        shape = _without(t.shape, _place(axis, t.ndim))
         same(chosen.shape, shape)
         dy = result(out, shape)
         if dy.size:
@@ -515,26 +516,34 @@ def _run_product(contiguous):
 
 
 @functools.cache
-def _run_pieces(rows, columns, contiguous):
-    """Maxout, or its vjp: a, b and c are what either kernel takes, in its order."""
+def _run_maxout(contiguous):
     spans = _compiled(cpu_maxout._spans)
 
     @_inlined
-    def run(a, b, c, outer, pieces, inner):
+    def run(x, y, index, outer, pieces, inner):
         if inner == 1:
-            rows(a, b, c, pieces, *_all(outer))
+            cpu_maxout.rows(x, y, index, pieces, *_all(outer))
         elif not contiguous:
-            columns(a, b, c, pieces, inner, *_all(outer * spans(inner)))
+            cpu_maxout.columns(x, y, index, pieces, inner, *_all(outer * spans(inner)))
 
     return run
 
 
-def _run_maxout(contiguous):
-    return _run_pieces(cpu_maxout.rows, cpu_maxout.columns, contiguous)
-
-
+@functools.cache
 def _run_spread(contiguous):
-    return _run_pieces(cpu_maxout.vjp_rows, cpu_maxout.vjp_columns, contiguous)
+    spans, counted = _compiled(cpu_maxout._spans), cpu_maxout.COUNTED
+
+    @_inlined
+    def run(g, index, dx, outer, pieces, inner):
+        if inner == 1:
+            cpu_maxout.vjp_rows(g, index, dx, pieces, *_all(outer))
+        elif not contiguous:
+            if pieces > counted:
+                cpu_maxout.vjp_many(g, index, dx, pieces, inner, *_all(outer))
+            else:
+                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, *_all(outer * spans(inner)))
+
+    return run
 
 
 @_compiled
@@ -792,16 +801,17 @@ def _along(shape, axis):
 
 @_compiled
 def _place(axis, ndim):
-    if axis < -ndim or axis >= ndim:
+    number = np.int64(axis)  # of an unsigned one too, which is what prange counts in
+    if number < -ndim or number >= ndim or (axis > 0) != (number > 0):
         raise AxisError("axis is out of bounds")
-    return axis if axis >= 0 else axis + ndim
+    return number if number >= 0 else number + ndim
 
 
 @_compiled
 def _channels(channel_axis):
     if channel_axis != -3 and channel_axis != -1:
         raise ValueError("channel_axis must be -3, for (C, H, W), or -1, for (H, W, C)")
-    return channel_axis
+    return np.int64(channel_axis)
 
 
 @_compiled
@@ -852,7 +862,7 @@ def _checked_inverse(temperature):
         raise TypeError(f"temperature must be a number, got {temperature}")
 
     def inverse(temperature):
-        number = float(temperature)
+        number = 1.0 * temperature
         if not 0.0 < number < np.inf:
             raise ValueError("temperature must be finite and above 0")
         return 1.0 / number
@@ -913,13 +923,15 @@ def _copy(x):
 
 @intrinsic
 def _flat(typingctx, array):
-    """An array's memory under the type that a kernel is compiled for: writeable, bytes for bool."""
-    kind = types.Array(types.uint8 if array.dtype == types.boolean else array.dtype, 1, "C")
+    """An array's memory under the type that a kernel is compiled for, and writeable."""
+    kind = types.Array(_BOOL if array.dtype == types.boolean else array.dtype, 1, "C")
 
     def emit(context, builder, sig, args):
         source = context.make_array(array)(context, builder, args[0])
         result = context.make_array(kind)(context, builder)
-        width = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+        width = context.get_constant(
+            types.intp, 1 if kind.dtype == _BOOL else kind.dtype.bitwidth // 8
+        )
         populate_array(
             result,
             data=builder.bitcast(source.data, result.data.type),

@@ -1,89 +1,327 @@
-"""The functions on PyTorch tensors that require grad: differentiable, softmin and softmax2d twice.
+"""The functions on PyTorch tensors that require grad or carry a tangent: differentiable.
 
 Import it where PyTorch is installed: ``from numba_acts import torch as acts``. Tensors live on the
-CPU or on a GPU, and gradients are computed by this library's kernels.
+CPU or on a GPU, and derivatives are computed by this library's kernels: backward, forward and of
+any order, those of `torch.func` and its `vmap` too.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 import numba_acts as na
-from numba_acts._arrays import Axis, image_axis
+from numba_acts import _arrays
+from numba_acts._arrays import Axis, image_axis, inverse_temperature
+
+
+def _keep(ctx: Any, *tensors: Any) -> None:
+    """Save tensors for derivatives in both directions."""
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
+# ---- a batch that vmap adds -------------------------------------------------------------------
+
+
+def _first(value: Any, dim: int | None, size: int) -> Any:
+    """A tensor with the batch's axis in front; repeated if it has none, without a copy."""
+    return value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+
+
+def _behind(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes of `ndim`, where they come to stand behind the batch's."""
+    return tuple(a + 1 for a in _arrays._axes(axis, ndim))
+
+
+def _ndim(value: Any, dim: int | None) -> int:
+    return value.ndim - (dim is not None)
+
+
+def _one_by_one(function: Any, info: Any, in_dims: Any, *given: Any) -> Any:
+    """A function of each member of a batch."""
+    members = [
+        [a if dim is None else a.select(dim, i) for a, dim in zip(given, in_dims, strict=True)]
+        for i in range(info.batch_size)
+    ]
+    results = [function.apply(*member) for member in members]
+    if isinstance(results[0], torch.Tensor):
+        return torch.stack(results), 0
+    stacked = tuple(map(torch.stack, zip(*results, strict=True)))
+    return stacked, (0,) * len(stacked)
+
+
+# ---- softmin and softmax2d: y = softmax(βx), whose Jacobian is symmetric -----------------------
 
 
 class _Softmax(Function):
-    """softmax(βx); β is 1/T times a sign."""
+    """y = softmax(βx)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, axis: Any, sign: int, temperature: float, where: Any) -> Any:
-        if sign < 0:
-            y = na.softmin(x.detach(), axis, temperature=temperature, where=where)
-        else:
-            y = na.softmax2d(x.detach(), channel_axis=axis, temperature=temperature, where=where)
-        ctx.save_for_backward(y)
-        ctx.axis, ctx.sign, ctx.temperature = axis, sign, temperature
-        return y
+    def forward(x: Any, axis: Axis, beta: float, where: Any) -> Any:
+        return _arrays.softmax(x.detach(), axis, beta, where, None)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, *ctx.task, _ = inputs
+        _keep(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        (y,) = ctx.saved_tensors
-        dx = _Product.apply(gradients[0], y, ctx.axis, ctx.sign, ctx.temperature)
-        return dx, None, None, None, None
+        return _Product.apply(gradients[0], *ctx.saved_tensors, *ctx.task), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _Product.apply(tangents[0], *ctx.saved_tensors, *ctx.task)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Any, axis: Axis, beta: float, where: Any) -> Any:
+        axes = _behind(axis, _ndim(x, in_dims[0]))
+        x = _first(x, in_dims[0], info.batch_size)
+        if in_dims[3] is not None:
+            where = where.movedim(in_dims[3], 0)
+            where = where.reshape(len(where), *(1,) * (x.ndim - where.ndim), *where.shape[1:])
+        return _Softmax.apply(x, axes, beta, where), 0
 
 
 class _Product(Function):
     """v = β y (g − ⟨g, y⟩), itself differentiable by g and by y."""
 
     @staticmethod
-    def forward(ctx: Any, g: Any, y: Any, axis: Axis, sign: int, temperature: float) -> Any:
-        ctx.save_for_backward(g, y)
-        ctx.axis, ctx.sign, ctx.temperature = axis, sign, temperature
-        v = na.softmin_vjp(g.detach(), y.detach(), axis, temperature=temperature)
-        return v if sign < 0 else v.neg_()
+    def forward(g: Any, y: Any, axis: Axis, beta: float) -> Any:
+        return _arrays.softmax_product("g", g.detach(), y.detach(), axis, beta, None)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        g, y, *ctx.task = inputs
+        _keep(ctx, g, y)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        (u,), (g, y) = gradients, ctx.saved_tensors
-        axis = tuple(range(y.ndim)) if ctx.axis is None else ctx.axis
-        dg = _Product.apply(u, y, ctx.axis, ctx.sign, ctx.temperature)
-        along_g, along_u = ((a * y).sum(axis, keepdim=True) for a in (g, u))
-        dy = ctx.sign / ctx.temperature * (u * (g - along_g) - g * along_u)
-        return dg, dy, None, None, None
+        (u,), (g, y), (axis, beta) = gradients, ctx.saved_tensors, ctx.task
+        along_g, along_u = _sums(g * y, axis), _sums(u * y, axis)
+        dy = beta * (u * (g - along_g) - g * along_u)
+        return _Product.apply(u, y, axis, beta), dy, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        (dg, dy, *_), (g, y), (axis, beta) = tangents, ctx.saved_tensors, ctx.task
+        more = beta * (dy * (g - _sums(g * y, axis)) - y * _sums(g * dy, axis))
+        return _Product.apply(dg, y, axis, beta) + more
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, g: Any, y: Any, axis: Axis, beta: float) -> Any:
+        axes = _behind(axis, _ndim(y, in_dims[1]))
+        size = info.batch_size
+        g, y = _first(g, in_dims[0], size), _first(y, in_dims[1], size)
+        return _Product.apply(g, y, axes, beta), 0
+
+
+def _sums(terms: Any, axis: Axis) -> Any:
+    axes = _arrays._axes(axis, terms.ndim)
+    return terms.sum(axes, keepdim=True) if axes else terms
+
+
+# ---- maxout: the winning pieces; a gradient is spread to them, a tangent picked from them ------
 
 
 class _Maxout(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Any, axis: int) -> Any:
-        y, index = na.maxout_with_index(x.detach(), axis)
-        ctx.save_for_backward(index)
-        ctx.axis, ctx.pieces = axis, x.shape[axis]
-        return y
+    """The maxima, and the index of the winners, which has no derivative."""
 
     @staticmethod
-    @once_differentiable
+    def forward(x: Any, axis: int) -> Any:
+        return na.maxout_with_index(x.detach(), axis)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, ctx.axis = inputs
+        ctx.pieces = x.shape[ctx.axis]
+        ctx.mark_non_differentiable(output[1])
+        _keep(ctx, output[1])
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        (index,) = ctx.saved_tensors
-        return na.maxout_vjp(gradients[0], index, ctx.pieces, ctx.axis), None
-
-
-class _MaxoutAffine(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> Any:
-        given = (None if a is None else a.detach() for a in (x, weight, bias))
-        y, index = na.maxout_affine_with_index(*given)
-        ctx.save_for_backward(x, weight, index)
-        ctx.biased = bias is not None
-        return y
+        return _Spread.apply(gradients[0], *ctx.saved_tensors, ctx.pieces, ctx.axis), None
 
     @staticmethod
-    @once_differentiable
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _Pick.apply(tangents[0], *ctx.saved_tensors, ctx.axis), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Any, axis: int) -> Any:
+        (axis,) = _behind(axis, _ndim(x, in_dims[0]))
+        return _Maxout.apply(_first(x, in_dims[0], info.batch_size), axis), (0, 0)
+
+
+class _Spread(Function):
+    """The cotangent at the winning pieces, zeros elsewhere: linear in the cotangent."""
+
+    @staticmethod
+    def forward(g: Any, index: Any, pieces: int, axis: int) -> Any:
+        return na.maxout_vjp(g.detach(), index, pieces, axis)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, index, *ctx.task = inputs
+        _keep(ctx, index)
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, weight, index = ctx.saved_tensors
-        dx, dweight, dbias = na.maxout_affine_vjp(gradients[0], x.detach(), weight.detach(), index)
+        return _Pick.apply(gradients[0], *ctx.saved_tensors, ctx.task[1]), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _Spread.apply(tangents[0], *ctx.saved_tensors, *ctx.task)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, g: Any, index: Any, pieces: int, axis: int) -> Any:
+        (axis,) = _behind(axis, _ndim(g, in_dims[0]) + 1)
+        size = info.batch_size
+        g, index = _first(g, in_dims[0], size), _first(index, in_dims[1], size)
+        return _Spread.apply(g, index, pieces, axis), 0
+
+
+class _Pick(Function):
+    """The tangents of the winning pieces: linear in the tangents."""
+
+    @staticmethod
+    def forward(t: Any, index: Any, axis: int) -> Any:
+        return na.maxout_jvp(t.detach(), index, axis)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        t, index, ctx.axis = inputs
+        ctx.pieces = t.shape[ctx.axis]
+        _keep(ctx, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        spread = _Spread.apply(gradients[0], *ctx.saved_tensors, ctx.pieces, ctx.axis)
+        return spread, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _Pick.apply(tangents[0], *ctx.saved_tensors, ctx.axis)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, t: Any, index: Any, axis: int) -> Any:
+        (axis,) = _behind(axis, _ndim(t, in_dims[0]))
+        size = info.batch_size
+        t, index = _first(t, in_dims[0], size), _first(index, in_dims[1], size)
+        return _Pick.apply(t, index, axis), 0
+
+
+# ---- maxout of an affine map: bilinear where the winners stay the same -------------------------
+
+
+class _Affine(Function):
+    """The maxima over i of W_i·x + b_i, and the index of the winners."""
+
+    @staticmethod
+    def forward(x: Any, weight: Any, bias: Any) -> Any:
+        return na.maxout_affine_with_index(*_detached(x, weight, bias))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.biased = inputs[2] is not None
+        ctx.mark_non_differentiable(output[1])
+        _keep(ctx, *inputs[:2], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        dx, dweight, dbias = _AffineGradients.apply(gradients[0], *ctx.saved_tensors)
         return dx, dweight, dbias if ctx.biased else None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return _AffineTangent.apply(*ctx.saved_tensors, *tangents), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Any, weight: Any, bias: Any) -> Any:
+        if in_dims[1] is None and in_dims[2] is None:
+            return _Affine.apply(x.movedim(in_dims[0], 0), weight, bias), (0, 0)
+        return _one_by_one(_Affine, info, in_dims, x, weight, bias)
+
+
+class _AffineGradients(Function):
+    """Those of x, of the weight and of the bias: g W*, g x and g, summed where they meet."""
+
+    @staticmethod
+    def forward(g: Any, x: Any, weight: Any, index: Any) -> Any:
+        return na.maxout_affine_vjp(*_detached(g, x, weight), index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (of_x, of_weight, of_bias), (g, x, weight, index) = gradients, ctx.saved_tensors
+        dg = _AffineTangent.apply(x, weight, index, of_x, of_weight, of_bias)
+        dx, _, _ = _AffineGradients.apply(g, x, of_weight, index)
+        _, dweight, _ = _AffineGradients.apply(g, of_x, weight, index)
+        return dg, dx, dweight, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        (dg, dx, dweight, _), (g, x, weight, index) = tangents, ctx.saved_tensors
+        of_x, of_weight, of_bias = _AffineGradients.apply(dg, x, weight, index)
+        more_of_x, _, _ = _AffineGradients.apply(g, x, dweight, index)
+        _, more_of_weight, _ = _AffineGradients.apply(g, dx, weight, index)
+        return of_x + more_of_x, of_weight + more_of_weight, of_bias
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Any) -> Any:
+        return _one_by_one(_AffineGradients, info, in_dims, *given)
+
+
+class _AffineTangent(Function):
+    """W*·dx + dW*·x + db*; a tangent that is None is zero."""
+
+    @staticmethod
+    def forward(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
+        x, weight, dx, dweight, dbias = _detached(x, weight, dx, dweight, dbias)
+        return na.maxout_affine_jvp(x, weight, index, dx=dx, dweight=dweight, dbias=dbias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.biased = inputs[5] is not None
+        _keep(ctx, *inputs[:5])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (v,), (x, weight, index, dx, dweight) = gradients, ctx.saved_tensors
+        of_dx, of_dweight, of_dbias = _AffineGradients.apply(v, x, weight, index)
+        of_x, _, _ = _AffineGradients.apply(v, x, dweight, index)
+        _, of_weight, _ = _AffineGradients.apply(v, dx, weight, index)
+        return of_x, of_weight, None, of_dx, of_dweight, of_dbias if ctx.biased else None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        (x, weight, index, dx, dweight), (of_x, of_weight, _, *more) = ctx.saved_tensors, tangents
+        along = _AffineTangent.apply(x, weight, index, *more)
+        return along + _AffineTangent.apply(of_x, of_weight, index, dx, dweight, None)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Any) -> Any:
+        return _one_by_one(_AffineTangent, info, in_dims, *given)
+
+
+def _detached(*tensors: Any) -> Iterable[Any]:
+    return [None if tensor is None else tensor.detach() for tensor in tensors]
+
+
+# ---- what users call --------------------------------------------------------------------------
+
+
+def _check(**tensors: Any) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(
+                f"{name} must be a torch.Tensor, got {type(value).__name__}: the functions of "
+                "numba_acts itself take any array"
+            )
 
 
 def softmin(
@@ -116,7 +354,8 @@ def softmin(
     >>> x.grad
     tensor([-0.2293,  0.1525,  0.0561,  0.0206])
     """
-    return _Softmax.apply(x, axis, -1, temperature, where)
+    _check(x=x)
+    return _Softmax.apply(x, axis, -inverse_temperature(temperature), where)
 
 
 def softmax2d(
@@ -149,12 +388,13 @@ def softmax2d(
     >>> x.grad.ravel()
     tensor([ 0.2500, -0.2500])
     """
+    _check(x=x)
     axis = image_axis("x", x, channel_axis)
-    return _Softmax.apply(x, axis, 1, temperature, where)
+    return _Softmax.apply(x, axis, inverse_temperature(temperature), where)
 
 
 def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    r"""Apply `numba_acts.maxout`, differentiable once.
+    r"""Apply `numba_acts.maxout`, differentiable: in a gradient's own cotangent as well.
 
     Parameters
     ----------
@@ -170,7 +410,8 @@ def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
 
     Notes
     -----
-    The first of equal pieces gets the gradient. The second derivative is zero almost everywhere.
+    The first of equal pieces gets the gradient. The second derivative in `x` is zero almost
+    everywhere; the gradient is differentiable in what flows into it, as gradient penalties need it.
 
     Examples
     --------
@@ -181,11 +422,13 @@ def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
     >>> x.grad
     tensor([0., 1., 0.])
     """
-    return _Maxout.apply(x, axis)
+    _check(x=x)
+    y, _ = _Maxout.apply(x, axis)
+    return y
 
 
 def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
-    r"""Apply `numba_acts.maxout_affine`, differentiable once, by all three of its arguments.
+    r"""Apply `numba_acts.maxout_affine`, differentiable by all three arguments, as is its gradient.
 
     Parameters
     ----------
@@ -212,4 +455,6 @@ def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> to
     tensor([[ 0.5000],
             [-2.0000]])
     """
-    return _MaxoutAffine.apply(x, weight, bias)
+    _check(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
+    y, _ = _Affine.apply(x, weight, bias)
+    return y

@@ -46,10 +46,13 @@ def generator():
 
 
 def numbers(rng, shape, dtype):
-    """Plain numbers; of integers the first half is small, the second fills the whole range."""
+    """Plain numbers; of integers the first half is small, the second fills the whole range.
+
+    True is any byte but 0, as in the view of an image of 0 and 255.
+    """
     dtype = as_dtype(dtype)
     if dtype.kind == "b":
-        return rng.random(shape) < 0.5
+        return rng.choice(np.array([0, 0, 1, 2, 255], np.uint8), shape).view(dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         x = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)

@@ -84,6 +84,49 @@ def test_edited_helper_is_not_answered_for_by_old_code(copied):
     assert float(after) > float(before) + 0.1
 
 
+def test_indices_are_counted_in_64_bits(copied):
+    """Axes that are too long for a test stand for by those of more than 16, here.
+
+    `test_maxout.py` has one of more than 2**31.
+    """
+    file = copied / "numba_acts" / "cpu" / "maxout.py"
+    text = file.read_text()
+    assert text.count("COUNTED = 1 << 30") == 1
+    file.write_text(text.replace("COUNTED = 1 << 30", "COUNTED = 16"))
+    code = """
+import numba, numba_acts
+import numpy as np
+from numba_acts.cpu import maxout
+assert maxout.COUNTED == 16
+@numba.njit
+def compiled(x, g, axis):
+    y, index = numba_acts.maxout_with_index(x, axis)
+    dx = numba_acts.maxout_vjp(g, index, x.shape[axis], axis)
+    return y, index, dx, numba_acts.maxout_jvp(x, index, axis)
+rng = np.random.default_rng(0)
+for shape in [(50,), (3, 16), (19, 17), (3, 40), (19, 100), (2, 33, 5), (2, 100, 19), (40, 1)]:
+    for axis in range(len(shape)):
+        for dtype in (np.int8, np.float32):
+            x = rng.integers(-40, 40, shape).astype(dtype)
+            if dtype == np.float32:
+                x[x == 39] = np.nan
+            best, winner = x.max(axis), x.argmax(axis)
+            g = rng.normal(size=best.shape)
+            want = np.zeros(shape)
+            np.put_along_axis(want, np.expand_dims(winner, axis), np.expand_dims(g, axis), axis)
+            y, index = numba_acts.maxout_with_index(x, axis)
+            dx = numba_acts.maxout_vjp(g, index, shape[axis], axis)
+            hot = numba_acts.maxout_jacobian(index, shape[axis], axis)
+            called = y, index, dx, numba_acts.maxout_jvp(x, index, axis)
+            for got in (called, compiled(x, g, axis)):
+                for a, b in zip(got, (best, winner, want, best)):
+                    np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(hot.sum(axis), np.ones(best.shape))
+            np.testing.assert_array_equal(numba_acts.maxout(x, axis), best)
+"""
+    assert run(code, copied, NUMBA_CACHE_DIR=str(copied / "cache")) == []
+
+
 def test_works_where_no_cache_can_be_written(copied):
     """A file in the way of each cache folder stops even an administrator from making it."""
     (copied / "numba_acts" / "cpu" / "__pycache__").write_text("")

@@ -6,7 +6,8 @@ and with scalars of their own type; everything else is a function below. No oper
 reordered or contracted by the compiler: the bits of a result follow from the source alone.
 
 Sixteen-bit floats have no NumPy-like type in Numba. Their arrays are `held` as `FLOAT16` or
-`BFLOAT16`; `load` widens them to float32 and `store` rounds them once, to nearest even.
+`BFLOAT16`; `load` widens them to float32 and `store` rounds them once, to nearest even. Those of
+bool are held as `BOOL`: any byte but 0 is true, and loaded as 1.
 """
 
 import functools
@@ -36,7 +37,8 @@ FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more 
 
 FLOAT16 = np.dtype([("float16", np.uint16)])
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
-_FLOAT16, _BFLOAT16 = from_dtype(FLOAT16), from_dtype(BFLOAT16)
+BOOL = np.dtype([("bool", np.uint8)])
+_FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
 
 
 @functools.cache
@@ -46,7 +48,7 @@ def held(dtype):
         return FLOAT16
     if dtype.name == "bfloat16":
         return BFLOAT16
-    return np.dtype(np.uint8) if dtype == np.bool_ else dtype
+    return BOOL if dtype == np.bool_ else dtype
 
 
 def lane(function):
@@ -424,6 +426,8 @@ def lanes_max(typingctx, lanes):
 
 def _register_type(dtype):
     """What a stored element is held as: sixteen-bit floats as float32, the rest as themselves."""
+    if dtype == _BOOL:
+        return types.uint8
     return types.float32 if dtype in (_FLOAT16, _BFLOAT16) else dtype
 
 
@@ -432,7 +436,7 @@ def _storage(context, dtype):
         return ir.HalfType()
     if dtype == _BFLOAT16:
         return ir.IntType(16)
-    return context.get_value_type(dtype)
+    return context.get_value_type(_register_type(dtype))
 
 
 def _address(context, builder, array, value, index, element):
@@ -462,6 +466,8 @@ def _widen(builder, dtype, value):
             _splat(builder, sixteen, value.type.count) if hasattr(value.type, "count") else sixteen
         )
         return builder.bitcast(builder.shl(wide, shift), _like(ir.FloatType(), value))
+    if dtype == _BOOL:
+        return builder.zext(builder.icmp_unsigned("!=", value, value.type(None)), value.type)
     return value
 
 
@@ -485,6 +491,7 @@ def _narrow(context, builder, dtype, value, kind):
         rounded = builder.add(builder.add(bits, constant(0x7FFF)), odd)
         top = builder.lshr(rounded, constant(16))
         return builder.trunc(top, _like(ir.IntType(16), value))
+    dtype = _register_type(dtype)
     stored = _like(context.get_value_type(dtype), value)
     if stored == value.type:
         return value

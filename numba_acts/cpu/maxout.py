@@ -40,6 +40,7 @@ from numba_acts.cpu.math import (
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 SPAN = 1024  # neighbouring positions that one unit of work handles
+COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
 # ---- the maximum ------------------------------------------------------------------------------
@@ -64,8 +65,8 @@ def challenge(best, winner, v, i):
 
 
 @lane
-def along(x, first, pieces):
-    """The winner of one unit of contiguous pieces, eight of them at a time."""
+def along_some(x, first, pieces):
+    """The winner of contiguous pieces, at most `COUNTED` of them, eight at a time."""
     best = load_some(x, first, min(LANES, pieces))
     places = lane_places()
     winner = places
@@ -74,6 +75,17 @@ def along(x, first, pieces):
         v = load(x, first + i) if count == LANES else load_some(x, first + i, count)
         best, winner = challenge(best, winner, v, places + i)
     return first_max(best, winner)
+
+
+@lane
+def along(x, first, pieces):
+    """The winner of one unit of contiguous pieces."""
+    best, winner = get(x, first), np.int64(0)
+    for start in range(0, pieces, COUNTED):
+        v, i = along_some(x, first + start, min(COUNTED, pieces - start))
+        if v > best or (v != v and best == best):
+            best, winner = v, start + np.int64(i)
+    return best, winner
 
 
 @lane
@@ -166,6 +178,15 @@ def note_some(index, i, count, winner):
 
 
 @lane
+def note_those(index, i, count, wins, piece):
+    """Keep a piece for the units where it wins."""
+    if index is not None:
+        for j in range(count):
+            if extract(wins, j):
+                put(index, i + j, piece)
+
+
+@lane
 def note_one(index, i, piece):
     if index is not None:
         put(index, i, piece)
@@ -188,7 +209,7 @@ def few(x, out, index, pieces, start, stop):
 def rows(x, out, index, pieces, start, stop):
     """Contiguous pieces, any number of them: eight units across the lanes, the rest along."""
     x, out, index = elements(x), elements(out), elements(index)
-    whole = start + ((stop - start) & -LANES) if pieces >= LANES else start
+    whole = start + ((stop - start) & -LANES) if LANES <= pieces <= COUNTED else start
     for u in range(start, whole, LANES):
         winners_across(x, out, index, u, pieces)
     for u in range(whole, stop):
@@ -214,18 +235,25 @@ def columns(x, out, index, pieces, inner, start, stop):
             there = outer * inner + c
             best = load(x, first) if count == LANES else load_some(x, first, count)
             winner = numbers
-            for i in range(1, pieces):
+            for i in range(1, min(pieces, COUNTED)):
                 at = first + i * inner
                 v = load(x, at) if count == LANES else load_some(x, at, count)
                 wins = beats(v, best)
                 best = choose(wins, v, best)
                 winner = choose(wins, fill(winner, i), winner)
             if count == LANES:
-                store(out, there, best)
                 note(index, there, winner)
             else:
-                store_some(out, there, count, best)
                 note_some(index, there, count, winner)
+            for i in range(COUNTED, pieces):
+                v = load_some(x, first + i * inner, count)
+                wins = beats(v, best)
+                best = choose(wins, v, best)
+                note_those(index, there, count, wins, i)
+            if count == LANES:
+                store(out, there, best)
+            else:
+                store_some(out, there, count, best)
     settle(out)
 
 
@@ -275,6 +303,15 @@ def vjp_few(g, index, out, pieces, start, stop):
         spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
 
 
+@lane
+def put_zeros(out, first, last, zero):
+    whole = first + ((last - first) & -LANES)
+    for i in range(first, whole, LANES):
+        store(out, i, zero)
+    for i in range(whole, last):
+        put(out, i, extract(zero, 0))
+
+
 @kernel
 def vjp_rows(g, index, out, pieces, start, stop):
     """Contiguous pieces: a span of zeros, in cache, then each unit's winner."""
@@ -284,11 +321,7 @@ def vjp_rows(g, index, out, pieces, start, stop):
     step = max(1, SPAN // pieces)
     for unit in range(start, stop, step):
         last = min(unit + step, stop)
-        whole = unit * pieces + (((last - unit) * pieces) & -LANES)
-        for i in range(unit * pieces, whole, LANES):
-            store(out, i, zero)
-        for i in range(whole, last * pieces):
-            put(out, i, extract(zero, 0))
+        put_zeros(out, unit * pieces, last * pieces, zero)
         for u in range(unit, last):
             put(out, u * pieces + np.intp(get(index, u)), get(g, u) if g.size else extract(one, 0))
 
@@ -315,6 +348,19 @@ def vjp_columns(g, index, out, pieces, inner, start, stop):
                     selected = choose(equals(narrow(load_some(index, here, count)), i), v, zero)
                     store_some(out, at, count, selected)
     settle(out)
+
+
+@kernel
+def vjp_many(g, index, out, pieces, inner, start, stop):
+    """Pieces that lie apart, more than `COUNTED`: zeros, then each unit's winner."""
+    g, index, out = elements(g), elements(index), elements(out)
+    zero = fill(load_some(out, 0, 1), 0)
+    one = fill(zero, 1)
+    for outer in range(start, stop):
+        put_zeros(out, outer * pieces * inner, (outer + 1) * pieces * inner, zero)
+        for u in range(outer * inner, (outer + 1) * inner):
+            at = (outer * pieces + np.intp(get(index, u))) * inner + u - outer * inner
+            put(out, at, get(g, u) if g.size else extract(one, 0))
 
 
 @kernel
@@ -347,6 +393,8 @@ def vjp(g, index, out, outer, pieces, inner):
         run(vjp_few, outer, out.size, (*data, (0,) * pieces))
     elif inner == 1:
         run(vjp_rows, outer, out.size, data, pieces)
+    elif pieces > COUNTED:
+        run(vjp_many, outer, out.size, data, pieces, inner)
     else:
         run(vjp_columns, outer * _spans(inner), out.size, data, pieces, inner)
 

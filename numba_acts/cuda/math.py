@@ -29,7 +29,7 @@ WARP = 32
 WIDE_BYTES = 16  # the widest access of a thread
 
 # The types of stored elements that have other names in Numba; bits of bfloat16 are one field.
-_STORED = {"bool": "uint8", "void16": "bfloat16"}
+_STORED = {"bool": "boolean", "void16": "bfloat16"}
 _SMALLEST = -190.0  # 2^x is 0 in float32 from here down, and 2^(x + 64) is normal
 _MAGIC = 1.5 * 2**23 + 127 + 64  # added to x, it leaves the exponent of 2^(x + 64) in the low bits
 
@@ -200,13 +200,15 @@ else:
     _GLOBAL = 1  # the address space
 
     def _size(kind):
+        if kind == types.boolean:
+            return 1
         return 2 if kind in (types.float16, types.bfloat16) else kind.bitwidth // 8
 
     def _element(kind):
         if kind == types.float16:
             return ir.HalfType()
-        if kind == types.bfloat16:
-            return _I16
+        if kind in (types.bfloat16, types.boolean):
+            return _I16 if kind == types.bfloat16 else _I8
         return {types.float32: _FLOAT, types.float64: _DOUBLE}.get(kind) or ir.IntType(
             kind.bitwidth
         )
@@ -273,7 +275,7 @@ else:
         return builder.bitcast(_vector(builder, elements), words)
 
     def _held(kind):
-        if isinstance(kind, types.Integer) and kind.bitwidth < 32:
+        if kind == types.boolean or isinstance(kind, types.Integer) and kind.bitwidth < 32:
             return types.int32
         return types.float32 if kind in (types.float16, types.bfloat16) else kind
 
@@ -294,8 +296,10 @@ else:
         return (builder.sext if kind.signed else builder.zext)(value, target)
 
     def _widened(builder, value, kind, wanted):
-        """A stored element as a number of the type that is wanted."""
-        if kind == types.float16:
+        """A stored element as a number of the type that is wanted; any byte but 0 is true."""
+        if kind == types.boolean:
+            value, kind = builder.zext(builder.icmp_unsigned("!=", value, _I8(0)), _I8), types.uint8
+        elif kind == types.float16:
             value, kind = builder.fpext(value, _FLOAT), types.float32
         elif kind == types.bfloat16:
             value = builder.shl(builder.zext(value, _I32), _I32(16))
@@ -304,6 +308,8 @@ else:
 
     def _narrowed(builder, value, kind, wanted):
         """A number as an element to be stored."""
+        if wanted == types.boolean:
+            wanted = types.uint8
         if wanted not in (types.float16, types.bfloat16):
             return _converted(builder, value, kind, wanted)
         value = _converted(builder, value, kind, types.float32)

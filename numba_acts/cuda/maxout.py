@@ -146,7 +146,7 @@ def rows(lanes, indexed, biased, dtype):
 
 
 @specialised(_threads)
-def columns(pieces, exact, access, indexed, dtype):
+def columns(pieces, exact, access, indexed, dtype, index_dtype):
     """Pieces that lie apart: a thread takes neighbouring units, as many as an access is wide.
 
     It loads as many pieces at a time as the tuple `pieces` is long; if `exact`, those are all.
@@ -156,7 +156,7 @@ def columns(pieces, exact, access, indexed, dtype):
     def kernel(x, out, index, outer, count, inner):
         numbers = cuda.local.array(room, dtype)
         best = cuda.local.array(width, dtype)
-        winners = cuda.local.array(width, np.int32)
+        winners = cuda.local.array(width, index_dtype)
         thread = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
         place = thread * width
         if place < outer * inner:
@@ -322,7 +322,8 @@ def _columns(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inn
     arrays = x, out, index
     widest = max(array.dtype.itemsize for array in arrays if array.size)
     access = _access(_math.gcd(inner, WIDE_BYTES // widest), *arrays)
-    kernel = columns(_tuple(min(pieces, FEW)), pieces <= FEW, access, index.size > 0, held(x.dtype))
+    kinds = index.size > 0, held(x.dtype), np.int32 if pieces <= 1 << 31 else np.int64
+    kernel = columns(_tuple(min(pieces, FEW)), pieces <= FEW, access, *kinds)
     return kernel, _blocks(outer * inner // len(access)), (outer, pieces, inner)
 
 

@@ -1,0 +1,89 @@
+"""PyTorch tensors, wherever they live: which of them a call may take, and what it owes PyTorch.
+
+PyTorch is not imported here: whoever has a tensor has it already.
+"""
+
+import functools
+import sys
+from typing import Any
+
+import numpy as np
+
+from numba_acts.cpu.math import BFLOAT16
+
+# What an argument must be, in the words of a message.
+NUMBERS = "of dtype float16, bfloat16, float32, float64, an integer or bool"
+INTEGERS = "of an integer dtype"
+BOOLS = "a boolean mask"
+
+_NAMES = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+
+
+def module(value: Any) -> Any:
+    """PyTorch, if the value is one of its tensors, else None."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(value, torch.Tensor) else None
+
+
+@functools.cache
+def dtypes(torch: Any) -> dict[Any, np.dtype]:
+    """The dtypes of tensors that kernels know, and under which they do."""
+    present = {name: getattr(torch, name) for name in _NAMES.split() if hasattr(torch, name)}
+    known = {kind: np.dtype(name) for name, kind in present.items()}
+    return known | {torch.bfloat16: BFLOAT16}
+
+
+def has_tangent(torch: Any, tensor: Any) -> bool:
+    """Is it dual, in forward-mode differentiation?"""
+    forward = torch.autograd.forward_ad
+    inside = getattr(forward, "_current_level", 0) >= 0
+    return inside and forward.unpack_dual(tensor).tangent is not None
+
+
+def is_plain(torch: Any, tensor: Any) -> bool:
+    """Is it dense, of a dtype that kernels know, and nothing but its numbers?"""
+    return (
+        tensor.dtype in dtypes(torch)
+        and tensor.layout is torch.strided
+        and not tensor.requires_grad
+        and not has_tangent(torch, tensor)
+    )
+
+
+def check(torch: Any, name: str, tensor: Any, wanted: str = NUMBERS) -> None:
+    """Refuse what is more than its numbers, or other than a dense array of a known dtype."""
+    lost = bare = ""
+    if tensor.requires_grad:
+        lost, bare = "requires grad", "its detach()"
+    elif has_tangent(torch, tensor):
+        lost, bare = "carries a tangent", "the primal of torch.autograd.forward_ad.unpack_dual"
+    if lost:
+        raise TypeError(
+            f"{name} is a tensor that {lost}, which would be lost: the functions of "
+            f"numba_acts.torch are differentiable, or pass {bare}"
+        )
+    if tensor.is_nested or tensor.layout != torch.strided:
+        kind = "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
+        raise TypeError(f"{name} must be a dense tensor, got {kind}")
+    dtype(torch, name, tensor.dtype, wanted)
+
+
+def dtype(torch: Any, name: str, kind: Any, wanted: str = NUMBERS) -> np.dtype:
+    """The NumPy dtype of a PyTorch one."""
+    known = dtypes(torch)
+    if kind not in known:
+        raise TypeError(f"{name} must be {wanted}, got {str(kind).removeprefix('torch.')}")
+    return known[kind]
+
+
+def no_memory(name: str) -> TypeError:
+    """Say that a tensor's numbers are not there to be read."""
+    return TypeError(
+        f"{name} must be a tensor with memory, got one that stands for others, as vmap, torch.func "
+        "and fake tensors have them: the functions of numba_acts.torch take those of torch.func"
+    )
+
+
+def written(torch: Any, tensor: Any) -> None:
+    """Let autograd know that a tensor has changed: what it had saved of it is no more."""
+    torch.autograd.graph.increment_version(tensor)
