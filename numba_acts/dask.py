@@ -3,11 +3,11 @@
 Its functions have the names and arguments of those in `_arrays`, which compute each chunk. An axis
 along which a function works is joined to one chunk first; every other cut stays. Shapes, dtypes and
 what else is known before computing is checked at once; an index out of range is found when its
-chunk is computed.
+chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut into as many.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dask.array as da
@@ -27,9 +27,11 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     if where is None:
         return _map(_arrays.softmax, _float(dtype), x, where=None, **task)
     mask, kind = _admit("where", where)
-    _arrays._mask(Call(), _like(mask, kind), x.shape)
-    mask = da.broadcast_to(mask, x.shape).rechunk(x.chunks)
-    return _map(_masked, _float(dtype), x, mask, **task)
+    _arrays._mask(Call(), np.empty(0, kind), (0,))
+    axes = list(range(x.ndim))
+    mask = _broadcasting("where", mask, x)
+    of_mask = axes[x.ndim - mask.ndim :]
+    return _blocks(_masked, _float(dtype), axes, (x, axes), (mask, of_mask), **task)
 
 
 def _masked(x: Any, where: Any, axis: Axis, beta: float, out: Any) -> Any:
@@ -39,10 +41,10 @@ def _masked(x: Any, where: Any, axis: Axis, beta: float, out: Any) -> Any:
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`."""
     (g, first), (y, second) = _admit(name, g, out), _admit("y", y)
-    _arrays._same_shape(name, g, "y", y)
     y = _joined(y, _arrays._axes(axis, y.ndim))
+    g = _cut_like(name, g, y.chunks, "y's shape")
     dtype = _arrays._common(np.empty(0, first), np.empty(0, second))[0].dtype
-    return _map(_product, dtype, g.rechunk(y.chunks), y, called=name, axis=axis, beta=beta)
+    return _map(_product, dtype, g, y, called=name, axis=axis, beta=beta)
 
 
 def _product(g: Any, y: Any, called: str, axis: Axis, beta: float) -> Any:
@@ -53,6 +55,7 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
     y, dtype = _admit("y", y, out)
     place = _arrays._axis(axis, y.ndim)
+    _check_known("y", y, [place])
     y, axes = _joined(y, (place,)), list(range(y.ndim))
     twice = [*axes[: place + 1], y.ndim, *axes[place + 1 :]]
     task = {"axis": axis, "beta": beta, "out": None, "new_axes": {y.ndim: y.shape[place]}}
@@ -98,11 +101,9 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
     g, dtype = _admit("g", g, out)
     index = _index(index)
-    _arrays._same_shape("g", g, "index", index)
+    g = _cut_like("g", g, index.chunks, "index's shape")
     axes, spread, task = _spread(index, pieces, axis)
-    return _blocks(
-        _arrays.maxout_vjp, dtype, spread, (g.rechunk(index.chunks), axes), (index, axes), **task
-    )
+    return _blocks(_arrays.maxout_vjp, dtype, spread, (g, axes), (index, axes), **task)
 
 
 def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
@@ -130,12 +131,8 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
     t, dtype = _admit("t", t, out)
     t, axes, rest = _pieces(t, axis)
-    index, shape = _index(index), tuple(t.shape[a] for a in rest)
-    if index.shape != shape:
-        raise ValueError(
-            f"index must have t's shape without axis {axis}, {shape}, got {index.shape}"
-        )
-    index = index.rechunk(tuple(t.chunks[a] for a in rest))
+    chunks = tuple(t.chunks[a] for a in rest)
+    index = _cut_like("index", _index(index), chunks, f"t's shape without axis {axis},")
     return _blocks(_arrays.maxout_jvp, dtype, rest, (t, axes), (index, rest), axis=axis, out=None)
 
 
@@ -153,7 +150,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     x, weight = arrays["x"], arrays["weight"]
     operands = [(x, _batch(x) + [_DEPTH]), (weight, _of_weight(weight))]
     if bias is not None:
-        bias = _fitting("bias", arrays["bias"], weight.shape[:-1], "weight's shape without d,")
+        bias = _cut_like("bias", arrays["bias"], weight.chunks[:-1], "weight's shape without d,")
         operands.append((bias, _of_weight(weight)[:-1]))
     rows = _batch(x) + _of_weight(weight)[:-2]
     if not indexed:
@@ -180,11 +177,9 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     weight = weight.rechunk(whole)
     of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
     rows = _batch(x) + of_weight[:-2]
-    g, index = (
-        _fitting(name, array, x.shape[:-1] + weight.shape[:-2], "the result's shape (..., units)")
-        .rechunk(x.chunks[:-1] + weight.chunks[:-2])
-        for name, array in (("g", arrays["g"]), ("index", _index(index)))
-    )  # fmt: skip
+    chunks = x.chunks[:-1] + weight.chunks[:-2]
+    g = _cut_like("g", arrays["g"], chunks, _RESULT)
+    index = _cut_like("index", _index(index), chunks, _RESULT)
     given = (g, rows), (x, of_x), (weight, of_weight), (index, rows)
     sums = np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
     parts = _blocks(_affine_vjp, None, _batch(x), *given, number=sums)
@@ -223,9 +218,8 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
     x, weight = arrays["x"], arrays["weight"]
     of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
-    rows, shape = _batch(x) + of_weight[:-2], x.shape[:-1] + weight.shape[:-2]
-    index = _fitting("index", _index(index), shape, "the result's shape (..., units)")
-    index = index.rechunk(x.chunks[:-1] + weight.chunks[:-2])
+    rows = _batch(x) + of_weight[:-2]
+    index = _cut_like("index", _index(index), x.chunks[:-1] + weight.chunks[:-2], _RESULT)
     operands = [(x, of_x), (weight, of_weight), (index, rows)]
     places = {
         "dx": (of_x, x, "x's shape"),
@@ -234,8 +228,7 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     }
     for name in tangents:
         axes, like, why = places[name]
-        tangent = _fitting(name, arrays[name], like.shape, why).rechunk(like.chunks)
-        operands.append((tangent, axes))
+        operands.append((_cut_like(name, arrays[name], like.chunks, why), axes))
     return _blocks(_affine_jvp, dtype, rows, *operands, names=tuple(tangents))
 
 
@@ -248,13 +241,14 @@ def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     """∂y/∂x = weight[u, index[..., u], :]."""
     arrays, (dtype,) = _layer({"weight": weight})
     weight, index = arrays["weight"], _index(index)
-    units = weight.shape[:-2]
-    if units and index.shape[-1:] != units:
-        raise ValueError(
-            f"index must have shape (..., units) with weight's {units[0]} units, got {index.shape}"
-        )
+    units = weight.chunks[:-2]
     batch = list(range(index.ndim - len(units)))
-    index = index.rechunk(index.chunks[: len(batch)] + weight.chunks[:-2])
+    if units and (not index.ndim or index.shape[-1] != weight.shape[0]):
+        raise ValueError(
+            f"index must have shape (..., units) with weight's {weight.shape[0]} units, "
+            f"got {index.shape}"
+        )
+    index = _cut_like("index", index, index.chunks[: len(batch)] + units, _RESULT)
     rows = batch + _of_weight(weight)[:-2]
     operands = (weight, _of_weight(weight)), (index, rows)
     return _blocks(_arrays.maxout_affine_jacobian, dtype, [*rows, _DEPTH], *operands)
@@ -265,10 +259,12 @@ def _layer(given: dict[str, Any], out: Any = None) -> tuple[dict[str, Any], list
     admitted = {name: _admit(name, value, out) for name, value in given.items()}
     arrays = {name: array for name, (array, _) in admitted.items()}
     weight = arrays["weight"]
+    _check_known("weight", weight, range(weight.ndim))
     _arrays._weight(Call(), _like(weight))
     arrays["weight"] = weight = _joined(weight, (weight.ndim - 2, weight.ndim - 1))
     if "x" in arrays:
         x = arrays["x"]
+        _check_known("x", x, range(x.ndim)[-1:])
         _arrays._inputs(Call(), _like(x), weight.shape[-1])
         arrays["x"] = _joined(x, (x.ndim - 1,))
     return arrays, [dtype for _, dtype in admitted.values()]
@@ -282,10 +278,7 @@ def _of_weight(weight: Any) -> list[int]:
     return [_UNITS, _PIECES, _DEPTH][-weight.ndim :]
 
 
-def _fitting(name: str, array: Any, shape: tuple[int, ...], why: str) -> Any:
-    if array.shape != shape:
-        raise ValueError(f"{name} must have {why} {shape}, got {array.shape}")
-    return array
+_RESULT = "the result's shape (..., units)"
 
 
 # ---- chunks -----------------------------------------------------------------------------------
@@ -303,9 +296,9 @@ def _admit(name: str, value: Any, out: Any = None) -> tuple[Any, np.dtype]:
     return array, Call().admit(name, np.empty(0, array.dtype)).dtype
 
 
-def _like(array: Any, dtype: Any = np.float64) -> np.ndarray:
+def _like(array: Any) -> np.ndarray:
     """An array of the same shape for a check that looks at no number; it takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), array.shape)
+    return np.broadcast_to(np.zeros(()), [1 if n != n else n for n in array.shape])
 
 
 def _index(index: Any) -> Any:
@@ -321,7 +314,54 @@ def _float(dtype: np.dtype) -> np.dtype:
 def _joined(array: Any, axes: tuple[int, ...]) -> Any:
     """The array with one chunk along these axes."""
     cut = {a: -1 for a in axes if len(array.chunks[a]) > 1}
+    _check_known("an array whose chunks are to be joined", array, cut)
     return array.rechunk(cut) if cut else array
+
+
+def _unknown(chunk: Any) -> bool:
+    return any(n != n for n in chunk)
+
+
+def _check_known(name: str, array: Any, axes: Iterable[int]) -> None:
+    for a in axes:
+        if _unknown(array.chunks[a]):
+            raise ValueError(
+                f"{name} must have chunks of known sizes along axis {a}, got {array.chunks[a]}: "
+                "call its compute_chunk_sizes()"
+            )
+
+
+def _cut_like(name: str, array: Any, chunks: Any, why: str) -> Any:
+    """The array in such chunks, whose shape it must have."""
+    shape = tuple(map(sum, chunks))
+    wrong = f"{name} must have {why} {shape}, got {array.shape}"
+    if array.ndim != len(chunks):
+        raise ValueError(wrong)
+    known = {}
+    for a, (own, other) in enumerate(zip(array.chunks, chunks, strict=True)):
+        if not _unknown(own) and not _unknown(other):
+            known[a] = other
+            if sum(own) != shape[a]:
+                raise ValueError(wrong)
+        elif len(own) != len(other) or not (_unknown(own) and _unknown(other)):
+            raise ValueError(
+                f"{wrong}: along axis {a}, whose sizes are not all known, they are cut otherwise, "
+                f"into {len(own)} and {len(other)} chunks: call compute_chunk_sizes()"
+            )
+    return array.rechunk(known)
+
+
+def _broadcasting(name: str, array: Any, x: Any) -> Any:
+    """The array in x's chunks along its own axes, but for those of length 1."""
+    behind = x.ndim - array.ndim
+    shapes = zip(array.shape, x.shape[max(behind, 0) :], strict=False)
+    if behind < 0 or any(1 != n != m and n == n and m == m for n, m in shapes):
+        raise ValueError(f"{name} must broadcast to x's shape {x.shape}, got shape {array.shape}")
+    chunks = (
+        own if own == (1,) else other
+        for own, other in zip(array.chunks, x.chunks[behind:], strict=True)
+    )
+    return _cut_like(name, array, tuple(chunks), "chunks like x's, of shape")
 
 
 def _map(function: Callable[..., Any], dtype: np.dtype, *arrays: Any, **task: Any) -> Any:

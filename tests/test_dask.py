@@ -159,3 +159,88 @@ def test_dask_is_not_imported_for_numpy_arrays():
         "False",
         "False",
     ]
+
+
+def filtered(array, keep):
+    """Those of the first axis that are kept, in chunks of sizes that Dask does not know."""
+    return cut(array)[da.from_array(keep, chunks=3)]
+
+
+@pytest.mark.parametrize("name", na.__all__)
+def test_chunks_of_unknown_sizes(name, rng):
+    """Along the batch, as after a filter: all arrays were filtered alike."""
+    kind = next((kind for kind in SHAPES if kind in name), None)
+    shape = SHAPES.get(kind, (7, 4, 5))
+    arguments, keywords = MAKERS[name](generator(), Case(name, shape, "float64"))
+    batch = shape[0][0] if kind == "affine" else shape[0]
+    keep = np.arange(batch) % 3 != 1
+
+    def each(function):
+        given = {str(i): a for i, a in enumerate(arguments)} | keywords
+        changed = {
+            k: function(a) if isinstance(a, np.ndarray) and len(a) == batch else a
+            for k, a in given.items()
+        }
+        called = [v for k, v in changed.items() if k.isdigit()]
+        return getattr(na, name)(*called, **{k: v for k, v in changed.items() if k in keywords})
+
+    want, got = each(lambda a: a[keep]), each(lambda a: filtered(a, keep))
+    pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
+    for one, other in pairs:
+        computed = one.compute(scheduler="synchronous")
+        assert computed.dtype == other.dtype
+        np.testing.assert_allclose(computed, other, rtol=1e-12)
+
+
+def test_masks_of_unknown_chunks(rng):
+    x, keep = rng.normal(size=(7, 5)), np.arange(7) % 3 != 1
+    mask = rng.random((7, 5)) < 0.6
+    for some in (mask, mask[:, :1]):
+        got = na.softmin(filtered(x, keep), where=filtered(some, keep)).compute()
+        np.testing.assert_array_equal(got, na.softmin(x[keep], where=some[keep]))
+    got = na.softmin(filtered(x, keep), where=mask[0]).compute()
+    np.testing.assert_array_equal(got, na.softmin(x[keep], where=mask[0]))
+
+
+def test_sizes_that_must_be_known_are_asked_for(rng):
+    x, keep = rng.normal(size=(7, 5)), np.arange(7) % 3 != 1
+    unknown = filtered(x, keep)
+    with_rows = da.from_array(x[keep], chunks=3)
+    for call in (
+        lambda: na.softmin(unknown, 0),
+        lambda: na.softmin_jacobian(unknown[:, 0]),
+        lambda: na.maxout(unknown, 0),
+        lambda: na.softmin_vjp(with_rows, unknown),
+        lambda: na.softmin_vjp(unknown, with_rows),
+        lambda: na.softmin(unknown, where=with_rows > 0),
+        lambda: na.softmin_vjp(unknown, filtered(x, keep).rechunk({1: 5})[:3]),
+        lambda: na.maxout_affine(unknown, filtered(x, keep)),
+        lambda: na.maxout_affine(unknown.T, np.ones((2, 5))),
+    ):
+        with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\)"):
+            call()
+    with pytest.raises(ValueError, match=r"g must have y's shape \(nan, 5\), got \(7, 4\)"):
+        na.softmin_vjp(x[:, :4], unknown)
+
+
+def test_what_is_lazy_otherwise_is_not_computed_without_a_word(rng):
+    delayed = pytest.importorskip("dask").delayed(rng.normal(size=(3, 4)))
+    with pytest.raises(TypeError, match="x must be a Dask array or one in memory, got Delayed"):
+        na.softmin(delayed)
+
+    class Labelled:
+        """As xarray's arrays around Dask's."""
+
+        def __init__(self, data):
+            self.data = data
+
+        def __dask_graph__(self):
+            return self.data.__dask_graph__() if isinstance(self.data, da.Array) else None
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.data, dtype)
+
+    x = rng.normal(size=(3, 4))
+    with pytest.raises(TypeError, match="y must be a Dask array or one in memory, got Labelled"):
+        na.softmin_vjp(x, Labelled(cut(x)))
+    np.testing.assert_array_equal(na.softmin(Labelled(x)), na.softmin(x))
