@@ -15,6 +15,7 @@ would not forgive: a place out of bounds, an access out of alignment or too wide
 
 import functools
 import threading
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +31,26 @@ WIDE_BYTES = 16  # the widest access of a thread
 
 # The types of stored elements that have other names in Numba; bits of bfloat16 are one field.
 _STORED = {"bool": "boolean", "void16": "bfloat16"}
-_SMALLEST = -190.0  # 2^x is 0 in float32 from here down, and 2^(x + 64) is normal
-_MAGIC = 1.5 * 2**23 + 127 + 64  # added to x, it leaves the exponent of 2^(x + 64) in the low bits
+_LOG2E = Fraction("1.442695040888963407359924681001892137427")
+# mantissa bits, bias, the power by which 2^n is raised to be normal, the smallest n and |beta|
+_FORMAT = {
+    "float32": (23, 127, 64, -190, 1e-36),
+    "float64": (52, 1023, 128, -1150, 1e-305),
+}
+# 2^r for |r| <= 1/2 in float64: the coefficients of r, r², ...
+_TWO_TO_R = (
+    0.6931471805599457,
+    0.24022650695910097,
+    0.05550410866479039,
+    0.009618129107607003,
+    0.0013333558153439966,
+    0.0001540353044157213,
+    1.5252727385193868e-05,
+    1.3215442675329823e-06,
+    1.0180647659234139e-07,
+    7.072570412814423e-09,
+    4.078071929588337e-10,
+)
 
 
 def stored(dtype):
@@ -54,20 +73,18 @@ def held(dtype):
 
 @functools.lru_cache(1 << 10)
 def exponent_law(beta, dtype):
-    """What `exponential` needs to know of beta: its sign, |beta|·log2(e) in two parts, a floor.
+    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, the floor.
 
     The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so that the error of an
-    exponential grows with the distance from the maximum and not with the size of x. In float32 the
-    factor has two parts, since the error of one would be the same in all terms of a sum. In float64
-    it is |beta|. It is held within the range of the dtype; below the floor the exponential is 0.
+    exponential grows with the distance from the maximum and not with the size of x. The factor has
+    two parts, since the error of one would be the same in all terms of a sum; it is held within the
+    range of the dtype. Below the floor a weight is 0.
     """
-    sign, largest = float(np.sign(beta)), float(np.finfo(dtype).max)
-    if dtype == np.float64:
-        size = min(max(abs(beta), 1e-305), largest / 4)
-        return sign, size, 0.0, -800 / size
-    product = min(max(abs(beta), 1e-36), largest / 4) * 1.4426950408889634
-    high = float(np.float32(product))
-    return sign, high, float(np.float32(product - high)), _SMALLEST / high
+    *_, smallest, least = _FORMAT[dtype.__name__]
+    size = min(max(abs(beta), least), float(np.finfo(dtype).max) / 4)
+    product = Fraction(size) * _LOG2E
+    high = float(dtype(product))
+    return float(np.sign(beta)), high, float(dtype(product - Fraction(high))), smallest / high
 
 
 def factor(beta, dtype):
@@ -146,20 +163,21 @@ if SIMULATED:
     def maximum(a, b):
         return np.fmax(a, b)
 
-    def at_least(value, floor):
-        return value if not value < floor else floor
-
     def times(a, b):
         return a * b
 
-    def exponential(w, law):
-        kind, wide = type(w), np.float64(w)
-        if kind is np.float64:
-            return np.exp(w * law[1])
-        wide = np.float64(at_least(w, law[3]))
-        n = np.rint(wide * law[1])
-        rest = kind(wide * law[2] + kind(wide * law[1] - n))
-        return kind(np.float64(kind(np.exp2(np.float64(rest)))) * 2.0**n)
+    def raised_exp(w, law):
+        kind = type(w)
+        wide = np.longdouble if kind is np.float64 else np.float64
+        w = wide(law[3] if w < law[3] else w)
+        n = np.rint(w * law[1])
+        rest = kind(w * law[2] + kind(w * law[1] - n))
+        power = wide(kind(np.exp2(wide(rest))))
+        return kind(power * wide(2.0) ** (n + _FORMAT[kind.__name__][2]))
+
+    def lowered(number):
+        kind = type(number)
+        return number * kind(2.0 ** -_FORMAT[kind.__name__][2])
 
     def like(x, number):
         return computed(x.dtype)(number)
@@ -435,15 +453,6 @@ else:
         return a(a, a), emit
 
     @intrinsic
-    def at_least(typingctx, value, floor):
-        """The value, or the floor if it is less; a NaN stays."""
-
-        def emit(context, builder, sig, args):
-            return _asm(builder, _FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", *args)
-
-        return value(value, value), emit
-
-    @intrinsic
     def times(typingctx, a, b):
         """a·b, rounded, whatever it is added to."""
 
@@ -452,37 +461,57 @@ else:
 
         return a(a, a), emit
 
-    @intrinsic
-    def exponential(typingctx, w, law):
-        """exp(|beta|·w) for w <= 0; a NaN passes. Subnormal results are not flushed.
+    def _at_least(builder, number, floor):
+        """The number, or the floor if it is less; a NaN stays."""
+        if number.type == _FLOAT:
+            return _asm(builder, _FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", number, floor)
+        return builder.select(builder.fcmp_ordered("<", number, floor), floor, number)
 
+    def _two_to(builder, r):
+        """2^r for |r| <= 1/2."""
+        if r.type == _FLOAT:
+            return _asm(builder, _FLOAT, "ex2.approx.ftz.f32 $0, $1;", "=f,f", r)
+        *lower, value = map(_DOUBLE, (1.0, *_TWO_TO_R))
+        for coefficient in reversed(lower):
+            value = _call(builder, "llvm.fma.f64", value, r, coefficient)
+        return value
+
+    @intrinsic
+    def raised_exp(typingctx, w, law):
+        """exp(|beta|·w) for w <= 0, times a power of two that keeps it normal; a NaN passes.
+
+        In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
         The argument of 2^ is split, exactly, into a whole number and the rest: rounded as one, it
         would be off by the same for all equal numbers of a slice, and so would their sum.
         """
-
-        def double(builder, number, high, floor):
-            below = builder.fcmp_ordered("<", number, floor)
-            number = builder.select(below, floor, number)
-            power = _call(builder, "llvm.nvvm.mul.rn.d", number, high)
-            lost = _call(builder, "llvm.fma.f64", number, high, _negative(builder, power))
-            power = _call(builder, "__nv_exp", power)
-            return _call(builder, "llvm.fma.f64", power, lost, power)
+        mantissa, bias, power, *_ = _FORMAT[w.name]
+        integer = ir.IntType(w.bitwidth)
 
         def emit(context, builder, sig, args):
             _, high, low, floor = cgutils.unpack_tuple(builder, args[1])
-            if w == types.float64:
-                return double(builder, args[0], high, floor)
-            number = _asm(builder, _FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", args[0], floor)
-            shifted = _call(builder, "llvm.fma.f32", number, high, _FLOAT(_MAGIC))
-            whole = builder.fsub(shifted, _FLOAT(_MAGIC))
-            rest = _call(builder, "llvm.fma.f32", number, high, _negative(builder, whole))
-            rest = _call(builder, "llvm.fma.f32", number, low, rest)
-            power = _asm(builder, _FLOAT, "ex2.approx.ftz.f32 $0, $1;", "=f,f", rest)
-            exponent = builder.shl(builder.bitcast(shifted, _I32), _I32(23))
-            raised = builder.fmul(power, builder.bitcast(exponent, _FLOAT))
-            return _call(builder, "llvm.nvvm.mul.rn.f", raised, _FLOAT(2.0**-64))
+            # added to a number, it leaves the exponent of 2^(number + power) in the low bits
+            magic = floor.type(1.5 * 2.0**mantissa + bias + power)
+            fma = functools.partial(_call, builder, f"llvm.fma.f{w.bitwidth}")
+            number = _at_least(builder, args[0], floor)
+            shifted = fma(number, high, magic)
+            whole = builder.fsub(shifted, magic)
+            rest = fma(number, high, _negative(builder, whole))
+            exponent = builder.shl(builder.bitcast(shifted, integer), integer(mantissa))
+            exponent = builder.bitcast(exponent, floor.type)
+            fraction = _two_to(builder, fma(number, low, rest))
+            return _call(builder, f"llvm.nvvm.mul.rn.{_suffix(w)}", fraction, exponent)
 
         return w(w, law), emit
+
+    @intrinsic
+    def lowered(typingctx, number):
+        """What `raised_exp` raised, at its true size."""
+        factor = 2.0 ** -_FORMAT[number.name][2]
+
+        def emit(context, builder, sig, args):
+            return builder.fmul(args[0], args[0].type(factor))
+
+        return number(number), emit
 
     @intrinsic
     def like(typingctx, x, number):

@@ -9,6 +9,8 @@ neighbours first. A chunk is shifted by its own maximum, so that no sum waits fo
 
 A lane of that order need not be a thread: one that holds several lanes' numbers adds them in the
 same pairs. Numbers that a slice has not are −inf, whose exponential adds nothing, or products of 0.
+
+Exponentials are raised by a power of two, and their sums with them. It cancels in the quotient.
 """
 
 import math as _math
@@ -25,15 +27,16 @@ from numba_acts.cuda.math import (
     computed,
     exchange,
     exponent_law,
-    exponential,
     factor,
     get,
     lane,
     like,
     load,
+    lowered,
     maximum,
     pairs,
     put,
+    raised_exp,
     store,
     store_once,
     times,
@@ -404,7 +407,7 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
                 m = largest(values, 0, 1, len(warps))
             shift = finite(m, zero) if chunked or partial else m
             for e in range(count):
-                powers[e] = exponential(numbers[at + e] - shift, law)
+                powers[e] = raised_exp(numbers[at + e] - shift, law)
             s = lanes_sum(total(powers, 0, 1, sums, one, vectors, vector), 1, last)
             if several:
                 meet(s, shared_sums, writes, here, mine, 1, values, warps)
@@ -416,10 +419,11 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
                 m_c = largest(values, 0, 1, len(warps))
                 take(shared_sums, safe, 1, values, warps)
                 m = lanes_max(m_c, 1, padded)
-                s = times(pairs(values, 0, 1, warps), exponential(m_c - finite(m, zero), law))
+                scale = lowered(raised_exp(m_c - finite(m, zero), law))
+                s = times(pairs(values, 0, 1, warps), scale)
                 s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
                 for e in range(count):
-                    powers[e] = exponential(numbers[at + e] - m, law)
+                    powers[e] = raised_exp(numbers[at + e] - m, law)
             if partial:
                 if thread == 0:
                     put(out, 2 * block, m)
@@ -494,7 +498,7 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
             shift = finite(m, zero) if partial else m
             for e in range(count):
                 at = e * step + u
-                numbers[at] = exponential(numbers[at] - shift, law)
+                numbers[at] = raised_exp(numbers[at] - shift, law)
             s = total(numbers, u, step, sums, slots, vectors, vector)
             s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
             if partial:
@@ -506,7 +510,8 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
                 for e in range(count):
                     numbers[e * step + u] = numbers[e * step + u] * weight
         if not partial:
-            base, inner, n = afresh(base, s), afresh(inner, s), afresh(n, s)
+            first_y = numbers[0]
+            base, inner, n = afresh(base, first_y), afresh(inner, first_y), afresh(n, first_y)
             for b in range(own):
                 for k in range(len(vectors)):
                     for v in range(width):
@@ -574,7 +579,7 @@ def images(
             m = largest(numbers, 0, 1, count)
             m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
             for e in range(count):
-                numbers[e] = exponential(numbers[e] - m, law)
+                numbers[e] = raised_exp(numbers[e] - m, law)
             s = total(numbers, 0, 1, sums, slots, vectors, vector)
             s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
             weight = like(out, 1.0) / s
@@ -609,8 +614,8 @@ def join(warps, dtype):
         m = largest(values, 0, 1, len(warps))
         s = zero
         for c in range(thread, parts, lanes):
-            shifted = get(sums, 2 * (first + c)) - finite(m, zero)
-            s = s + times(get(sums, 2 * (first + c) + 1), exponential(shifted, law))
+            scale = lowered(raised_exp(get(sums, 2 * (first + c)) - finite(m, zero), law))
+            s = s + times(get(sums, 2 * (first + c) + 1), scale)
         s = lanes_sum(s, 1, WARP)
         meet(s, shared_sums, writes, here, 0, 1, values, warps)
         s = pairs(values, 0, 1, warps)
@@ -641,7 +646,7 @@ def finish_rows(vectors, vector, access, masked, dtype):
                 place, at = row * n + i, k * width
                 read_signed(x, mask, masked, bits, place, numbers, at, vector, access, law[0])
         for e in range(count):
-            numbers[e] = exponential(numbers[e] - m, law) * weight
+            numbers[e] = raised_exp(numbers[e] - m, law) * weight
         for k in range(len(vectors)):
             i = start + k * (CHUNK_LANES * width)
             if i < n:
@@ -671,7 +676,7 @@ def finish_columns(span, masked, dtype):
                     place = base + (first + e) * inner
                     read_signed(x, mask, masked, bits, place, numbers, e, one, one, law[0])
             for e in range(len(span)):
-                numbers[e] = exponential(numbers[e] - m, law) * weight
+                numbers[e] = raised_exp(numbers[e] - m, law) * weight
             for e in range(len(span)):
                 if first + e < n:
                     place = base + (first + e) * inner
