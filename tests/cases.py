@@ -79,6 +79,19 @@ def distribution(rng, shape, dtype, axis):
     return np.asarray(oracle.softmin(2 * rng.normal(size=shape), axis)).astype(as_dtype(dtype))
 
 
+def faint(rng, shape, dtype, axis):
+    """Slices of which softmin makes some weights of size, and many that are subnormal."""
+    smallest = -np.log(np.longdouble(SMALLEST[dtype]))  # the distance at which weights end
+    x = rng.uniform(smallest - 12, smallest + 1, shape)
+    x[rng.random(shape) < 0.1] = 1.8
+    np.moveaxis(x, axis, -1)[..., 0] = rng.random()
+    return x.astype(dtype)
+
+
+# Slices, and the last of their weights in units of the smallest number.
+FAINT = {"float32": ([0, 1.8, 99.3], 46), "float64": ([0, 1.6, 741.7], 13)}
+
+
 NASTY = {
     "nan": [np.nan],
     "two nans": [np.nan, np.nan],
@@ -427,6 +440,22 @@ def assert_within(got, want, error, dtype, scale=1):
             f"{len(bad)} of {np.size(want)} entries are wrong, the first at {first}: "
             f"got {got[first]}, expected {want[first]} ± {allowed[first]}"
         )
+
+
+def assert_rounded_once(y, x, axis, where=True):
+    """Subnormal weights of softmin have the error of the exponential and half a unit at most."""
+    unit, seen = SMALLEST[x.dtype.name], np.broadcast_to(where, x.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        far = np.where(seen, -oracle.wide(x), -np.inf)
+        far = far - far.max(axis, keepdims=True)
+        total = np.exp(far).sum(axis, keepdims=True)
+        want = np.exp(far - np.log(far.dtype.type(unit))) / total  # in units of the smallest
+        subnormal = want < np.finfo(x.dtype).tiny / unit
+        error = 4 * np.finfo(x.dtype).eps * (1 - far) * want + 0.5
+        good = np.abs(oracle.wide(y) / unit - want) <= error
+    assert subnormal.any()
+    assert good[subnormal & seen].all()
+    np.testing.assert_array_equal(y[~seen], 0)
 
 
 def _result_dtype(function, arguments, keywords):

@@ -168,6 +168,24 @@ def test_forward(shape, axis, expected, masked, taken, rng):
     cases.assert_agrees(y, "softmin", (x,), {"axis": axis, **keywords})
 
 
+@pytest.mark.parametrize(("dtype", "masked"), [("float32", True), ("float64", False)])
+@pytest.mark.parametrize(("shape", "axis"), [path[:2] for path in FORWARD[1:]])
+def test_subnormal_weights_are_rounded_once(shape, axis, masked, dtype, rng):
+    x = cases.faint(rng, shape, dtype, axis)
+    keywords = {"where": rng.random(shape) < 0.7} if masked else {}
+    cases.assert_rounded_once(call("softmin", x, axis, **keywords), x, axis, **keywords)
+
+
+@pytest.mark.parametrize("dtype", cases.FAINT)
+@pytest.mark.parametrize("shape", [(1, 3, 1), (1, 3, 2), (24, 3, 7)])
+def test_a_subnormal_weight(shape, dtype):
+    """Alone, in columns, in images."""
+    distances, units = cases.FAINT[dtype]
+    x = np.broadcast_to(np.array(distances, dtype)[:, None], shape).copy()
+    y = call("softmin", x, 1)
+    np.testing.assert_array_equal(y[:, 2], units * cases.SMALLEST[dtype])
+
+
 PRODUCT = [
     ((9, 6), -1, ["product_rows"]),
     ((3, 200), -1, ["product_rows"]),

@@ -227,6 +227,28 @@ def test_many_equal_entries(distance, temperature, dtype, kind):
         cases.assert_agrees(got, "softmin", (x,), keywords)
 
 
+@pytest.mark.parametrize("dtype", cases.FAINT)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [(5000, 3, 1), (100, 1000, 1), (20, 20_000, 1), (3, 50_000, 1), (2, 100_000, 1)]
+    + [(4, 21, 1000), (2, 1000, 100), (1024, 10, 49), (1024, 250, 49), (2, 40_000, 3)],
+)
+def test_subnormal_weights_are_rounded_once(shape, masked, dtype, kind, rng):
+    x = cases.faint(rng, shape, dtype, 1)
+    keywords = {"where": rng.random(shape) < 0.7} if masked else {}
+    cases.assert_rounded_once(call(kind, "softmin", x, 1, **keywords), x, 1, **keywords)
+
+
+@pytest.mark.parametrize("dtype", cases.FAINT)
+@pytest.mark.parametrize("columns", [1, 2, 49])
+def test_a_subnormal_weight(columns, dtype, kind):
+    distances, units = cases.FAINT[dtype]
+    x = np.broadcast_to(np.array(distances, dtype)[:, None], (1024, 3, columns)).copy()
+    y = call(kind, "softmin", x, 1)
+    np.testing.assert_array_equal(y[:, 2], units * cases.SMALLEST[dtype])
+
+
 @pytest.mark.parametrize("shape", [(100, 1000), (3, 50_000), (2, 150, 31, 33), (5000, 8)])
 def test_repeated_calls_are_equal_bit_for_bit(shape, kind, rng):
     x = rng.normal(size=shape).astype(np.float32)
