@@ -11,7 +11,7 @@ import math
 import numbers
 import operator
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,23 +179,13 @@ def _float_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
 
 
-def _common(*arrays: np.ndarray) -> list[np.ndarray]:
-    """Floating arrays of one dtype, that of their sum; sixteen-bit floats that differ: float32."""
-    dtypes = {_float_dtype(array.dtype) for array in arrays}
-    if len(dtypes) == 1:
-        (dtype,) = dtypes
-    else:
-        double = np.dtype(np.float64)
-        dtype = double if double in dtypes else np.dtype(np.float32)
-    return [_converted(array, dtype) for array in arrays]
-
-
-def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if array.dtype == dtype:
-        return array
-    if array.dtype == BFLOAT16:
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return array.astype(dtype)
+def _common(*dtypes: np.dtype) -> np.dtype:
+    """The floating dtype of operands together; float32 for sixteen-bit floats that differ."""
+    floats = {_float_dtype(dtype) for dtype in dtypes}
+    if len(floats) == 1:
+        return floats.pop()
+    double = np.dtype(np.float64)
+    return double if double in floats else np.dtype(np.float32)
 
 
 def _integer(name: str, value: Any) -> int:
@@ -290,15 +280,19 @@ def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
     )
 
 
-def _apart(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
-    """The array, or a copy if it isn't contiguous or a result is to be written over it."""
-    if _dense(array) and not any(np.may_share_memory(array, target) for target in targets):
-        return array
-    return np.array(array, order="C")
+def _beside(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
+    """The array, or a copy if a result is to be written over it."""
+    over = any(np.may_share_memory(array, target) for target in targets)
+    return array.copy() if over else array
+
+
+def _apart(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy if it isn't contiguous."""
+    return array if _dense(array) else np.array(array, order="C")
 
 
 # Memory for copies of operands where they are needed: as many slices at a time as go into it.
-PORTION_BYTES = 1 << 19
+PORTION_BYTES = 1 << 18
 
 
 class Layout:
@@ -321,23 +315,67 @@ class Layout:
         self.order, self.axes = order, axes
         self.first, self.last = first, first + len(axes)
 
-    def lengths(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    def lengths(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """(outer, n, inner) of an array in this order."""
         parts = shape[: self.first], shape[self.first : self.last], shape[self.last :]
         outer, n, inner = map(math.prod, parts)
         return outer, n, inner
 
-    def portions(self, shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
-        """Parts of arrays in this order, each of whole slices, in `PORTION_BYTES` if they fit."""
-        room = PORTION_BYTES // (itemsize * math.prod(shape[self.first : self.last]))
+    def portions(self, shape: Sequence[int], nbytes: int) -> Iterator[tuple[slice, ...]]:
+        """Parts of arrays in this order, of whole slices: as many as fit in `PORTION_BYTES`.
+
+        `nbytes` are those of a slice in all arrays; one slice is a part, however long it is.
+        """
+        room = PORTION_BYTES // max(1, nbytes)
         steps = list(shape)
         for place in reversed([*range(self.first), *range(self.last, len(shape))]):
             steps[place] = max(1, min(room, shape[place]))
             room //= shape[place]
-        corners = itertools.product(*map(range, itertools.repeat(0), shape, steps))
-        for corner in corners:
-            parts = (slice(at, at + step) for at, step in zip(corner, steps, strict=True))
-            yield ..., *parts
+        for corner in itertools.product(*map(range, itertools.repeat(0), shape, steps)):
+            part = [slice(at, at + step) for at, step in zip(corner, steps, strict=True)]
+            part[self.first : self.last] = [slice(None)] * (self.last - self.first)
+            yield tuple(part)
+
+    def of(self, array: np.ndarray, part: tuple[slice, ...]) -> np.ndarray:
+        """A part of an array, which may be without the slices' axis, or have it twice."""
+        within = part[self.first : self.last] * (1 + array.ndim - len(part))
+        place: Any = (..., *part[: self.first], *within, *part[self.last :])
+        return array[place]
+
+    def fill(
+        self,
+        shape: Sequence[int],
+        sources: list[Any],
+        targets: list[np.ndarray],
+        kernel: Any,
+        in_place: int = 0,
+    ) -> None:
+        """Have a kernel fill the targets from the sources, all of them in this order of axes.
+
+        It takes flat memory, and the lengths of `shape`, that of arrays with the slices' axis. What
+        does not lie as it takes it is copied in portions; one of the first `in_place` sources into
+        the target, where it is computed in place.
+        """
+        arrays = [a for a in (*sources, *targets) if a is not None]
+        outer, _, inner = self.lengths(shape)
+        nbytes = -(-sum(a.nbytes for a in arrays) // (outer * inner))
+        whole = tuple(slice(None) for _ in shape)
+        for part in [whole] if all(map(_dense, arrays)) else self.portions(shape, nbytes):
+            given: list[Any] = [None if a is None else self.of(a, part) for a in sources]
+            into = [_memory_for(self.of(target, part)) for target in targets]
+            for place in range(in_place):
+                others = given[:place] + given[place + 1 :]
+                if _lands_in(given[place], into[0], others):
+                    np.copyto(into[0], given[place])
+                    given[place] = into[0]
+                    break
+            lengths = self.lengths(
+                [len(range(n)[some]) for n, some in zip(shape, part, strict=True)]
+            )
+            flat = [None if a is None else _flat(_apart(a)) for a in given]
+            kernel(*flat, *map(_flat, into), *lengths)
+            for filled, target in zip(into, targets, strict=True):
+                _accept(filled, self.of(target, part))
 
     def reduced(self) -> list[int]:
         """The order of a result without the slices' one axis."""
@@ -352,6 +390,13 @@ class Layout:
             for axis in self.order
             for new in ((axis, axis + 1) if axis == twice else (axis + (axis > twice),))
         ]
+
+
+def _lands_in(array: np.ndarray, target: np.ndarray, others: list[Any]) -> bool:
+    """Is a source to be copied, and can it be copied there without loss, of the others either?"""
+    known = array.dtype == target.dtype or np.can_cast(array.dtype, target.dtype)
+    free = not any(a is not None and np.may_share_memory(a, target) for a in others)
+    return known and free and not _dense(array)
 
 
 class Result:
@@ -489,15 +534,8 @@ def _softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     if mask is not None:
         mask = mask.transpose(layout.order)
         mask = mask.copy() if np.may_share_memory(mask, target) else mask
-    whole = _dense(target) and (mask is None or _dense(mask))
-    for part in [...] if whole else layout.portions(source.shape, dtype.itemsize + 1):
-        into, from_ = _memory_for(target[part]), source[part]
-        if not _dense(from_):
-            np.copyto(into, from_)  # and from there in place
-            from_ = into
-        bits = None if mask is None else _flat(np.ascontiguousarray(mask[part]))
-        cpu_softmax.softmax(_flat(from_), bits, _flat(into), *layout.lengths(from_.shape), beta)
-        _accept(into, target[part])
+    kernel = functools.partial(cpu_softmax.softmax, beta=beta)
+    layout.fill(source.shape, [source, mask], [target], kernel, in_place=1)
     return result.give(call)
 
 
@@ -538,21 +576,16 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     first, second = call.admit(name, g), call.admit("y", y)
     _same_shape(name, first, "y", second)
     axes = _axes(axis, second.ndim)
-    first, second = _common(first, second)
-    given = None if out is None else _out(out, call, second.shape, second.dtype)
+    dtype = _common(first.dtype, second.dtype)
+    given = None if out is None else _out(out, call, second.shape, dtype)
     layout = Layout(second, axes)
-    result = Result(out, given, second.shape, second.dtype, layout.order)
-    if not second.size:
-        return result.give(call)
-    target = result.memory
-    first, second = (array.transpose(layout.order) for array in (first, second))
-    first, second = (a.copy() if _overlaps(a, target) else a for a in (first, second))
-    whole = _dense(first) and _dense(second) and _dense(target)
-    for part in [...] if whole else layout.portions(target.shape, 3 * target.itemsize):
-        into = _memory_for(target[part])
-        one, other = (_flat(_apart(array[part])) for array in (first, second))
-        cpu_softmax.product(one, other, _flat(into), *layout.lengths(into.shape), beta)
-        _accept(into, target[part])
+    result = Result(out, given, second.shape, dtype, layout.order)
+    if second.size:
+        target = result.memory
+        sources = [array.transpose(layout.order) for array in (first, second)]
+        sources = [a.copy() if _overlaps(a, target) else a for a in sources]
+        kernel = functools.partial(cpu_softmax.product, beta=beta)
+        layout.fill(target.shape, sources, [target], kernel, in_place=2)
     return result.give(call)
 
 
@@ -568,18 +601,18 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     call = Call(y=y, out=out)
     if call.hall:
         return call.hall.softmax_jacobian(y, axis, beta, out)
-    (array,) = _common(call.admit("y", y))
+    array = call.admit("y", y)
+    dtype = _common(array.dtype)
     place = _axis(axis, array.ndim)
     n = array.shape[place]
     shape = (*array.shape[:place], n, n, *array.shape[place + 1 :])
-    given = None if out is None else _out(out, call, shape, array.dtype)
+    given = None if out is None else _out(out, call, shape, dtype)
     layout = Layout(array, (place,))
-    result = Result(out, given, shape, array.dtype, layout.doubled())
+    result = Result(out, given, shape, dtype, layout.doubled())
     if array.size:
-        source = _apart(array.transpose(layout.order), result.memory)
-        into = _memory_for(result.memory)
-        cpu_softmax.jacobians(_flat(source), _flat(into), *layout.lengths(source.shape), beta)
-        _accept(into, result.memory)
+        source = _beside(array.transpose(layout.order), result.memory)
+        kernel = functools.partial(cpu_softmax.jacobians, beta=beta)
+        layout.fill(source.shape, [source], [result.memory], kernel)
     return result.give(call)
 
 
@@ -590,17 +623,19 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     call = Call(y=y, out=out)
     if call.hall:
         return call.hall.softmax_jacobian_diag(y, beta, out)
-    (array,) = _common(call.admit("y", y))
-    given = None if out is None else _out(out, call, array.shape, array.dtype)
+    array = call.admit("y", y)
+    dtype = _common(array.dtype)
+    given = None if out is None else _out(out, call, array.shape, dtype)
     layout = Layout(array, ())
-    result = Result(out, given, array.shape, array.dtype, layout.order)
+    result = Result(out, given, array.shape, dtype, layout.order)
     if array.size:
         source, target = array.transpose(layout.order), result.memory
-        into = _memory_for(target)
-        if not _dense(source) or _overlaps(source, into):
-            source = np.array(source, order="C")
-        cpu_softmax.diagonals(_flat(source), _flat(into), beta)
-        _accept(into, target)
+        source = source.copy() if _overlaps(source, target) else source
+
+        def fill(y: Any, into: Any, *lengths: int) -> None:
+            cpu_softmax.diagonals(y, into, beta)
+
+        layout.fill(source.shape, [source], [target], fill, in_place=1)
     return result.give(call)
 
 
@@ -653,7 +688,7 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
     array, layout, shape = _pieces(call, x, axis)
     given = None if out is None else _out(out, call, shape, array.dtype)
     result = Result(out, given, shape, array.dtype, layout.reduced())
-    _maxout(array, layout, result.memory, None)
+    _maxout(array, layout, result.memory)
     return result.give(call)
 
 
@@ -714,17 +749,17 @@ def _index_dtype(call: Call, index_dtype: Any, pieces: int) -> np.dtype:
     return dtype
 
 
-def _maxout(array: np.ndarray, layout: Layout, y: np.ndarray, index: np.ndarray | None) -> None:
+def _maxout(array: np.ndarray, layout: Layout, *results: np.ndarray) -> None:
     if array.size:
-        source = _apart(array.transpose(layout.order), *([y] if index is None else [y, index]))
-        into, lengths = _memory_for(y), layout.lengths(source.shape)
-        if index is None:
-            cpu_maxout.maxout(_flat(source), _flat(into), None, *lengths)
-        else:
-            index_into = _memory_for(index)
-            cpu_maxout.maxout(_flat(source), _flat(into), _flat(index_into), *lengths)
-            _accept(index_into, index)
-        _accept(into, y)
+        source = _beside(array.transpose(layout.order), *results)
+        if not source.strides[layout.first]:  # equal pieces, of which the first wins
+            source = layout.of(source, (*[slice(None)] * layout.first, slice(1)))
+
+        def fill(x: Any, y: Any, *rest: Any) -> None:
+            index, *lengths = rest if len(results) > 1 else (None, *rest)
+            cpu_maxout.maxout(x, y, index, *lengths)
+
+        layout.fill(source.shape, [source], list(results), fill)
 
 
 def _index(call: Call, index: Any) -> np.ndarray:
@@ -735,7 +770,8 @@ def _index(call: Call, index: Any) -> np.ndarray:
 
 
 def _check_range(index: np.ndarray, pieces: int) -> None:
-    if index.size and not cpu_maxout.in_range(index, pieces):
+    once = tuple(slice(None) if step else slice(1) for step in index.strides)  # of what is repeated
+    if index.size and not cpu_maxout.in_range(_flat(_apart(index[once])), pieces):
         low, high = index.min(), index.max()
         raise IndexError(
             f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"
@@ -793,25 +829,28 @@ def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) ->
         return call.hall.maxout_jacobian(index, pieces, axis, dtype, out)
     chosen = _index(call, index)
     kind = call.dtype("dtype", dtype)
-    return _selected(call, np.empty(0, kind), chosen, pieces, axis, kind, out)
+    return _selected(call, None, chosen, pieces, axis, kind, out)
 
 
 def _selected(
-    call: Call, g: np.ndarray, index: np.ndarray, pieces: int, axis: int, dtype: Any, out: Any
+    call: Call, g: Any, index: np.ndarray, pieces: int, axis: int, dtype: Any, out: Any
 ) -> Any:
-    """`g`, or ones if it is empty, spread over a pieces axis put back at `axis`."""
+    """`g`, or ones if it is None, spread over a pieces axis put back at `axis`."""
     count = _piece_count(pieces)
     place = _axis(axis, index.ndim + 1)
     shape = (*index.shape[:place], count, *index.shape[place:])
     given = None if out is None else _out(out, call, shape, dtype)
-    result = Result(out, given, shape, dtype, list(range(len(shape))))
+    layout = Layout(np.empty((1,) * len(shape)), (place,))
+    result = Result(out, given, shape, dtype, layout.order)
     if index.size:
-        flat = _flat(_apart(index, result.memory))
-        _check_range(flat, count)
-        gradient, into = _flat(_apart(g, result.memory)), _memory_for(result.memory)
-        lengths = math.prod(shape[:place]), count, math.prod(shape[place + 1 :])
-        cpu_maxout.vjp(gradient, flat, _flat(into), *lengths)
-        _accept(into, result.memory)
+        _check_range(index, count)
+        sources = [None if a is None else _beside(a, result.memory) for a in (g, index)]
+        ones = np.empty(0, dtype)
+
+        def fill(g: Any, *task: Any) -> None:
+            cpu_maxout.vjp(ones if g is None else g, *task)
+
+        layout.fill(shape, sources, [result.memory], fill)
     return result.give(call)
 
 
@@ -832,30 +871,32 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
             f"index must have t's shape without axis {axis}, {shape}, got {chosen.shape}"
         )
     given = None if out is None else _out(out, call, shape, tangent.dtype)
-    result = Result(out, given, shape, tangent.dtype, list(range(len(shape))))
+    layout = Layout(np.empty((1,) * tangent.ndim), (place,))
+    result = Result(out, given, shape, tangent.dtype, layout.reduced())
     if chosen.size:
-        flat = _flat(_apart(chosen, result.memory))
-        _check_range(flat, pieces)
-        inner = math.prod(tangent.shape[place + 1 :])
-        tangents, into = _flat(_apart(tangent, result.memory)), _memory_for(result.memory)
-        cpu_maxout.jvps(tangents, flat, _flat(into), pieces, inner)
-        _accept(into, result.memory)
+        _check_range(chosen, pieces)
+
+        def fill(t: Any, index: Any, dy: Any, outer: int, pieces: int, inner: int) -> None:
+            cpu_maxout.jvps(t, index, dy, pieces, inner)
+
+        sources = [_beside(a, result.memory) for a in (tangent, chosen)]
+        layout.fill(tangent.shape, sources, [result.memory], fill)
     return result.give(call)
 
 
 # ---- maxout of an affine map ------------------------------------------------------------------
 
 
-def _numbers(arrays: Iterable[np.ndarray]) -> np.dtype:
+def _numbers(*dtypes: np.dtype) -> np.dtype:
     """The dtype of an affine map: integers stay integers, floats of two kinds meet in the wider."""
-    dtypes = {array.dtype for array in arrays}
-    if dtypes == {np.dtype(np.bool_)}:
+    found = set(dtypes)
+    if found == {np.dtype(np.bool_)}:
         raise TypeError("x and weight must not all be bool, which has no sum: convert them first")
-    if len(dtypes) == 1:
-        return dtypes.pop()
-    if all(dtype.kind in "iub" for dtype in dtypes):
-        return np.result_type(*dtypes)
-    return _common(*(np.empty(0, dtype) for dtype in dtypes))[0].dtype
+    if len(found) == 1:
+        return found.pop()
+    if all(dtype.kind in "iub" for dtype in found):
+        return np.result_type(*found)
+    return _common(*found)
 
 
 def _weight(call: Call, weight: Any) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -897,7 +938,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     given = {"x": x, "weight": weight}
     if bias is not None:
         given["bias"] = _like(call, "bias", bias, weight.shape[:-1], "weight's shape without d,")
-    dtype = _numbers(given.values())
+    dtype = _numbers(*(array.dtype for array in given.values()))
     shape = x.shape[:-1] + units
     order = list(range(len(shape)))
     kind = _index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.uint8)
@@ -910,29 +951,38 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     y = Result(first, y_given, shape, dtype, order)
     index = Result(second, index_given, shape, kind, order) if indexed else None
     if y.memory.size:
-        into = _memory_for(y.memory)
-        index_into = _memory_for(index.memory) if index is not None else _NONE
-        flat = {
-            name: _flat(_apart(_converted(array, dtype), into, index_into))
-            for name, array in given.items()
-        }
-        cpu_affine.affine(
-            flat["x"],
-            flat["weight"],
-            flat.get("bias", flat["weight"][:0]),
-            _flat(into),
-            _flat(index_into),
-            math.prod(units),
-            pieces,
-            depth,
-        )
-        _accept(into, y.memory)
-        if index is not None:
-            _accept(index_into, index.memory)
+        targets = [result.memory for result in (y, index) if result is not None]
+        bias = given.get("bias", np.empty((*units, 0), weight.dtype))
+        x, weight, bias = (_beside(array, *targets) for array in (x, weight, bias))
+        for some, (weights, biases) in _by_units(units, weight, bias):
+            lengths = len(range(math.prod(units))[some]), pieces, depth
+            kernel = functools.partial(_affine_rows, weights, biases, lengths)
+            parts = [target[..., some] if units else target for target in targets]
+            _of_rows(x.ndim).fill(x.shape, [x], parts, kernel)
     if index is None:
         return y.give(call)
     pair = y.give(call), index.give(call)
     return pair if out is None else out
+
+
+def _affine_rows(weight: Any, bias: Any, lengths: Any, x: Any, y: Any, *rest: Any) -> None:
+    index = rest[0] if isinstance(rest[0], np.ndarray) else _NONE
+    cpu_affine.affine(x, weight, bias, y, index, *lengths)
+
+
+def _of_rows(ndim: int) -> Layout:
+    """The rows of inputs (..., d), which are slices of results (..., units) too."""
+    return Layout(np.empty((1,) * ndim), (ndim - 1,))
+
+
+def _by_units(units: tuple[int, ...], *arrays: Any) -> Iterator[tuple[slice, list[Any]]]:
+    """A layer's arrays, flat; some units at a time where they have to be copied."""
+    nbytes = sum(a.nbytes for a in arrays if a is not None and not _dense(a))
+    step = max(1, PORTION_BYTES * units[0] // nbytes) if units and nbytes else math.prod(units)
+    for start in range(0, math.prod(units), step):
+        some = slice(start, start + step)
+        parts = (a[some] if units and a is not None else a for a in arrays)
+        yield some, [None if a is None else _flat(_apart(a)) for a in parts]
 
 
 def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.ndarray:
@@ -941,7 +991,7 @@ def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.
         raise ValueError(
             f"index must have shape (..., units) with weight's {units[0]} units, got {array.shape}"
         )
-    _check_range(_flat(_apart(array)), pieces)
+    _check_range(array, pieces)
     return array
 
 
@@ -959,16 +1009,32 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     why = "the result's shape (..., units)"
     g = _like(call, "g", g, shape, why)
     index = _like(call, "index", _winners(call, index, units, pieces), shape, why)
-    dtype = _numbers([g, x, weight])
+    dtype = _numbers(g.dtype, x.dtype, weight.dtype)
     number = _accumulated(dtype)
     results = [np.zeros(a, number) for a in (x.shape, weight.shape, weight.shape[:-1])]
     if g.size:
-        flat_g, flat_x, flat_weight = (_flat(_apart(_converted(a, number))) for a in (g, x, weight))
+        count = math.prod(units)
+        given, row, column = _once(g.reshape(-1, count))
+        inputs, x_row = _once_in_rows(x.reshape(g.size // count, depth))
+        saved = inputs, _flat(_apart(weight)), _flat(_apart(index))
         dx, dweight, dbias = map(_flat, results)
-        operands = flat_g, flat_x, flat_weight, _flat(_apart(index)), dx, dweight, dbias
-        cpu_affine.affine_vjp(*operands, math.prod(units), pieces, depth)
-    dx, dweight, dbias = (call.give(_converted(result, dtype)) for result in results)
+        lengths = count, pieces, depth, row, column, x_row
+        cpu_affine.affine_vjp(given, *saved, dx, dweight, dbias, *lengths)
+    dx, dweight, dbias = (call.give(result.astype(dtype, copy=False)) for result in results)
     return dx, dweight, dbias
+
+
+def _once(matrix: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """A matrix's numbers, flat, and how far apart its rows and columns lie: 0 if repeated."""
+    some = matrix[tuple(slice(None) if step else slice(1) for step in matrix.strides)]
+    rows = some.shape[1] if matrix.strides[0] else 0
+    return _flat(_apart(some)), rows, int(matrix.strides[1] != 0)
+
+
+def _once_in_rows(matrix: np.ndarray) -> tuple[np.ndarray, int]:
+    """The same of a matrix whose rows are read as they lie."""
+    repeated = not matrix.strides[0]
+    return _flat(_apart(matrix[:1] if repeated else matrix)), 0 if repeated else matrix.shape[1]
 
 
 def _accumulated(dtype: np.dtype) -> np.dtype:
@@ -1001,25 +1067,26 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     if dbias is not None:
         why = "weight's shape without d,"
         given["dbias"] = _like(call, "dbias", dbias, weight.shape[:-1], why)
-    dtype = _numbers(given.values())
+    dtype = _numbers(*(array.dtype for array in given.values()))
     number = _accumulated(dtype)
     dy = np.zeros(shape, number)
     if dy.size:
-        flat = {name: _flat(_apart(_converted(a, number))) for name, a in given.items()}
-        none = np.empty(0, flat["x"].dtype)
-        cpu_affine.affine_jvp(
-            flat.get("dx", none),
-            flat["x"],
-            flat["weight"],
-            flat.get("dweight", none),
-            flat.get("dbias", none),
-            _flat(_apart(index)),
-            _flat(dy),
-            math.prod(units),
-            pieces,
-            depth,
-        )
-    return call.give(_converted(dy, dtype))
+        names = "weight", "dweight", "dbias"
+        none = np.empty(0, number)
+        for some, parts in _by_units(units, *map(given.get, names)):
+            layer = [none if part is None else part for part in parts]
+            lengths = len(range(math.prod(units))[some]), pieces, depth
+            kernel = functools.partial(_affine_tangents, layer, lengths)
+            sources = [given["x"], given.get("dx"), index[..., some] if units else index]
+            target = dy[..., some] if units else dy
+            _of_rows(given["x"].ndim).fill(given["x"].shape, sources, [target], kernel)
+    return call.give(dy.astype(dtype, copy=False))
+
+
+def _affine_tangents(layer: Any, lengths: Any, x: Any, dx: Any, index: Any, dy: Any, *_: int):
+    weight, dweight, dbias = layer
+    dx = np.empty(0, dy.dtype) if dx is None else dx
+    cpu_affine.affine_jvp(dx, x, weight, dweight, dbias, index, dy, *lengths)
 
 
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:

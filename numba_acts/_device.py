@@ -731,7 +731,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: _arrays.Axis, beta: float, 
     first, second = call.admit(name, g), call.admit("y", y)
     _arrays._same_shape(name, first, "y", second)
     axes = _arrays._axes(axis, second.ndim)
-    dtype = _common(first, second)
+    dtype = _arrays._common(first.dtype, second.dtype)
     given = call.out(out, second.shape, dtype)
     layout = _arrays.Layout(second, axes)
     result = Result(call, out, given, second.shape, dtype, layout.order)
@@ -744,11 +744,6 @@ def softmax_product(name: str, g: Any, y: Any, axis: _arrays.Axis, beta: float, 
         lengths = layout.lengths(result.filled.shape)
         call.wing.softmax.product(*operands, result.memory, *lengths, beta)
     return result.give()
-
-
-def _common(*arrays: np.ndarray) -> np.dtype:
-    """The floating dtype of arrays together, that of their sum."""
-    return _arrays._common(*(np.empty(0, array.dtype) for array in arrays))[0].dtype
 
 
 def _jacobian_plainly(y: Any, axis: Any, beta: float, out: Any) -> Any:
@@ -774,7 +769,7 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
         return done
     call = Call(y=y, out=out)
     array = call.admit("y", y)
-    dtype = _common(array)
+    dtype = _arrays._common(array.dtype)
     place = _arrays._axis(axis, array.ndim)
     n = array.shape[place]
     shape = (*array.shape[:place], n, n, *array.shape[place + 1 :])
@@ -798,7 +793,7 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
         return result
     call = Call(y=y, out=out)
     array = call.admit("y", y)
-    dtype = _common(array)
+    dtype = _arrays._common(array.dtype)
     given = call.out(out, array.shape, dtype)
     layout = _arrays.Layout(array, ())
     result = Result(call, out, given, array.shape, dtype, layout.order)
@@ -990,7 +985,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
         given["bias"] = _arrays._like(
             call, "bias", bias, weight.shape[:-1], "weight's shape without d,"
         )
-    dtype = _arrays._numbers(given.values())
+    dtype = _arrays._numbers(*(array.dtype for array in given.values()))
     shape = given["x"].shape[:-1] + units
     order = list(range(len(shape)))
     kind = _arrays._index_dtype(call, index_dtype, pieces) if indexed else np.dtype(np.uint8)
@@ -1041,7 +1036,7 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     g = _arrays._like(call, "g", g, shape, _RESULT)
     _winners(call, index, units)
     index = _arrays._like(call, "index", index, shape, _RESULT)
-    dtype = _arrays._numbers([g, x, weight])
+    dtype = _arrays._numbers(g.dtype, x.dtype, weight.dtype)
     sums = call.wing.affine.product_dtype(dtype)
     filled = [call.empty(s, sums) for s in (x.shape, weight.shape, weight.shape[:-1])]
     if g.size:
@@ -1074,7 +1069,7 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     if dbias is not None:
         why = "weight's shape without d,"
         given["dbias"] = _arrays._like(call, "dbias", dbias, weight.shape[:-1], why)
-    dtype = _arrays._numbers(given.values())
+    dtype = _arrays._numbers(*(array.dtype for array in given.values()))
     result = Result(call, None, None, shape, dtype, list(range(len(shape))))
     if result.target.size:
         flat = {name: call.memory(call.dense(a, dtype)) for name, a in given.items()}

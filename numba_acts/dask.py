@@ -43,7 +43,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
     (g, first), (y, second) = _admit(name, g, out), _admit("y", y)
     y = _joined(y, _arrays._axes(axis, y.ndim))
     g = _cut_like(name, g, y.chunks, "y's shape")
-    dtype = _arrays._common(np.empty(0, first), np.empty(0, second))[0].dtype
+    dtype = _arrays._common(first, second)
     return _map(_product, dtype, g, y, called=name, axis=axis, beta=beta)
 
 
@@ -146,7 +146,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     given = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
     arrays, dtypes = _layer(given, out)
-    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    dtype = _arrays._numbers(*dtypes)
     x, weight = arrays["x"], arrays["weight"]
     operands = [(x, _batch(x) + [_DEPTH]), (weight, _of_weight(weight))]
     if bias is not None:
@@ -171,7 +171,7 @@ def _affine_with_index(x: Any, weight: Any, bias: Any = None, index_dtype: Any =
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
     """(dx, dweight, dbias): each chunk's sums over its rows, then the sums of those."""
     arrays, dtypes = _layer({"g": g, "x": x, "weight": weight})
-    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    dtype = _arrays._numbers(*dtypes)
     x, weight = arrays["x"], arrays["weight"]
     whole = {a: -1 for a in range(weight.ndim)}
     weight = weight.rechunk(whole)
@@ -197,7 +197,7 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
 
 def _affine_vjp(g: Any, x: Any, weight: Any, index: Any, number: Any) -> Any:
     """The three gradients of one chunk; of sixteen-bit floats unrounded."""
-    g, x, weight = (_arrays._converted(a, number) for a in (g, x, weight))
+    g, x, weight = (a.astype(number, copy=False) for a in (g, x, weight))
     return _arrays.maxout_affine_vjp(g, x, weight, index)
 
 
@@ -215,7 +215,7 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
     tangents = {"dx": dx, "dweight": dweight, "dbias": dbias}
     tangents = {name: t for name, t in tangents.items() if t is not None}
     arrays, dtypes = _layer({"x": x, "weight": weight} | tangents)
-    dtype = _arrays._numbers([np.empty(0, d) for d in dtypes])
+    dtype = _arrays._numbers(*dtypes)
     x, weight = arrays["x"], arrays["weight"]
     of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
     rows = _batch(x) + of_weight[:-2]

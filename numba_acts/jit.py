@@ -104,11 +104,10 @@ def softmax2d_jvp(t, y, channel_axis=-3, temperature=1.0, out=None):
 
 def _product(name, g, y, axis, out):
     dtypes = _dtype(name, g), _dtype("y", y)
-    dtype = _arrays._common(*(np.empty(0, d) for d in dtypes))[0].dtype
+    dtype = _arrays._common(*dtypes)
     lengths, run = _slices(y, axis), _run_product(_contiguous(y, axis))
     result, given = _result("out", out, y.ndim, dtype)
     same = _same(f"{name} must have y's shape", g, y)
-    one, other = _converted(dtypes[0], dtype), _converted(dtypes[1], dtype)
 
     @_inlined
     def product(g, y, axis, beta, out):
@@ -116,7 +115,7 @@ def _product(name, g, y, axis, out):
         outer, n, inner = lengths(y.shape, axis)
         dx = result(out, y.shape)
         if y.size:
-            first, second = _operand(one(g), dx, True), _operand(other(y), dx, True)
+            first, second = _operand(g, dx, True), _operand(y, dx, True)
             run(first, second, _flat(dx), outer, n, inner, beta)
         return given(dx, out)
 
@@ -142,18 +141,16 @@ def softmax2d_jacobian(y, channel_axis=-3, temperature=1.0, out=None):
 
 
 def _jacobian(y, axis, out):
-    given_dtype = _dtype("y", y)
-    dtype = _float(given_dtype)
+    dtype = _float(_dtype("y", y))
     lengths = _slices(y, axis, one=True)
     result, given = _result("out", out, y.ndim + 1, dtype)
-    converted = _converted(given_dtype, dtype)
 
     @_inlined
     def jacobian(y, axis, beta, out):
         outer, n, inner = lengths(y.shape, axis)
         matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
-            source = _operand(converted(y), matrices, False)
+            source = _operand(y, matrices, False)
             cpu_softmax.jacobian(source, _flat(matrices), n, inner, beta, *_all(outer * n))
         return given(matrices, out)
 
@@ -172,16 +169,14 @@ def softmax2d_jacobian_diag(y, temperature=1.0, out=None):
 
 
 def _diagonal(y, out):
-    given_dtype = _dtype("y", y)
-    dtype = _float(given_dtype)
+    dtype = _float(_dtype("y", y))
     result, given = _result("out", out, y.ndim, dtype)
-    converted = _converted(given_dtype, dtype)
 
     @_inlined
     def diagonal(y, beta, out):
         slopes = result(out, y.shape)
         if y.size:
-            source = _operand(converted(y), slopes, True)
+            source = _operand(y, slopes, True)
             cpu_softmax.diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
         return given(slopes, out)
 
@@ -324,9 +319,8 @@ def _affine(x, weight, bias):
     given = [_dtype("x", x), _layer(x, weight)]
     if not _none(bias):
         given.append(_dtype("bias", bias))
-    dtype = _arrays._numbers([np.empty(0, d) for d in given])
-    inputs, weights = (_converted(d, dtype) for d in given[:2])
-    biases = _optional(bias, given[-1], dtype, "bias must have weight's shape without d", 1, weight)
+    dtype = _arrays._numbers(*given)
+    biases = _optional(bias, dtype, "bias must have weight's shape without d", 1, weight)
     wide = WIDE_BYTES // dtype.itemsize * cpu_affine.PANELS
 
     @_inlined
@@ -336,8 +330,8 @@ def _affine(x, weight, bias):
         if y.size:
             units = _units(weight.shape)
             x, weight, beside = (
-                _operand(_operand(inputs(x), y, False), index, False),
-                _operand(_operand(weights(weight), y, False), index, False),
+                _operand(_operand(x, y, False), index, False),
+                _operand(_operand(weight, y, False), index, False),
                 _operand(_operand(beside, y, False), index, False),
             )
             blocks = -(-y.size // (units * wide))
@@ -350,9 +344,8 @@ def _affine(x, weight, bias):
 def maxout_affine_vjp(g, x, weight, index):
     _integers("index", index)
     given = [_dtype("g", g, number=True), _dtype("x", x), _layer(x, weight)]
-    dtype = _arrays._numbers([np.empty(0, d) for d in given])
+    dtype = _arrays._numbers(*given)
     number = _arrays._accumulated(dtype)
-    cotangents, inputs, weights = (_converted(d, number) for d in given)
     finished = _converted(number, dtype)
     ndim = x.ndim + weight.ndim - 3
     same = _same("g must have the result's shape (..., units)", g, ndim)
@@ -371,16 +364,17 @@ def maxout_affine_vjp(g, x, weight, index):
         dbias = np.zeros(weight.shape[:-1], number)
         if winners.size:
             units = _units(weight.shape)
-            flat_g, flat_x = _copied(cotangents(gradient)), _copied(inputs(x))
+            flat_g, flat_x = _copied(gradient), _copied(x)
             cpu_affine.gradient_x(
-                *(flat_g, _copied(weights(weight)), chosen, _flat(dx)),
-                *(units, pieces, depth, *_all(winners.size // units)),
+                *(flat_g, _copied(weight), chosen, _flat(dx), units, pieces, depth),
+                *(units, np.int64(1), *_all(winners.size // units)),
             )
             room = max(LANES, min(span, depth))
             together = max(1, min(most, units, sums // (pieces * room)))
             cpu_affine.gradient_weight(
                 *(flat_g, flat_x, chosen, _flat(dweight), _flat(dbias)),
-                *(units, pieces, depth, together, *_all(-(-units // together))),
+                *(units, pieces, depth, units, np.int64(1), depth),
+                *(together, *_all(-(-units // together))),
             )
         return finished(dx), finished(dweight), finished(dbias)
 
@@ -392,17 +386,13 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
     tangents = {"dx": dx, "dweight": dweight, "dbias": dbias}
     own = {name: _dtype(name, d) for name, d in tangents.items() if not _none(d)}
     given = [_dtype("x", x), _layer(x, weight)]
-    dtype = _arrays._numbers([np.empty(0, d) for d in [*given, *own.values()]])
+    dtype = _arrays._numbers(*given, *own.values())
     number = _arrays._accumulated(dtype)
-    inputs, weights = (_converted(d, number) for d in given)
     ndim = x.ndim + weight.ndim - 3
     same = _same("index must have the result's shape (..., units)", index, ndim)
-    of_x = _optional(dx, own.get("dx"), number, "dx must have x's shape", 0, x)
-    of_weight = _optional(
-        dweight, own.get("dweight"), number, "dweight must have weight's shape", 0, weight
-    )
-    why = "dbias must have weight's shape without d"
-    of_bias = _optional(dbias, own.get("dbias"), number, why, 1, weight)
+    of_x = _optional(dx, number, "dx must have x's shape", 0, x)
+    of_weight = _optional(dweight, number, "dweight must have weight's shape", 0, weight)
+    of_bias = _optional(dbias, number, "dbias must have weight's shape without d", 1, weight)
     result, given_back = _result("out", None, ndim, dtype)
     finished, rows = _converted(number, dtype), cpu_affine.ROWS
 
@@ -419,7 +409,7 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
         if dy.size:
             units = _units(weight.shape)
             cpu_affine.tangent(
-                *(_copied(tangents[0]), _copied(inputs(x)), _copied(weights(weight))),
+                *(_copied(tangents[0]), _copied(x), _copied(weight)),
                 *(_copied(tangents[1]), _copied(biases), chosen, _flat(dy)),
                 *(units, pieces, depth, *_all(-(-dy.size // (units * rows)))),
             )
@@ -725,16 +715,16 @@ def _mask(where):
     return masked
 
 
-def _optional(value, given, dtype, message, less, kind):
-    """A function that checks an argument's shape and converts it; an empty array for None."""
+def _optional(value, dtype, message, less, kind):
+    """A function that checks an argument's shape; an empty array for None."""
     if _none(value):
         return _compiled(lambda value, shape: np.empty(0, dtype))
-    same, converted = _same(message, value, kind.ndim - less), _converted(given, dtype)
+    same = _same(message, value, kind.ndim - less)
 
     @_compiled
     def checked(value, shape):
         same(value.shape, shape)
-        return converted(value)
+        return value
 
     return checked
 

@@ -249,7 +249,8 @@ class _AffineGradients(Function):
 
     @staticmethod
     def forward(g: Any, x: Any, weight: Any, index: Any) -> Any:
-        return na.maxout_affine_vjp(*_detached(g, x, weight), index)
+        g, x, weight = _detached(g, x, weight)
+        return na.maxout_affine_vjp(g, x, weight, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -32,6 +32,7 @@ from numba_acts.cpu.math import (
     load_some,
     load_wide,
     memory,
+    operand,
     put,
     put_eight,
     release,
@@ -155,13 +156,8 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     The products of a panel with some units' pieces stay in the second cache, where the maximum is
     taken. Each is summed in an order of its own depth: it depends on no batch and no threads.
     """
-    x, weight, bias, out, index = (
-        elements(x),
-        elements(weight),
-        elements(bias),
-        elements(out),
-        elements(index),
-    )
+    x, weight, bias = operand(x, out), operand(weight, out), operand(bias, out)
+    out, index = elements(out), elements(index)
     wide = wide_lanes(x)
     width = PANELS * wide
     together = max(1, min(units, PRODUCTS // (pieces * width)))
@@ -213,9 +209,13 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
 
 
 @kernel
-def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
-    """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r."""
-    g, weight, index, dx = elements(g), elements(weight), elements(index), elements(dx)
+def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, stop):
+    """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r.
+
+    Rows and columns of g lie `row` and `column` numbers apart: none, if they are all the same.
+    """
+    g, weight = operand(g, dx), operand(weight, dx)
+    index, dx = elements(index), elements(dx)
     sums = memory(weight, SPAN)
     wide = wide_lanes(sums)
     whole = depth // (4 * wide) * (4 * wide)
@@ -225,12 +225,12 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
         for r in range(start, stop):
             a = b = c = d = fill(load_wide(sums, 0), 0)
             for u in range(units):
-                at = r * units + u
-                there = (u * pieces + np.intp(get(index, at))) * depth + span
-                a = fma(load_wide(weight, there), get(g, at), a)
-                b = fma(load_wide(weight, there + wide), get(g, at), b)
-                c = fma(load_wide(weight, there + 2 * wide), get(g, at), c)
-                d = fma(load_wide(weight, there + 3 * wide), get(g, at), d)
+                factor = get(g, r * row + u * column)
+                there = (u * pieces + np.intp(get(index, r * units + u))) * depth + span
+                a = fma(load_wide(weight, there), factor, a)
+                b = fma(load_wide(weight, there + wide), factor, b)
+                c = fma(load_wide(weight, there + 2 * wide), factor, c)
+                d = fma(load_wide(weight, there + 3 * wide), factor, d)
             store(dx, r * depth + span, a)
             store(dx, r * depth + span + wide, b)
             store(dx, r * depth + span + 2 * wide, c)
@@ -238,15 +238,15 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, start, stop):
     if whole < depth:
         for r in range(start, stop):
             for u in range(units):
-                at = r * units + u
-                there = (u * pieces + np.intp(get(index, at))) * depth + whole
-                add_scaled(sums, 0, weight, there, depth - whole, get(g, at))
+                there = (u * pieces + np.intp(get(index, r * units + u))) * depth + whole
+                factor = get(g, r * row + u * column)
+                add_scaled(sums, 0, weight, there, depth - whole, factor)
             take_sums(sums, 0, dx, r * depth + whole, depth - whole)
     release(sums)
 
 
 @lane
-def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts, here):
+def by_piece(g, row, column, index, units, u, pieces, first, last, rows, factors, at, starts, here):
     """Sort the rows from `first` to `last` by the piece that wins in unit u, in their order.
 
     Those of piece i, and their cotangents, come to stand from starts[here + i] to
@@ -264,7 +264,7 @@ def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts,
         piece = here + np.intp(get(index, r * units + u))
         place = get(starts, piece)
         put(rows, place, np.intp(r))
-        put(factors, place, get(g, r * units + u))
+        put(factors, place, get(g, r * row + u * column))
         put(starts, piece, place + 1)
     for i in range(here + pieces, here, -1):
         put(starts, i, get(starts, i - 1))
@@ -272,15 +272,28 @@ def by_piece(g, index, units, u, pieces, first, last, rows, factors, at, starts,
 
 
 @kernel
-def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together, start, stop):
-    """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work: `together` of u."""
-    g, x, index, dweight, dbias = (
-        elements(g),
-        elements(x),
-        elements(index),
-        elements(dweight),
-        elements(dbias),
-    )
+def gradient_weight(
+    g,
+    x,
+    index,
+    dweight,
+    dbias,
+    units,
+    pieces,
+    depth,
+    row,
+    column,
+    x_row,
+    together,
+    start,
+    stop,
+):
+    """dweight[u, i*] += g[r, u] x[r], dbias[u, i*] += g[r, u]; a unit of work: `together` of u.
+
+    Rows of x lie `x_row` numbers apart, those of g and its columns as for `gradient_x`.
+    """
+    g, x, index = operand(g, dweight), operand(x, dweight), elements(index)
+    dweight, dbias = elements(dweight), elements(dbias)
     count = index.size // units
     room = max(LANES, min(SPAN, (depth + LANES - 1) & -LANES))
     sums = memory(x, together * pieces * room)
@@ -299,7 +312,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                 end = min(block + ROWS, count)
                 for u in range(last - group):
                     by_piece(
-                        g,
+                        *(g, row, column),
                         *(index, units, group + u, pieces, block, end),
                         *(rows, factors, u * ROWS, starts, u * (pieces + 1)),
                     )
@@ -311,7 +324,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                             c, d = load_wide(sums, at + 2 * wide), load_wide(sums, at + 3 * wide)
                             here = u * (pieces + 1) + i
                             for j in range(get(starts, here), get(starts, here + 1)):
-                                there = get(rows, j) * depth + span + k
+                                there = get(rows, j) * x_row + span + k
                                 factor = get(factors, j)
                                 a = fma(load_wide(x, there), factor, a)
                                 b = fma(load_wide(x, there + wide), factor, b)
@@ -324,9 +337,9 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
                 if whole < size:
                     for u in range(last - group):
                         for r in range(block, end):
-                            there = r * depth + span + whole
+                            there = r * x_row + span + whole
                             piece = u * pieces + np.intp(get(index, r * units + group + u))
-                            factor = get(g, r * units + group + u)
+                            factor = get(g, r * row + (group + u) * column)
                             at = piece * room + whole
                             add_scaled(sums, at, x, there, size - whole, factor)
             for piece in range((last - group) * pieces):
@@ -335,7 +348,7 @@ def gradient_weight(g, x, index, dweight, dbias, units, pieces, depth, together,
         for u in range(group, last):
             for r in range(count):
                 at = (u - group) * pieces + np.intp(get(index, r * units + u))
-                put(sums, at, get(sums, at) + get(g, r * units + u))
+                put(sums, at, get(sums, at) + get(g, r * row + u * column))
         for piece in range((last - group) * pieces):
             put(dbias, group * pieces + piece, get(sums, piece))
             put(sums, piece, zero)
@@ -351,8 +364,9 @@ def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, star
 
     A unit of work is `ROWS` rows, for which each unit's pieces are read from memory once.
     """
-    dx, x, weight, index = elements(dx), elements(x), elements(weight), elements(index)
-    dweight, dbias, dy = elements(dweight), elements(dbias), elements(dy)
+    dx, x, weight = operand(dx, dy), operand(x, dy), operand(weight, dy)
+    dweight, dbias = operand(dweight, dy), operand(dbias, dy)
+    index, dy = elements(index), elements(dy)
     zero = extract(fill(load_some(dy, 0, 1), 0), 0)
     for block in range(start, stop):
         rows = min((block + 1) * ROWS, index.size // units)
@@ -387,19 +401,19 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
-    wide = WIDE_BYTES // (4 if held(x.dtype).names else x.itemsize)
+    wide = WIDE_BYTES // (4 if held(y.dtype).names else y.itemsize)
     blocks = -(-y.size // (units * PANELS * wide))
     data = x, weight, bias, y, index
     run(affine_rows, blocks, y.size * pieces * depth // 16, data, units, pieces, depth)
 
 
-def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
-    """Fill dx, dweight and dbias."""
-    work, lengths = index.size * depth // 8, (units, pieces, depth)
+def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth, row, column, x_row):
+    """Fill dx, dweight and dbias; rows and columns of g, and rows of x, lie so far apart."""
+    work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
     run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
     together = max(1, min(UNITS, units, SUMS // (pieces * max(LANES, min(SPAN, depth)))))
     data = g, x, index, dweight, dbias
-    run(gradient_weight, -(-units // together), work, data, *lengths, together)
+    run(gradient_weight, -(-units // together), work, data, *lengths, x_row, together)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):

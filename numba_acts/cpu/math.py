@@ -77,13 +77,13 @@ class Elements(types.Type):
     """The Numba type of a contiguous array that nobody counts references to.
 
     Numba counts them wherever an array goes to another function, atomically and in the innermost
-    loops. A kernel takes the `elements` of its arguments once, and holds `scratch` memory until it
-    calls `release`.
+    loops. A kernel takes the `elements` of its arguments once, or `operand`, and holds
+    `scratch` memory until it calls `release`. What is loaded is of the type `number`.
     """
 
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(name=f"Elements({dtype})")
+    def __init__(self, dtype, number=None):
+        self.dtype, self.number = dtype, number or _register_type(dtype)
+        super().__init__(name=f"Elements({dtype} as {self.number})")
 
 
 @register_model(Elements)
@@ -124,10 +124,19 @@ def elements(typingctx, array):
         return array(array), lambda context, builder, sig, args: args[0]
     if isinstance(array, Elements):
         return array(array), lambda context, builder, sig, args: args[0]
-    kind = Elements(array.dtype)
-    return kind(array), lambda context, builder, sig, args: _elements(
-        context, builder, sig, args
-    )._getvalue()
+    return Elements(array.dtype)(array), _emit_elements
+
+
+@intrinsic
+def operand(typingctx, array, like):
+    """The `elements` of an operand, to be loaded as the numbers that `like` is computed in."""
+    if array is types.none:
+        return array(array, like), lambda context, builder, sig, args: args[0]
+    return Elements(array.dtype, _register_type(like.dtype))(array, like), _emit_elements
+
+
+def _emit_elements(context, builder, sig, args):
+    return _elements(context, builder, sig, args)._getvalue()
 
 
 def _elements(context, builder, sig, args):
@@ -268,7 +277,7 @@ def add_products(typingctx, sums, lanes, array, places, k):
             pointer = _address(
                 context, builder, array, args[2], builder.add(place, args[4]), element
             )
-            number = _widen(builder, dtype, builder.load(pointer, typ=element, align=_size(dtype)))
+            number = _loaded(builder, array, builder.load(pointer, typ=element, align=_size(dtype)))
             factor = _splat(builder, number, lanes.count)
             results.append(_multiply_add(builder, lanes.dtype, args[1], factor, total))
         return context.make_tuple(builder, sig.return_type, results)
@@ -333,19 +342,6 @@ def extract(typingctx, lanes, index):
         return builder.extract_element(args[0], builder.trunc(args[1], _INT32))
 
     return lanes.dtype(lanes, types.intp), emit
-
-
-@intrinsic
-def as_float(typingctx, lanes):
-    """Integers to float64; floats pass as they are."""
-    if isinstance(lanes.dtype, types.Float):
-        return lanes(lanes), lambda context, builder, sig, args: args[0]
-
-    def emit(context, builder, sig, args):
-        convert = builder.sitofp if lanes.dtype.signed else builder.uitofp
-        return convert(args[0], ir.VectorType(ir.DoubleType(), LANES))
-
-    return Lanes(types.float64)(lanes), emit
 
 
 # ---- across the lanes -------------------------------------------------------------------------
@@ -431,6 +427,10 @@ def _register_type(dtype):
     return types.float32 if dtype in (_FLOAT16, _BFLOAT16) else dtype
 
 
+def _number(array):
+    return array.number if isinstance(array, Elements) else _register_type(array.dtype)
+
+
 def _storage(context, dtype):
     if dtype == _FLOAT16:
         return ir.HalfType()
@@ -469,6 +469,21 @@ def _widen(builder, dtype, value):
     if dtype == _BOOL:
         return builder.zext(builder.icmp_unsigned("!=", value, value.type(None)), value.type)
     return value
+
+
+def _loaded(builder, array, value):
+    """Stored bits (one or several) of an array as the numbers that they are loaded as."""
+    value, held = _widen(builder, array.dtype, value), _register_type(array.dtype)
+    wanted = _number(array)
+    if held == wanted:
+        return value
+    scalar = ir.DoubleType() if wanted == types.float64 else ir.IntType(wanted.bitwidth)
+    target = _like(scalar, value)
+    if isinstance(held, types.Float):
+        return builder.fpext(value, target)
+    if wanted == types.float64:
+        return (builder.sitofp if held.signed else builder.uitofp)(value, target)
+    return (builder.sext if held.signed else builder.zext)(value, target)
 
 
 def _narrow(context, builder, dtype, value, kind):
@@ -515,9 +530,9 @@ def load(typingctx, array, index):
         pointer = _address(context, builder, array, args[0], args[1], element)
         pointer = builder.bitcast(pointer, vector.as_pointer())
         value = builder.load(pointer, typ=vector, align=_size(dtype))
-        return _widen(builder, dtype, value)
+        return _loaded(builder, array, value)
 
-    return Lanes(_register_type(dtype))(array, types.intp), emit
+    return Lanes(_number(array))(array, types.intp), emit
 
 
 @lane
@@ -539,7 +554,7 @@ def eight(x, i, step):
 def halves(typingctx, array, index, step):
     """Four numbers of each of eight rows, `step` apart: rows i and i + 4 in one vector."""
     dtype, half = array.dtype, LANES // 2
-    lanes = types.UniTuple(Lanes(_register_type(dtype)), half)
+    lanes = types.UniTuple(Lanes(_number(array)), half)
 
     def emit(context, builder, sig, args):
         element, rows = _storage(context, dtype), []
@@ -552,7 +567,7 @@ def halves(typingctx, array, index, step):
         both = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
         pairs = zip(rows[:half], rows[half:], strict=True)
         vectors = [builder.shuffle_vector(low, high, both) for low, high in pairs]
-        vectors = [_widen(builder, dtype, vector) for vector in vectors]
+        vectors = [_loaded(builder, array, vector) for vector in vectors]
         return context.make_tuple(builder, sig.return_type, vectors)
 
     return lanes(array, types.intp, types.intp), emit
@@ -583,7 +598,7 @@ WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in 
 @intrinsic
 def wide_lanes(typingctx, array):
     """How many numbers `load_wide` loads."""
-    count = WIDE_BYTES // _size(_register_type(array.dtype))
+    count = WIDE_BYTES // _size(_number(array))
     return types.intp(array), lambda context, builder, sig, args: context.get_constant(
         types.intp, count
     )
@@ -593,7 +608,7 @@ def wide_lanes(typingctx, array):
 def load_wide(typingctx, array, index):
     """`WIDE_BYTES` of consecutive numbers."""
     dtype = array.dtype
-    register = _register_type(dtype)
+    register = _number(array)
     lanes = Lanes(register, WIDE_BYTES // _size(register))
 
     def emit(context, builder, sig, args):
@@ -601,7 +616,7 @@ def load_wide(typingctx, array, index):
         vector = ir.VectorType(element, lanes.count)
         pointer = _address(context, builder, array, args[0], args[1], element)
         pointer = builder.bitcast(pointer, vector.as_pointer())
-        return _widen(builder, dtype, builder.load(pointer, typ=vector, align=_size(dtype)))
+        return _loaded(builder, array, builder.load(pointer, typ=vector, align=_size(dtype)))
 
     return lanes(array, types.intp), emit
 
@@ -620,9 +635,9 @@ def gather(typingctx, array, index, stride):
             one = builder.load(pointer, typ=element, align=_size(dtype))
             value = builder.insert_element(value, one, _INT32(i))
             position = builder.add(position, args[2])
-        return _widen(builder, dtype, value)
+        return _loaded(builder, array, value)
 
-    return Lanes(_register_type(dtype))(array, types.intp, types.intp), emit
+    return Lanes(_number(array))(array, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -641,9 +656,9 @@ def load_some(typingctx, array, index, count):
             pointer = _address(context, builder, array, args[0], position, element)
             one = builder.load(pointer, typ=element, align=_size(dtype))
             value = builder.insert_element(value, one, _INT32(i))
-        return _widen(builder, dtype, value)
+        return _loaded(builder, array, value)
 
-    return Lanes(_register_type(dtype))(array, types.intp, types.intp), emit
+    return Lanes(_number(array))(array, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -711,9 +726,9 @@ def get(typingctx, array, index):
     def emit(context, builder, sig, args):
         element = _storage(context, dtype)
         pointer = _address(context, builder, array, args[0], args[1], element)
-        return _widen(builder, dtype, builder.load(pointer, typ=element, align=_size(dtype)))
+        return _loaded(builder, array, builder.load(pointer, typ=element, align=_size(dtype)))
 
-    return _register_type(dtype)(array, types.intp), emit
+    return _number(array)(array, types.intp), emit
 
 
 @intrinsic
@@ -836,14 +851,14 @@ def _pieces(context, builder, array, args, count):
     for i in range(count):
         places = ir.Constant(ir.VectorType(_INT32, LANES), list(range(i, LANES * count, count)))
         chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
-        yield _widen(builder, array.dtype, chosen)
+        yield _loaded(builder, array, chosen)
 
 
 @intrinsic
 def apart(typingctx, array, index, pieces):
     """The pieces of eight units, a vector of each; as many as the tuple `pieces` is long."""
     count = len(pieces)
-    lanes = types.UniTuple(Lanes(_register_type(array.dtype)), count)
+    lanes = types.UniTuple(Lanes(_number(array)), count)
 
     def emit(context, builder, sig, args):
         vectors = list(_pieces(context, builder, array, args, count))
@@ -881,7 +896,7 @@ def put_together(typingctx, array, index, vectors):
 @intrinsic
 def winners(typingctx, array, index, pieces):
     """The largest of each of eight units and its index; `pieces` is a tuple of their number."""
-    values, indices = Lanes(_register_type(array.dtype)), Lanes(types.int32)
+    values, indices = Lanes(_number(array)), Lanes(types.int32)
 
     def emit(context, builder, sig, args):
         best, *rest = _pieces(context, builder, array, args, len(pieces))
@@ -988,7 +1003,7 @@ def _allocate(typingctx, number, size):
 @intrinsic
 def scratch(typingctx, array, size):
     """Uninitialised memory for `size` numbers of the float type that `array` is computed in."""
-    single = _register_type(array.dtype) == types.float32
+    single = _number(array) == types.float32
     kind, emit = _allocate(typingctx, types.float32 if single else types.float64, size)
     return kind(array, types.intp), emit
 
@@ -996,7 +1011,7 @@ def scratch(typingctx, array, size):
 @intrinsic
 def memory(typingctx, array, size):
     """Uninitialised memory for `size` numbers of the type that `array`'s are held as in lanes."""
-    kind, emit = _allocate(typingctx, _register_type(array.dtype), size)
+    kind, emit = _allocate(typingctx, _number(array), size)
     return kind(array, types.intp), emit
 
 
@@ -1119,7 +1134,7 @@ def exponent_law(array, beta):
 
 @overload(exponent_law)
 def _exponent_law(array, beta):
-    kind = np.float32 if _register_type(array.dtype) == types.float32 else np.float64
+    kind = np.float32 if _number(array) == types.float32 else np.float64
     number = types.float32 if kind is np.float32 else types.float64
     smallest = kind(_FORMAT[number][3])
     largest = float(np.finfo(kind).max)
@@ -1144,7 +1159,7 @@ def factor_law(array, beta):
 
 @overload(factor_law)
 def _factor_law(array, beta):
-    kind = np.float32 if _register_type(array.dtype) == types.float32 else np.float64
+    kind = np.float32 if _number(array) == types.float32 else np.float64
     most = float(np.finfo(kind).max)
     return lambda array, beta: splat(kind(min(max(beta, -most), most)))
 

@@ -23,7 +23,6 @@ from numba_acts.cpu.math import (
     FAR_FROM,
     LANES,
     apart,
-    as_float,
     choose,
     computed,
     divide,
@@ -47,6 +46,7 @@ from numba_acts.cpu.math import (
     load_some,
     lowered,
     maximum,
+    operand,
     put,
     put_eight,
     put_halves,
@@ -277,14 +277,14 @@ def put_part(parts, i, m, total, lost):
 
 @lane
 def read(x, mask, i, sign):
-    z = as_float(load(x, i)) * sign
+    z = load(x, i) * sign
     return where(load(mask, i), z, _NOTHING) if mask is not None else z
 
 
 @lane
 def read_some(x, mask, i, count, sign):
     """`count` numbers, and −inf in the other lanes."""
-    z = head(as_float(load_some(x, i, count)) * sign, count, _NOTHING)
+    z = head(load_some(x, i, count) * sign, count, _NOTHING)
     return where(load_some(mask, i, count), z, _NOTHING) if mask is not None else z
 
 
@@ -352,13 +352,6 @@ def softmax_row(x, mask, out, first, n, law, z):
 
 
 @lane
-def floats(vectors):
-    a, b, c, d, e, f, g, h = vectors
-    low = as_float(a), as_float(b), as_float(c), as_float(d)
-    return *low, as_float(e), as_float(f), as_float(g), as_float(h)
-
-
-@lane
 def times(vectors, factor):
     a, b, c, d, e, f, g, h = vectors
     return (
@@ -376,17 +369,17 @@ def times(vectors, factor):
 @lane
 def read_square(x, first, n, sign, tile, at):
     """Eight numbers of each of eight rows."""
-    put_eight(tile, at, LANES, times(transposed(floats(eight(x, first, n))), sign))
+    put_eight(tile, at, LANES, times(transposed(eight(x, first, n)), sign))
 
 
 @lane
 def read_half(x, first, n, sign, tile, at):
     """Four numbers of each of eight rows."""
     a, b, c, d = transposed(halves(x, first, n))
-    store(tile, at, as_float(a) * sign)
-    store(tile, at + LANES, as_float(b) * sign)
-    store(tile, at + 2 * LANES, as_float(c) * sign)
-    store(tile, at + 3 * LANES, as_float(d) * sign)
+    store(tile, at, a * sign)
+    store(tile, at + LANES, b * sign)
+    store(tile, at + 2 * LANES, c * sign)
+    store(tile, at + 3 * LANES, d * sign)
 
 
 @lane
@@ -400,7 +393,7 @@ def read_eight_rows(x, mask, first, n, sign, tile, at):
     """Eight neighbouring rows, one in each lane, times the sign; last numbers may come twice."""
     if mask is not None or n < HALF:
         for k in range(n):
-            v = as_float(gather(x, first + k, n)) * sign
+            v = gather(x, first + k, n) * sign
             v = where(gather(mask, first + k, n), v, _NOTHING) if mask is not None else v
             store(tile, at + k * LANES, v)
         return
@@ -472,13 +465,13 @@ def few_rows(x, out, n, start, stop, law):
     if n == 2:
         for first in range(start * n, whole * n, LANES * n):
             a, b = apart(x, first, (0, 0))
-            a, b = as_float(a) * sign, as_float(b) * sign
+            a, b = a * sign, b * sign
             a, b, _ = softmax_few(a, b, b, n, law)
             put_together(out, first, (a, b))
     else:
         for first in range(start * n, whole * n, LANES * n):
             a, b, c = apart(x, first, (0, 0, 0))
-            a, b, c = as_float(a) * sign, as_float(b) * sign, as_float(c) * sign
+            a, b, c = a * sign, b * sign, c * sign
             put_together(out, first, softmax_few(a, b, c, n, law))
     return whole
 
@@ -490,7 +483,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     A row goes along the lanes, through scratch memory that stays in the first cache. Meanwhile
     memory brings what comes next.
     """
-    x, mask, out = elements(x), elements(mask), results(out, n, out.size)
+    x, mask, out = operand(x, out), elements(mask), results(out, n, out.size)
     law = exponent_law(x, beta)
     z = scratch(x, padded(n) + LANES)
     for row in range(start, stop):
@@ -506,7 +499,7 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
     They go across them, eight by eight in each of three passes, so that none waits for the result
     of the one before; the last few go along.
     """
-    x, mask, out = elements(x), elements(mask), elements(out)
+    x, mask, out = operand(x, out), elements(mask), elements(out)
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
     width, room = n * LANES, padded(n) * LANES
@@ -604,7 +597,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     the one before written, some rows at a time, which memory has brought meanwhile.
     """
     width = groups * LANES
-    x, mask, out = elements(x), elements(mask), results(out, inner, min(width, inner))
+    x, mask, out = operand(x, out), elements(mask), results(out, inner, min(width, inner))
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
     pitch = tile_pitch(width)
@@ -680,7 +673,7 @@ def few_slices(x, mask, out, i, n, inner, count, law):
 @kernel
 def few_columns(x, mask, out, n, inner, beta, start, stop):
     """Slices of one to three numbers that lie apart: read, computed in registers and written."""
-    x, mask, out = elements(x), elements(mask), elements(out)
+    x, mask, out = operand(x, out), elements(mask), elements(out)
     law = exponent_law(x, beta)
     for unit in range(start, stop):
         first, count = place(unit, n, inner, FEW_SPAN)
@@ -770,7 +763,7 @@ def long_sums(x, mask, kept, sums, n, inner, beta, base, start, stop):
     not contiguous. Units are numbered from `base` on, the first in `sums`. The exponentials, each
     shifted by its chunk's maximum and raised, stay in `kept`, or not if that is None.
     """
-    x, mask, kept, sums = elements(x), elements(mask), elements(kept), elements(sums)
+    x, mask, kept, sums = operand(x, sums), elements(mask), elements(kept), elements(sums)
     law = exponent_law(x, beta)
     z = scratch(x, CHUNK + LANES if inner == 1 else CHUNK * LANES)
     lanes = scratch(x, 3 * SQUARE)
@@ -818,7 +811,7 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
 
     Where x is None it is of the exponentials that `out` holds; else they are taken once more.
     """
-    x, mask, sums, out = elements(x), elements(mask), elements(sums), elements(out)
+    x, mask, sums, out = operand(x, out), elements(mask), elements(sums), elements(out)
     law = exponent_law(out, beta)
     groups, pitch = (n + GROUP - 1) // GROUP, sums_pitch(inner)
     for unit in range(start, stop):
@@ -948,7 +941,7 @@ def product_rows(g, y, out, n, inner, beta, start, stop):
     `short_rows`.
     """
     run = out.size if n > SHORT_PRODUCT else n  # row after row
-    g, y, out = elements(g), elements(y), results(out, n, run)
+    g, y, out = operand(g, out), operand(y, out), results(out, n, run)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
@@ -1007,7 +1000,7 @@ def product_columns(g, y, out, n, inner, strip, beta, start, stop):
 
     A unit is a strip of neighbouring columns, whose rows are read one after the other.
     """
-    g, y, out = elements(g), elements(y), results(out, inner, min(strip, inner))
+    g, y, out = operand(g, out), operand(y, out), results(out, inner, min(strip, inner))
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     totals, errors = scratch(y, LANES * strip), scratch(y, LANES * strip)
@@ -1081,7 +1074,7 @@ def product_few(g, y, out, i, n, inner, count, factor):
 @kernel
 def product_few_columns(g, y, out, n, inner, beta, start, stop):
     """Slices of one to three numbers that lie apart."""
-    g, y, out = elements(g), elements(y), elements(out)
+    g, y, out = operand(g, out), operand(y, out), elements(out)
     factor = factor_law(y, beta)
     for unit in range(start, stop):
         first, count = place(unit, n, inner, FEW_SPAN)
@@ -1095,7 +1088,7 @@ def product_few_columns(g, y, out, n, inner, beta, start, stop):
 @kernel
 def long_dots(g, y, sums, n, inner, base, start, stop):
     """First reading of longer slices: ⟨g, y⟩ by groups; a unit leaves 16 numbers in `sums`."""
-    g, y, sums = elements(g), elements(y), elements(sums)
+    g, y, sums = operand(g, sums), operand(y, sums), elements(sums)
     zero = fill(load_some(y, 0, 1), 0.0)
     lanes = scratch(y, 3 * SQUARE)
     tile = scratch(y, LANES * (CHUNK if inner > 1 else 1))
@@ -1123,7 +1116,7 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
 @kernel
 def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
-    g, y, sums = elements(g), elements(y), elements(sums)
+    g, y, sums = operand(g, sums), operand(y, sums), elements(sums)
     out = results(out, n, n if inner == 1 else LANES)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
@@ -1150,7 +1143,7 @@ def long_products(g, y, sums, out, n, inner, beta, base, start, stop):
 @kernel
 def jacobian(y, out, n, inner, beta, start, stop):
     """Row i of each slice's matrix, written once in the order of memory; a unit is a slice's i."""
-    y, out = elements(y), elements(out)
+    y, out = operand(y, out), elements(out)
     factor = factor_law(y, beta)
     one = fill(factor, 1.0)
     negative = fill(factor, 0.0) - factor
@@ -1191,7 +1184,7 @@ def jacobian(y, out, n, inner, beta, start, stop):
 @kernel
 def diagonal(y, out, beta, start, stop):
     """β y (1 − y), number by number; a unit is eight of them."""
-    y, out = elements(y), elements(out)
+    y, out = operand(y, out), elements(out)
     factor = factor_law(y, beta)
     one = fill(factor, 1.0)
     for i in range(start * LANES, stop * LANES, LANES):
