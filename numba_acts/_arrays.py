@@ -292,7 +292,7 @@ def _apart(array: np.ndarray) -> np.ndarray:
 
 
 # Memory for copies of operands where they are needed: as many slices at a time as go into it.
-PORTION_BYTES = 1 << 18
+PORTION_BYTES = 1 << 19
 
 
 class Layout:
@@ -324,7 +324,7 @@ class Layout:
     def portions(self, shape: Sequence[int], nbytes: int) -> Iterator[tuple[slice, ...]]:
         """Parts of arrays in this order, of whole slices: as many as fit in `PORTION_BYTES`.
 
-        `nbytes` are those of a slice in all arrays; one slice is a part, however long it is.
+        `nbytes` are those of a slice that are copied; one slice is a part, however long it is.
         """
         room = PORTION_BYTES // max(1, nbytes)
         steps = list(shape)
@@ -357,25 +357,36 @@ class Layout:
         the target, where it is computed in place.
         """
         arrays = [a for a in (*sources, *targets) if a is not None]
+        copied = [a for a in arrays if not _dense(a)]
+        if not copied:
+            flat = [None if a is None else _flat(a) for a in (*sources, *targets)]
+            kernel(*flat, *self.lengths(shape))
+            return
+        if self.last < len(shape):  # parts of the others are not dense either
+            copied = arrays
+        candidates = enumerate(sources[:in_place])
+        lands = next((i for i, a in candidates if _lands_in(a, targets[0], arrays)), None)
+        nbytes = sum(a.nbytes for a in copied)
+        if lands is not None:  # without memory of its own; for a cache's sake it is counted in part
+            nbytes -= sources[lands].nbytes * 3 // 4
         outer, _, inner = self.lengths(shape)
-        nbytes = -(-sum(a.nbytes for a in arrays) // (outer * inner))
-        whole = tuple(slice(None) for _ in shape)
-        for part in [whole] if all(map(_dense, arrays)) else self.portions(shape, nbytes):
-            given: list[Any] = [None if a is None else self.of(a, part) for a in sources]
-            into = [_memory_for(self.of(target, part)) for target in targets]
-            for place in range(in_place):
-                others = given[:place] + given[place + 1 :]
-                if _lands_in(given[place], into[0], others):
-                    np.copyto(into[0], given[place])
-                    given[place] = into[0]
-                    break
-            lengths = self.lengths(
-                [len(range(n)[some]) for n, some in zip(shape, part, strict=True)]
-            )
-            flat = [None if a is None else _flat(_apart(a)) for a in given]
-            kernel(*flat, *map(_flat, into), *lengths)
-            for filled, target in zip(into, targets, strict=True):
-                _accept(filled, self.of(target, part))
+        for part in self.portions(shape, -(-nbytes // (outer * inner))):
+            self._fill_part(part, sources, targets, kernel, lands)
+
+    def _fill_part(
+        self, part: Any, sources: list[Any], targets: list[Any], kernel: Any, lands: int | None
+    ) -> None:
+        given: list[Any] = [None if a is None else self.of(a, part) for a in sources]
+        parts = [self.of(target, part) for target in targets]
+        into = list(map(_memory_for, parts))
+        whole = next(a for a in (*parts, *given) if a.ndim == len(part))
+        if lands is not None:
+            np.copyto(into[0], given[lands])
+            given[lands] = into[0]
+        flat = [None if a is None else _flat(_apart(a)) for a in given]
+        kernel(*flat, *map(_flat, into), *self.lengths(whole.shape))
+        for filled, target in zip(into, parts, strict=True):
+            _accept(filled, target)
 
     def reduced(self) -> list[int]:
         """The order of a result without the slices' one axis."""
@@ -392,11 +403,17 @@ class Layout:
         ]
 
 
-def _lands_in(array: np.ndarray, target: np.ndarray, others: list[Any]) -> bool:
+@functools.cache
+def _in_order(ndim: int, axis: int) -> Layout:
+    """The order of axes of C-contiguous arrays."""
+    return Layout(np.empty((1,) * ndim), (axis,))
+
+
+def _lands_in(array: np.ndarray, target: np.ndarray, arrays: list[np.ndarray]) -> bool:
     """Is a source to be copied, and can it be copied there without loss, of the others either?"""
-    known = array.dtype == target.dtype or np.can_cast(array.dtype, target.dtype)
-    free = not any(a is not None and np.may_share_memory(a, target) for a in others)
-    return known and free and not _dense(array)
+    if _dense(array) or not (array.dtype == target.dtype or np.can_cast(array.dtype, target.dtype)):
+        return False
+    return not any(a is not target and np.may_share_memory(a, target) for a in arrays)
 
 
 class Result:
@@ -840,7 +857,7 @@ def _selected(
     place = _axis(axis, index.ndim + 1)
     shape = (*index.shape[:place], count, *index.shape[place:])
     given = None if out is None else _out(out, call, shape, dtype)
-    layout = Layout(np.empty((1,) * len(shape)), (place,))
+    layout = _in_order(len(shape), place)
     result = Result(out, given, shape, dtype, layout.order)
     if index.size:
         _check_range(index, count)
@@ -871,7 +888,7 @@ def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
             f"index must have t's shape without axis {axis}, {shape}, got {chosen.shape}"
         )
     given = None if out is None else _out(out, call, shape, tangent.dtype)
-    layout = Layout(np.empty((1,) * tangent.ndim), (place,))
+    layout = _in_order(tangent.ndim, place)
     result = Result(out, given, shape, tangent.dtype, layout.reduced())
     if chosen.size:
         _check_range(chosen, pieces)
@@ -952,13 +969,13 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     index = Result(second, index_given, shape, kind, order) if indexed else None
     if y.memory.size:
         targets = [result.memory for result in (y, index) if result is not None]
-        bias = given.get("bias", np.empty((*units, 0), weight.dtype))
-        x, weight, bias = (_beside(array, *targets) for array in (x, weight, bias))
-        for some, (weights, biases) in _by_units(units, weight, bias):
+        x, weight, *bias = (_beside(array, *targets) for array in given.values())
+        for some, (weights, *biases) in _by_units(units, weight, *bias):
             lengths = len(range(math.prod(units))[some]), pieces, depth
-            kernel = functools.partial(_affine_rows, weights, biases, lengths)
+            bias_of = biases[0] if biases else weights[:0]
+            kernel = functools.partial(_affine_rows, weights, bias_of, lengths)
             parts = [target[..., some] if units else target for target in targets]
-            _of_rows(x.ndim).fill(x.shape, [x], parts, kernel)
+            _in_order(x.ndim, x.ndim - 1).fill(x.shape, [x], parts, kernel)
     if index is None:
         return y.give(call)
     pair = y.give(call), index.give(call)
@@ -966,23 +983,20 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
 
 
 def _affine_rows(weight: Any, bias: Any, lengths: Any, x: Any, y: Any, *rest: Any) -> None:
-    index = rest[0] if isinstance(rest[0], np.ndarray) else _NONE
+    index = rest[0] if len(rest) > 3 else _NONE
     cpu_affine.affine(x, weight, bias, y, index, *lengths)
-
-
-def _of_rows(ndim: int) -> Layout:
-    """The rows of inputs (..., d), which are slices of results (..., units) too."""
-    return Layout(np.empty((1,) * ndim), (ndim - 1,))
 
 
 def _by_units(units: tuple[int, ...], *arrays: Any) -> Iterator[tuple[slice, list[Any]]]:
     """A layer's arrays, flat; some units at a time where they have to be copied."""
-    nbytes = sum(a.nbytes for a in arrays if a is not None and not _dense(a))
-    step = max(1, PORTION_BYTES * units[0] // nbytes) if units and nbytes else math.prod(units)
-    for start in range(0, math.prod(units), step):
+    copied = [a for a in arrays if a is not None and not _dense(a)]
+    if not copied or not units:
+        yield slice(None), [None if a is None else _flat(_apart(a)) for a in arrays]
+        return
+    step = max(1, PORTION_BYTES * units[0] // sum(a.nbytes for a in copied))
+    for start in range(0, units[0], step):
         some = slice(start, start + step)
-        parts = (a[some] if units and a is not None else a for a in arrays)
-        yield some, [None if a is None else _flat(_apart(a)) for a in parts]
+        yield some, [None if a is None else _flat(_apart(a[some])) for a in arrays]
 
 
 def _winners(call: Call, index: Any, units: tuple[int, ...], pieces: int) -> np.ndarray:
@@ -1079,7 +1093,8 @@ def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, db
             kernel = functools.partial(_affine_tangents, layer, lengths)
             sources = [given["x"], given.get("dx"), index[..., some] if units else index]
             target = dy[..., some] if units else dy
-            _of_rows(given["x"].ndim).fill(given["x"].shape, sources, [target], kernel)
+            rows = _in_order(given["x"].ndim, given["x"].ndim - 1)
+            rows.fill(given["x"].shape, sources, [target], kernel)
     return call.give(dy.astype(dtype, copy=False))
 
 

@@ -178,15 +178,6 @@ def note_some(index, i, count, winner):
 
 
 @lane
-def note_those(index, i, count, wins, piece):
-    """Keep a piece for the units where it wins."""
-    if index is not None:
-        for j in range(count):
-            if extract(wins, j):
-                put(index, i + j, piece)
-
-
-@lane
 def note_one(index, i, piece):
     if index is not None:
         put(index, i, piece)
@@ -219,11 +210,29 @@ def rows(x, out, index, pieces, start, stop):
 
 
 @kernel
+def columns_further(x, out, index, pieces, inner, start, stop):
+    """The pieces beyond `COUNTED`, which win if they beat what the others reached; unit by unit."""
+    x, out, index = elements(x), elements(out), elements(index)
+    for u in range(start, stop):
+        outer = u // inner
+        first = outer * pieces * inner + u - outer * inner
+        best, winner = get(out, u), np.int64(0)
+        for i in range(COUNTED, pieces):
+            v = get(x, first + i * inner)
+            if v > best or (v != v and best == best):
+                best, winner = v, np.int64(i)
+        if winner > 0:
+            put(out, u, best)
+            note_one(index, u, winner)
+
+
+@kernel
 def columns(x, out, index, pieces, inner, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
+    given = x, out, index
     x, index = elements(x), elements(index)
     out = results(out, inner, min(SPAN, inner))
-    spans = (inner + SPAN - 1) // SPAN
+    spans, counted = (inner + SPAN - 1) // SPAN, min(pieces, COUNTED)
     numbers = splat(np.int32(0))
     for unit in range(start, stop):
         outer = unit // spans
@@ -235,25 +244,21 @@ def columns(x, out, index, pieces, inner, start, stop):
             there = outer * inner + c
             best = load(x, first) if count == LANES else load_some(x, first, count)
             winner = numbers
-            for i in range(1, min(pieces, COUNTED)):
+            for i in range(1, counted):
                 at = first + i * inner
                 v = load(x, at) if count == LANES else load_some(x, at, count)
                 wins = beats(v, best)
                 best = choose(wins, v, best)
                 winner = choose(wins, fill(winner, i), winner)
             if count == LANES:
+                store(out, there, best)
                 note(index, there, winner)
             else:
-                note_some(index, there, count, winner)
-            for i in range(COUNTED, pieces):
-                v = load_some(x, first + i * inner, count)
-                wins = beats(v, best)
-                best = choose(wins, v, best)
-                note_those(index, there, count, wins, i)
-            if count == LANES:
-                store(out, there, best)
-            else:
                 store_some(out, there, count, best)
+                note_some(index, there, count, winner)
+        if counted < pieces:
+            first = outer * inner
+            columns_further(*given, pieces, inner, first + column, first + stop_column)
     settle(out)
 
 
