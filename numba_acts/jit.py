@@ -20,7 +20,7 @@ from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from numba_acts import _arrays
-from numba_acts._overloads import OPTIONS
+from numba_acts._overloads import BY_PLACE, OPTIONS
 from numba_acts.cpu import affine as cpu_affine
 from numba_acts.cpu import maxout as cpu_maxout
 from numba_acts.cpu import softmax as cpu_softmax
@@ -759,7 +759,7 @@ def _slices(x, axis, one=False):
         return _whole
     if isinstance(axis, types.Type) and not isinstance(axis, types.Integer):
         wanted = "an int" if one else "an int or None in compiled code"
-        raise TypeError(f"axis must be {wanted}, got {axis}")
+        raise TypeError(f"axis must be {wanted}, got {axis}{BY_PLACE}")
     return _single if x.ndim == 0 and not one else _along
 
 

@@ -196,6 +196,27 @@ for name, argument in FLOATING:
         masked = np.ma.masked_array(GOOD[name][0][argument], False)
         bad(name, TypeError, says(rf"\b{argument}\b", "mask"), "np.ma", **{argument: masked})
 
+# What NumPy makes objects of, or nothing ---------------------------------------------------------
+
+for given in (None, (i for i in range(3)), {1.0, 2.0}, object(), {"a": 1}):
+    kind = type(given).__name__
+    bad("softmin", TypeError, says(rf"^x must be .*got {kind}$"), kind, x=given)
+    bad("maxout", TypeError, says(rf"^x must be .*got {kind}$"), kind, x=given)
+    bad("maxout_affine", TypeError, says(rf"^weight must be .*got {kind}$"), kind, weight=given)
+    if given is not None:
+        bad("softmin", TypeError, says(rf"^where must be a boolean mask, got {kind}$"), where=given)
+    message = says(rf"^index must be of an integer dtype, got {kind}$")
+    bad("maxout_vjp", TypeError, message, kind, index=given)
+objects = np.array([[True, None, True]] * 2)
+bad("softmin", TypeError, says("^where must be a boolean mask, got object$"), where=objects)
+bad("softmin", TypeError, says("^where must be a boolean mask, got list of objects$"), where=[None])
+bad("softmin", TypeError, says("^x must be .*got list of objects$"), x=[[1.0, None]])
+bad("softmin", ValueError, says("^x must be an array, got list: "), x=[[1.0], [1.0, 2.0]])
+for axis in (np.array([0, 1]), 1.0, np.float64(-1.0)):
+    label = f"rank 0, axis {axis!r}"
+    named = says("^axis must be an int, got " + type(axis).__name__)
+    bad("softmin", TypeError, named, label, x=3.0, axis=axis, out=None)
+
 # Shapes ----------------------------------------------------------------------------------------
 
 for shape in [(), (3,), (3, 4), (1, 2, 3, 4, 5)]:

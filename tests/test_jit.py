@@ -338,3 +338,94 @@ def test_users_cache(options, tmp_path):
 def test_importing_the_library_imports_no_compiled_names():
     code = "import sys, numba_acts; print('numba_acts.jit' in sys.modules)"
     assert run(code) == ["False"]
+
+
+# Keywords inside `try`, which Numba hands over by position on Python 3.11 and 3.12 ---------------
+
+
+def test_keywords_in_the_signatures_order_inside_try(rng):
+    x, g = rng.normal(size=(2, 2, 3, 2))
+
+    @numba.njit
+    def inside(g, x):
+        try:
+            y = na.softmin(x, axis=1, temperature=2.0)
+            return na.softmin_vjp(g, y, axis=1, temperature=2.0)
+        except Exception:  # noqa: BLE001
+            return x
+
+    y = na.softmin(x, 1, temperature=2.0)
+    np.testing.assert_array_equal(inside(g, x), na.softmin_vjp(g, y, 1, temperature=2.0))
+
+
+def test_a_temperature_that_arrives_as_an_axis_is_refused(rng):
+    @numba.njit
+    def positional(x):
+        return na.softmin(x, 2.0)
+
+    with pytest.raises(TypeError, match="axis must be an int.*inside `try`"):
+        positional(rng.normal(size=(2, 3)))
+
+    @numba.njit
+    def boolean(x):
+        return na.softmin(x, True)
+
+    with pytest.raises(TypeError, match="axis must be an int.*inside `try`"):
+        boolean(rng.normal(size=(2, 3)))
+
+
+def test_tangents_by_position_are_all_given(rng):
+    x, weight = rng.normal(size=(2, 3, 2, 2))
+    _, index = na.maxout_affine_with_index(x, weight)
+
+    @numba.njit
+    def some(x, weight, index, t):
+        return na.maxout_affine_jvp(x, weight, index, t)
+
+    with pytest.raises(TypeError, match="dx, dweight and dbias must be keywords"):
+        some(x, weight, index, x)
+
+    @numba.njit
+    def inside(x, weight, index, t):
+        try:
+            return na.maxout_affine_jvp(x, weight, index, dx=None, dweight=t, dbias=None)
+        except Exception:  # noqa: BLE001
+            return x
+
+    want = na.maxout_affine_jvp(x, weight, index, dweight=weight)
+    np.testing.assert_array_equal(inside(x, weight, index, weight), want)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8])
+def test_axes_of_other_integers(dtype, rng):
+    """What `prange` counts in is unsigned."""
+    x = rng.normal(size=(3, 4, 5))
+
+    @numba.njit
+    def each(x, axis):
+        y, index = na.maxout_with_index(x, axis)
+        dx = na.maxout_vjp(y, index, x.shape[axis], axis)
+        return na.softmin(x, axis), na.softmin_jacobian(x, axis), y, dx
+
+    for axis in range(3):
+        y, index = na.maxout_with_index(x, axis)
+        dx = na.maxout_vjp(y, index, x.shape[axis], axis)
+        want = na.softmin(x, axis), na.softmin_jacobian(x, axis), y, dx
+        for one, other in zip(each(x, dtype(axis)), want, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(np.exceptions.AxisError):
+        each(x, dtype(3))
+    with pytest.raises(np.exceptions.AxisError):
+        each(x, dtype(np.iinfo(dtype).max))
+
+
+def test_temperature_of_bool(rng):
+    x = rng.normal(size=5)
+
+    @numba.njit
+    def hot(x, temperature):
+        return na.softmin(x, temperature=temperature)
+
+    np.testing.assert_array_equal(hot(x, True), na.softmin(x, temperature=True))
+    with pytest.raises(ValueError, match="temperature"):
+        hot(x, False)

@@ -42,6 +42,21 @@ def test_index_names_the_winner(rng):
         np.testing.assert_array_equal(y, maxout(x, axis))
 
 
+def test_index_past_2_to_the_31():
+    """Numbers that nobody has written take no memory."""
+    pieces, winner = 2**31 + 10, 2**31 + 5
+    x = np.zeros(pieces, np.int8)
+    x[winner] = 7
+    assert maxout_with_index(x, index_dtype=np.int64) == (7, winner)
+    assert maxout_with_index(x, index_dtype=np.uint32) == (7, winner)
+    assert maxout(x) == 7
+    assert maxout_jvp(x, np.int64(winner)) == 7
+    with pytest.raises(ValueError, match=f"index_dtype must hold indices up to {pieces - 1}"):
+        maxout_with_index(x)
+    with pytest.raises(IndexError, match=rf"index must lie in \[0, {pieces}\)"):
+        maxout_jvp(x, np.int64(pieces))
+
+
 @pytest.mark.parametrize("index_dtype", INDEX_DTYPES)
 @pytest.mark.parametrize("pieces", [2, 5, 40])
 def test_index_dtype(pieces, index_dtype, rng):

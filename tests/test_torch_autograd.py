@@ -1,5 +1,6 @@
 """numba_acts.torch against finite differences, by PyTorch's own check."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -49,6 +50,7 @@ def test_maxout():
     x = numbers(3, 4, 5)
     assert torch.equal(acts.maxout(x, 1), x.amax(1))
     assert torch.autograd.gradcheck(lambda x: acts.maxout(x, 1), x)
+    assert torch.autograd.gradgradcheck(lambda x: acts.maxout(x, 1), x)
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -56,6 +58,114 @@ def test_maxout_affine(biased):
     x, weight, bias = numbers(3, 4), numbers(2, 3, 4), numbers(2, 3)
     given = (x, weight, bias) if biased else (x, weight)
     assert torch.autograd.gradcheck(acts.maxout_affine, given)
+    assert torch.autograd.gradgradcheck(acts.maxout_affine, given)
+
+
+# Each function, a tensor it takes, and the same of PyTorch's own operations.
+FUNCTIONS = {
+    "softmin": (
+        lambda x: acts.softmin(x, 1, temperature=0.7),
+        lambda x: torch.softmax(-x / 0.7, 1),
+        (2, 3, 4),
+    ),
+    "softmin of all": (
+        lambda x: acts.softmin(x, None),
+        lambda x: torch.softmax(-x.reshape(-1), 0).reshape(x.shape),
+        (2, 3, 4),
+    ),
+    "softmax2d": (
+        lambda x: acts.softmax2d(x, channel_axis=-1, temperature=1.5),
+        lambda x: torch.softmax(x / 1.5, -1),
+        (2, 3, 4),
+    ),
+    "maxout": (lambda x: acts.maxout(x, -2), lambda x: x.amax(-2), (2, 3, 4)),
+    "maxout_affine": (
+        lambda x: acts.maxout_affine(x, WEIGHT, BIAS),
+        lambda x: (torch.einsum("...d,upd->...up", x, WEIGHT) + BIAS).amax(-1),
+        (2, 3, 4),
+    ),
+    "its weight": (
+        lambda weight: acts.maxout_affine(X, weight),
+        lambda weight: torch.einsum("bd,upd->bup", X, weight).amax(-1),
+        (5, 3, 4),
+    ),
+    "one unit's weight": (
+        lambda weight: acts.maxout_affine(X, weight, BIAS[0]),
+        lambda weight: (torch.einsum("bd,pd->bp", X, weight) + BIAS[0]).amax(-1),
+        (3, 4),
+    ),
+}
+X, WEIGHT, BIAS = (numbers(*shape).detach() for shape in ((6, 4), (5, 3, 4), (5, 3)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives_forward(name):
+    function, _, shape = FUNCTIONS[name]
+    x = numbers(*shape)
+    assert torch.autograd.gradcheck(function, x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, x, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_transformations_of_torch_func(name):
+    function, plain, shape = FUNCTIONS[name]
+    x, t = numbers(*shape).detach(), numbers(*shape[::-1]).detach().reshape(shape)
+    func = torch.func
+    for transform in (func.jacrev, func.jacfwd, func.hessian):
+        torch.testing.assert_close(transform(function)(x), transform(plain)(x))
+    for got, want in zip(func.jvp(function, (x,), (t,)), func.jvp(plain, (x,), (t,)), strict=True):
+        torch.testing.assert_close(got, want)
+    batch = numbers(3, *shape).detach()
+    for dim in range(batch.ndim):
+        moved = batch.movedim(0, dim)
+        got = func.vmap(function, in_dims=dim)(moved)
+        torch.testing.assert_close(got, func.vmap(plain, in_dims=dim)(moved))
+        loss = func.grad(lambda x: function(x).square().sum())
+        want = func.grad(lambda x: plain(x).square().sum())
+        got = func.vmap(loss, in_dims=dim)(moved)
+        torch.testing.assert_close(got, func.vmap(want, in_dims=dim)(moved))
+    twice = numbers(2, 3, *shape).detach()
+    got, want = (func.vmap(func.vmap(f))(twice) for f in (function, plain))
+    torch.testing.assert_close(got, want)
+
+
+def test_vmap_over_masks():
+    x, where = numbers(2, 5).detach(), torch.rand(3, 5) < 0.6
+    got = torch.func.vmap(lambda m: acts.softmin(x, where=m))(where)
+    assert torch.equal(got, torch.stack([acts.softmin(x, where=m) for m in where]))
+    both = torch.func.vmap(lambda x, m: acts.softmin(x, where=m), in_dims=(1, 1))
+    got = both(x, where[:, :2].T.reshape(2, 3).repeat(1, 2)[:, :5])
+    assert got.shape == (5, 2)
+
+
+def test_gradient_penalty():
+    """The norm of a gradient in the loss, as critics of Wasserstein GANs have it."""
+    x, weight = numbers(8, 4), numbers(5, 3, 4)
+    gradients = []
+    for layer in (
+        acts.maxout_affine,
+        lambda x, w: acts.maxout(torch.einsum("bd,upd->bup", x, w)),
+        lambda x, w: torch.einsum("bd,upd->bup", x, w).amax(-1),
+    ):
+        score = torch.tanh(layer(x, weight)).sum()
+        (g,) = torch.autograd.grad(score, x, create_graph=True)
+        penalty = ((g.norm(dim=1) - 1) ** 2).mean()
+        gradients.append(torch.autograd.grad(penalty, weight)[0])
+    torch.testing.assert_close(gradients[0], gradients[2])
+    torch.testing.assert_close(gradients[1], gradients[2])
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], 1.0, None, np.ones(2)], ids=str)
+def test_what_is_no_tensor_is_refused(given):
+    for name, call in {
+        "x": lambda: acts.softmin(given),
+        "x ": lambda: acts.softmax2d(given),
+        "x  ": lambda: acts.maxout(given),
+        "weight": lambda: acts.maxout_affine(X, given),
+    }.items():
+        message = rf"{name.strip()} must be a torch\.Tensor, got {type(given).__name__}"
+        with pytest.raises(TypeError, match=message):
+            call()
 
 
 def test_the_refusal_of_a_tensor_that_requires_grad_points_to_functions_that_exist():

@@ -282,3 +282,204 @@ assert not {"torch", "cupy", "dask", "ml_dtypes", "numba.cuda"} & set(sys.module
 def test_numpy_is_the_same_to_the_last_bit(normal):
     x = normal(6, 700, dtype=torch.float32)
     np.testing.assert_array_equal(numba_acts.softmin(x).numpy(), numba_acts.softmin(x.numpy()))
+
+
+# What is more than its numbers -----------------------------------------------------------------
+
+
+def dual(numbers):
+    """A tensor that carries a tangent."""
+    return torch.autograd.forward_ad.make_dual(numbers, torch.ones_like(numbers))
+
+
+CARRIERS = {
+    "x": lambda t: numba_acts.softmin(t),
+    "image": lambda t: numba_acts.softmax2d(t.reshape(3, 1, 1)),
+    "g": lambda t: numba_acts.softmin_vjp(t, torch.ones(3)),
+    "t": lambda t: numba_acts.softmin_jvp(t, torch.ones(3)),
+    "y": lambda t: numba_acts.softmin_vjp(torch.ones(3), t),
+    "jacobian": lambda t: numba_acts.softmin_jacobian(t),
+    "diagonal": lambda t: numba_acts.softmin_jacobian_diag(t),
+    "maxout": lambda t: numba_acts.maxout(t),
+    "with index": lambda t: numba_acts.maxout_with_index(t),
+    "maxout_vjp": lambda t: numba_acts.maxout_vjp(t, torch.zeros(3, dtype=torch.int32), 2),
+    "maxout_jvp": lambda t: numba_acts.maxout_jvp(t, torch.tensor(0)),
+    "affine x": lambda t: numba_acts.maxout_affine(t, torch.ones(2, 3)),
+    "affine weight": lambda t: numba_acts.maxout_affine(torch.ones(3), t.reshape(1, 3)),
+    "affine bias": lambda t: numba_acts.maxout_affine(torch.ones(2), torch.ones(3, 2), t),
+    "affine vjp": lambda t: numba_acts.maxout_affine_vjp(
+        t, torch.ones(3, 2), torch.ones(4, 2), torch.zeros(3, dtype=torch.int32)
+    ),
+    "affine jvp": lambda t: numba_acts.maxout_affine_jvp(
+        torch.ones(3), torch.ones(2, 3), torch.tensor(0), dx=t
+    ),
+    "out": lambda t: numba_acts.softmin(torch.ones(3), out=t),
+    "temperature": lambda t: numba_acts.softmin(torch.ones(3), temperature=t[0]),
+}
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_tangents_are_not_lost_without_a_word(name):
+    with torch.autograd.forward_ad.dual_level():
+        with pytest.raises(TypeError, match=r"carries a tangent.*numba_acts\.torch"):
+            CARRIERS[name](dual(torch.ones(3)))
+    CARRIERS[name](torch.ones(3))
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_stand_ins_of_vmap_are_refused(name):
+    message = "tensor with memory|number" if name != "temperature" else "temperature must be"
+    with pytest.raises(TypeError, match=message):
+        torch.func.vmap(CARRIERS[name])(torch.ones(2, 3))
+    with pytest.raises(TypeError, match=r"numba_acts\.torch|number"):
+        torch.func.jvp(CARRIERS[name], (torch.ones(3),), (torch.ones(3),))
+
+
+STRANGE = {
+    "a nested one": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "layout torch.sparse_coo": lambda: torch.eye(2).to_sparse(),
+    "float8_e4m3fn": lambda: torch.ones(2).to(torch.float8_e4m3fn),
+    "qint8": lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    "complex64": lambda: torch.ones(2, dtype=torch.complex64),
+    "one on meta": lambda: torch.ones(2, device="meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")  # these kinds' own warnings
+@pytest.mark.filterwarnings("ignore:.*quantized tensor:UserWarning")
+@pytest.mark.parametrize("kind", STRANGE)
+def test_tensors_that_are_no_plain_arrays(kind):
+    tensor = STRANGE[kind]()
+    for call in (numba_acts.softmin, numba_acts.maxout, numba_acts.softmin_jacobian_diag):
+        with pytest.raises(TypeError, match=f"^[xy] must be .*{kind}"):
+            call(tensor)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_views_that_negate(dtype, normal):
+    x = normal(3, 4, dtype=dtype)
+    negative = torch._neg_view(x)
+    assert negative.is_neg()
+    assert torch.equal(numba_acts.softmin(negative), numba_acts.softmin(-x))
+
+
+def test_index_dtype_under_another_default_device():
+    with torch.device("meta"):
+        y, index = numba_acts.maxout_with_index(CPU, index_dtype=torch.int64)
+    assert index.dtype == torch.int64 and y.device.type == "cpu"
+
+
+CPU = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 5.0]])
+
+WRITERS = {
+    "softmin": lambda out: numba_acts.softmin(CPU, out=out),
+    "softmin in place": lambda out: numba_acts.softmin(out, out=out),
+    "masked": lambda out: numba_acts.softmin(CPU, where=CPU > 0, out=out),
+    "softmin_vjp": lambda out: numba_acts.softmin_vjp(CPU, CPU, out=out),
+    "softmin_jvp": lambda out: numba_acts.softmin_jvp(CPU, CPU, 0, out=out),
+    "softmin_jacobian_diag": lambda out: numba_acts.softmin_jacobian_diag(CPU, out=out),
+    "softmin_jacobian": lambda out: numba_acts.softmin_jacobian(
+        CPU[0], out=out.resize_(9).view(3, 3)
+    ),
+    "softmax2d": lambda out: numba_acts.softmax2d(CPU[None], out=out[None]),
+    "maxout": lambda out: numba_acts.maxout(CPU[..., None], out=out),
+    "maxout_with_index": lambda out: numba_acts.maxout_with_index(
+        CPU[..., None], out=(out, torch.empty(2, 3, dtype=torch.int32))
+    ),
+    "maxout_vjp": lambda out: numba_acts.maxout_vjp(
+        CPU[:, 0], torch.zeros(2, dtype=torch.int32), 3, out=out
+    ),
+    "maxout_jvp": lambda out: numba_acts.maxout_jvp(
+        CPU[..., None], torch.zeros(2, 3, dtype=torch.int32), out=out
+    ),
+    "maxout_affine": lambda out: numba_acts.maxout_affine(CPU, torch.ones(3, 1, 3), out=out),
+    "a view": lambda out: numba_acts.softmin(CPU[0], out=out[0]),
+    "a detached alias": lambda out: numba_acts.softmin(CPU, out=out.detach()),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_autograd_knows_what_was_written_to(name):
+    """A tensor that was saved for a gradient must not be another one then without a word."""
+    x, saved = torch.ones(2, 3, requires_grad=True), torch.full((2, 3), 5.0)
+    loss = (x * saved).sum()
+    WRITERS[name](saved)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_an_index_that_was_written_to_is_known_too():
+    index = torch.zeros(2, dtype=torch.int32)
+    before = index._version
+    numba_acts.maxout_with_index(CPU, out=(torch.empty(2), index))
+    assert index._version > before
+
+
+def test_a_refused_call_leaves_the_version_alone():
+    out = torch.zeros(2, 3)
+    with pytest.raises(np.exceptions.AxisError):
+        numba_acts.softmin(CPU, 2, out=out)
+    with pytest.raises(ValueError, match="out must have shape"):
+        numba_acts.softmin(CPU[0], out=out)
+    assert out._version == 0
+
+
+def test_tensors_of_inference_mode_are_written_to():
+    with torch.inference_mode():
+        out = torch.zeros(2, 3)
+        numba_acts.softmin(CPU, out=out)
+    assert torch.equal(out, numba_acts.softmin(CPU))
+
+
+# torch.compile, which is to call these functions and not to read them ---------------------------
+
+COMPILED = {
+    "softmin": lambda x: numba_acts.softmin(x),
+    "between": lambda x: numba_acts.softmin(x * 2) + 1,
+    "masked": lambda x: numba_acts.softmin(x, where=[True, False, True]),
+    "product": lambda x: numba_acts.softmin_vjp(x, numba_acts.softmin(x)),
+    "jacobian": lambda x: numba_acts.softmin_jacobian(x),
+    "diagonal": lambda x: numba_acts.softmin_jacobian_diag(x),
+    "image": lambda x: numba_acts.softmax2d(x[:, :, None]),
+    "maxout": lambda x: numba_acts.maxout(x, 0),
+    "index": lambda x: numba_acts.maxout_with_index(x)[1],
+    "spread": lambda x: numba_acts.maxout_vjp(x, numba_acts.maxout_with_index(x[..., None])[1], 2),
+    "affine": lambda x: numba_acts.maxout_affine(x, x[None]),
+}
+KINDS = {
+    "float32 tensor": lambda: CPU,
+    "bfloat16 tensor": lambda: CPU.bfloat16(),
+    "integer tensor": lambda: CPU.int(),
+    "strided tensor": lambda: torch.cat([CPU, CPU], 1)[:, ::2],
+    "float64 array": lambda: CPU.double().numpy(),
+    "integer array": lambda: CPU.int().numpy(),
+    "strided array": lambda: np.asfortranarray(CPU.numpy()),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_torch_compile(kind):
+    for function in COMPILED.values():
+        x = KINDS[kind]()
+        want = function(x)
+        torch._dynamo.reset()
+        compiled = torch.compile(function, backend="eager")
+        for _ in range(2):
+            got = compiled(x)
+            assert type(got) is type(want) and got.dtype == want.dtype
+            assert (got == want).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_gradients_under_torch_compile():
+    from numba_acts import torch as acts
+
+    @torch.compile(backend="eager")
+    def loss(x):
+        return acts.maxout(acts.softmin(x) * x).sum()
+
+    x = CPU.clone().requires_grad_()
+    (got,) = torch.autograd.grad(loss(x), x)
+    (want,) = torch.autograd.grad((torch.softmax(-x, -1) * x).amax(-1).sum(), x)
+    torch.testing.assert_close(got, want)
