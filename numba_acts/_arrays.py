@@ -326,15 +326,15 @@ class Layout:
 
         `nbytes` are those of a slice that are copied; one slice is a part, however long it is.
         """
-        room = PORTION_BYTES // max(1, nbytes)
-        steps = list(shape)
-        for place in reversed([*range(self.first), *range(self.last, len(shape))]):
-            steps[place] = max(1, min(room, shape[place]))
-            room //= shape[place]
-        for corner in itertools.product(*map(range, itertools.repeat(0), shape, steps)):
+        room, steps = PORTION_BYTES // max(1, nbytes), [*shape[: self.first], *shape[self.last :]]
+        for place, length in reversed([*enumerate(steps)]):
+            steps[place] = max(1, min(room, length))
+            room //= length
+        others = *shape[: self.first], *shape[self.last :]
+        whole = [slice(None)] * (self.last - self.first)
+        for corner in itertools.product(*map(range, itertools.repeat(0), others, steps)):
             part = [slice(at, at + step) for at, step in zip(corner, steps, strict=True)]
-            part[self.first : self.last] = [slice(None)] * (self.last - self.first)
-            yield tuple(part)
+            yield *part[: self.first], *whole, *part[self.first :]
 
     def of(self, array: np.ndarray, part: tuple[slice, ...]) -> np.ndarray:
         """A part of an array, which may be without the slices' axis, or have it twice."""
@@ -371,20 +371,28 @@ class Layout:
             nbytes -= sources[lands].nbytes * 3 // 4
         outer, _, inner = self.lengths(shape)
         for part in self.portions(shape, -(-nbytes // (outer * inner))):
-            self._fill_part(part, sources, targets, kernel, lands)
+            lengths = self.lengths(
+                [len(range(n)[some]) for n, some in zip(shape, part, strict=True)]
+            )
+            self._fill_part(part, lengths, sources, targets, kernel, lands)
 
     def _fill_part(
-        self, part: Any, sources: list[Any], targets: list[Any], kernel: Any, lands: int | None
+        self,
+        part: tuple[slice, ...],
+        lengths: tuple[int, int, int],
+        sources: list[Any],
+        targets: list[np.ndarray],
+        kernel: Any,
+        lands: int | None,
     ) -> None:
         given: list[Any] = [None if a is None else self.of(a, part) for a in sources]
         parts = [self.of(target, part) for target in targets]
         into = list(map(_memory_for, parts))
-        whole = next(a for a in (*parts, *given) if a.ndim == len(part))
         if lands is not None:
             np.copyto(into[0], given[lands])
             given[lands] = into[0]
         flat = [None if a is None else _flat(_apart(a)) for a in given]
-        kernel(*flat, *map(_flat, into), *self.lengths(whole.shape))
+        kernel(*flat, *map(_flat, into), *lengths)
         for filled, target in zip(into, parts, strict=True):
             _accept(filled, target)
 
@@ -429,8 +437,7 @@ class Result:
     def give(self, call: Call) -> Any:
         """The result, in the order of axes that the caller knows."""
         if self.out is not None:
-            if call.torch is not None:
-                _tensors.written(call.torch, self.out)
+            _tensors.written(self.out)
             return self.out
         return call.give(self.memory.transpose(np.argsort(self.order)))
 
@@ -770,7 +777,7 @@ def _maxout(array: np.ndarray, layout: Layout, *results: np.ndarray) -> None:
     if array.size:
         source = _beside(array.transpose(layout.order), *results)
         if not source.strides[layout.first]:  # equal pieces, of which the first wins
-            source = layout.of(source, (*[slice(None)] * layout.first, slice(1)))
+            source = source[(*[slice(None)] * layout.first, slice(1))]
 
         def fill(x: Any, y: Any, *rest: Any) -> None:
             index, *lengths = rest if len(results) > 1 else (None, *rest)
@@ -973,7 +980,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
         for some, (weights, *biases) in _by_units(units, weight, *bias):
             lengths = len(range(math.prod(units))[some]), pieces, depth
             bias_of = biases[0] if biases else weights[:0]
-            kernel = functools.partial(_affine_rows, weights, bias_of, lengths)
+            kernel = functools.partial(_affine_rows, weights, bias_of, lengths, indexed)
             parts = [target[..., some] if units else target for target in targets]
             _in_order(x.ndim, x.ndim - 1).fill(x.shape, [x], parts, kernel)
     if index is None:
@@ -982,8 +989,10 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     return pair if out is None else out
 
 
-def _affine_rows(weight: Any, bias: Any, lengths: Any, x: Any, y: Any, *rest: Any) -> None:
-    index = rest[0] if len(rest) > 3 else _NONE
+def _affine_rows(
+    weight: Any, bias: Any, lengths: Any, indexed: bool, x: Any, y: Any, *rest: Any
+) -> None:
+    index = rest[0] if indexed else _NONE
     cpu_affine.affine(x, weight, bias, y, index, *lengths)
 
 

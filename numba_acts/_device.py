@@ -351,7 +351,7 @@ class Torch(Library):
 
     def written(self, value: Any) -> None:
         """Let the library know that an array of the caller's has changed."""
-        _tensors.written(self.torch, value)
+        _tensors.written(value)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order."""

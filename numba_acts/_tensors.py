@@ -87,6 +87,8 @@ def no_memory(name: str) -> TypeError:
     )
 
 
-def written(torch: Any, tensor: Any) -> None:
+def written(out: Any) -> None:
     """Let autograd know that a tensor has changed: what it had saved of it is no more."""
-    torch.autograd.graph.increment_version(tensor)
+    torch = module(out)
+    if torch is not None:
+        torch.autograd.graph.increment_version(out)

@@ -23,7 +23,7 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
     x, dtype = _admit("x", x, out)
     x = _joined(x, _arrays._axes(axis, x.ndim))
-    task = {"axis": axis, "beta": beta, "out": None}
+    task: dict[str, Any] = {"axis": axis, "beta": beta, "out": None}
     if where is None:
         return _map(_arrays.softmax, _float(dtype), x, where=None, **task)
     mask, kind = _admit("where", where)
@@ -31,10 +31,17 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     axes = list(range(x.ndim))
     mask = _broadcasting("where", mask, x)
     of_mask = axes[x.ndim - mask.ndim :]
+    task["full"] = [a - x.ndim for a, own in zip(of_mask, mask.chunks, strict=True) if own != (1,)]
     return _blocks(_masked, _float(dtype), axes, (x, axes), (mask, of_mask), **task)
 
 
-def _masked(x: Any, where: Any, axis: Axis, beta: float, out: Any) -> Any:
+def _masked(x: Any, where: Any, axis: Axis, beta: float, out: Any, full: list[int]) -> Any:
+    """`full` are the axes along which a mask's chunk must not broadcast."""
+    if any(where.shape[a] != x.shape[a] for a in full):
+        raise ValueError(
+            f"where must broadcast to x's shape, but of chunks that meet where has shape "
+            f"{where.shape}, x {x.shape}"
+        )
     return _arrays.softmax(x, axis, beta, where, out)
 
 

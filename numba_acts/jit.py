@@ -490,7 +490,7 @@ def _run_product(contiguous):
     def run(g, y, dx, outer, n, inner, beta):
         if n > (group_of if inner == 1 else chunk):
             groups = -(-n // group_of)
-            sums = np.empty(groups * 2 * LANES, y.dtype)
+            sums = np.empty(groups * 2 * LANES, dx.dtype)
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
                 cpu_softmax.long_dots(g, y, sums, n, inner, base, *_all(groups))

@@ -2,13 +2,15 @@
 
 Import it where PyTorch is installed: ``from numba_acts import torch as acts``. Tensors live on the
 CPU or on a GPU, and derivatives are computed by this library's kernels: backward, forward and of
-any order, those of `torch.func` and its `vmap` too.
+any order, those of `torch.func` and its `vmap` too. (Of the third order on not forward twice, where
+PyTorch would lose tangents: that is refused.)
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import Function
 
 import numba_acts as na
@@ -20,6 +22,19 @@ def _keep(ctx: Any, *tensors: Any) -> None:
     """Save tensors for derivatives in both directions."""
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
+
+
+def _check_forward_once() -> None:
+    """Refuse two forward modes around a product, as the tangents of what it saved are lost.
+
+    PyTorch loses them, and says nothing; it does so in any `Function` that saves its inputs.
+    """
+    levels = [level.key().name for level in retrieve_all_functorch_interpreters()]
+    if levels.count("Jvp") > 1:
+        raise NotImplementedError(
+            "PyTorch loses tangents where a third derivative is taken forward twice (jacfwd or jvp "
+            "within another): take one of the two backward, by jacrev or vjp"
+        )
 
 
 # ---- a batch that vmap adds -------------------------------------------------------------------
@@ -41,6 +56,10 @@ def _ndim(value: Any, dim: int | None) -> int:
 
 def _one_by_one(function: Any, info: Any, in_dims: Any, *given: Any) -> Any:
     """A function of each member of a batch."""
+    if not info.batch_size:
+        raise ValueError(
+            "vmap over weights or gradients of maxout_affine needs a batch of at least 1"
+        )
     members = [
         [a if dim is None else a.select(dim, i) for a, dim in zip(given, in_dims, strict=True)]
         for i in range(info.batch_size)
@@ -106,6 +125,7 @@ class _Product(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
+        _check_forward_once()
         (dg, dy, *_), (g, y), (axis, beta) = tangents, ctx.saved_tensors, ctx.task
         more = beta * (dy * (g - _sums(g * y, axis)) - y * _sums(g * dy, axis))
         return _Product.apply(dg, y, axis, beta) + more
@@ -266,6 +286,7 @@ class _AffineGradients(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
+        _check_forward_once()
         (dg, dx, dweight, _), (g, x, weight, index) = tangents, ctx.saved_tensors
         of_x, of_weight, of_bias = _AffineGradients.apply(dg, x, weight, index)
         more_of_x, _, _ = _AffineGradients.apply(g, x, dweight, index)
@@ -300,6 +321,7 @@ class _AffineTangent(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
+        _check_forward_once()
         (x, weight, index, dx, dweight), (of_x, of_weight, _, *more) = ctx.saved_tensors, tangents
         along = _AffineTangent.apply(x, weight, index, *more)
         return along + _AffineTangent.apply(of_x, of_weight, index, dx, dweight, None)

@@ -202,6 +202,14 @@ def test_masks_of_unknown_chunks(rng):
     np.testing.assert_array_equal(got, na.softmin(x[keep], where=mask[0]))
 
 
+def test_masks_whose_chunks_turn_out_to_be_others(rng):
+    x, mask = rng.normal(size=(6, 2)), np.array([[True], [False], [True]])
+    x = da.from_array(x, chunks=2)[da.from_array(np.ones(6, bool), chunks=2)]
+    mask = da.from_array(mask, chunks=1)[da.from_array(np.ones(3, bool), chunks=1)]
+    with pytest.raises(ValueError, match=r"where must broadcast.*\(1, 1\), x \(2, 2\)"):
+        na.softmin(x, where=mask).compute(scheduler="synchronous")
+
+
 def test_sizes_that_must_be_known_are_asked_for(rng):
     x, keep = rng.normal(size=(7, 5)), np.arange(7) % 3 != 1
     unknown = filtered(x, keep)

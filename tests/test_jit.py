@@ -361,7 +361,7 @@ def test_keywords_in_the_signatures_order_inside_try(rng):
 def test_a_temperature_that_arrives_as_an_axis_is_refused(rng):
     @numba.njit
     def positional(x):
-        return na.softmin(x, 2.0)
+        return na.softmin(x, 2.0)  # type: ignore[arg-type]
 
     with pytest.raises(TypeError, match="axis must be an int.*inside `try`"):
         positional(rng.normal(size=(2, 3)))
@@ -380,7 +380,7 @@ def test_tangents_by_position_are_all_given(rng):
 
     @numba.njit
     def some(x, weight, index, t):
-        return na.maxout_affine_jvp(x, weight, index, t)
+        return na.maxout_affine_jvp(x, weight, index, t)  # type: ignore[call-arg]
 
     with pytest.raises(TypeError, match="dx, dweight and dbias must be keywords"):
         some(x, weight, index, x)
@@ -429,3 +429,19 @@ def test_temperature_of_bool(rng):
     np.testing.assert_array_equal(hot(x, True), na.softmin(x, temperature=True))
     with pytest.raises(ValueError, match="temperature"):
         hot(x, False)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("f8", "f4"), ("i8", "f4"), ("f8", "i8"), ("i4", "i8"), ("f4", "f8")]
+)
+def test_products_of_two_dtypes(dtypes, rng):
+    @numba.njit
+    def product(g, y):
+        return na.softmin_vjp(g, y, 0), na.softmin_vjp(g, y, -1)
+
+    for shape in [(3, 5), (5000, 3)]:
+        g, y = ((9 * rng.random(shape)).astype(dtype) for dtype in dtypes)
+        for one, axis in zip(product(g, y), (0, -1), strict=True):
+            want = na.softmin_vjp(g, y, axis)
+            assert one.dtype == want.dtype
+            np.testing.assert_array_equal(one, want)

@@ -126,3 +126,46 @@ def test_results_that_lie_over_operands(portion, monkeypatch, rng):
     x = rng.normal(size=(20, 7))
     want = na.softmin(x, where=np.broadcast_to(mask, x.shape).copy())
     np.testing.assert_array_equal(na.softmin(x, where=mask, out=x), want)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("repeated", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)])
+def test_pieces_that_are_repeated(repeated, axis, monkeypatch, rng):
+    monkeypatch.setattr(_arrays, "PORTION_BYTES", 100)
+    shape = [1 if a in repeated else n for a, n in enumerate((4, 5, 6))]
+    x = np.broadcast_to(rng.normal(size=shape), (4, 5, 6))
+    y, index = na.maxout_with_index(x, axis)
+    np.testing.assert_array_equal(y, x.max(axis))
+    np.testing.assert_array_equal(index, x.argmax(axis))
+    np.testing.assert_array_equal(na.maxout(x, axis), y)
+    g, winners = np.broadcast_to(y[:1, :1], y.shape), np.broadcast_to(index[:1, :1], y.shape)
+    plain = np.array(g), np.array(winners), x.shape[axis], axis
+    np.testing.assert_array_equal(na.maxout_vjp(g, winners, *plain[2:]), na.maxout_vjp(*plain))
+    dy = na.maxout_jvp(x, winners, axis)
+    np.testing.assert_array_equal(dy, na.maxout_jvp(np.array(x), plain[1], axis))
+
+
+@pytest.mark.parametrize("units", [(), (4,)])
+@pytest.mark.parametrize("depth", [0, 1, 7])
+def test_affine_in_portions(depth, units, monkeypatch, rng):
+    x, weight = rng.normal(size=(3, 5, depth)), rng.normal(size=(*units, 2, depth))
+    bias = rng.normal(size=weight.shape[:-1])
+    want, index = na.maxout_affine_with_index(x, weight, bias)
+    tangent = {"dx": x, "dweight": weight, "dbias": bias}
+    dy = na.maxout_affine_jvp(x, weight, index, **tangent)
+    monkeypatch.setattr(_arrays, "PORTION_BYTES", 64)
+
+    def apart(a):
+        """The same numbers, every second of its memory's."""
+        wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]) if a.ndim else (), a.dtype)
+        view = wide[..., ::2] if a.ndim else wide
+        view[...] = a
+        return view
+
+    out = apart(np.zeros_like(want)), apart(np.zeros_like(index))
+    assert na.maxout_affine_with_index(apart(x), apart(weight), apart(bias), out=out) is out
+    np.testing.assert_array_equal(out[0], want)
+    np.testing.assert_array_equal(out[1], index)
+    given = {name: apart(a) for name, a in tangent.items()}
+    got = na.maxout_affine_jvp(apart(x), apart(weight), apart(index), **given)
+    np.testing.assert_array_equal(got, dy)

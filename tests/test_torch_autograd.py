@@ -61,6 +61,8 @@ def test_maxout_affine(biased):
     assert torch.autograd.gradgradcheck(acts.maxout_affine, given)
 
 
+X, WEIGHT, BIAS = (numbers(*shape).detach() for shape in ((2, 3), (2, 3, 3), (2, 3)))
+
 # Each function, a tensor it takes, and the same of PyTorch's own operations.
 FUNCTIONS = {
     "softmin": (
@@ -82,20 +84,19 @@ FUNCTIONS = {
     "maxout_affine": (
         lambda x: acts.maxout_affine(x, WEIGHT, BIAS),
         lambda x: (torch.einsum("...d,upd->...up", x, WEIGHT) + BIAS).amax(-1),
-        (2, 3, 4),
+        (2, 3),
     ),
     "its weight": (
         lambda weight: acts.maxout_affine(X, weight),
         lambda weight: torch.einsum("bd,upd->bup", X, weight).amax(-1),
-        (5, 3, 4),
+        (2, 3, 3),
     ),
     "one unit's weight": (
         lambda weight: acts.maxout_affine(X, weight, BIAS[0]),
         lambda weight: (torch.einsum("bd,pd->bp", X, weight) + BIAS[0]).amax(-1),
-        (3, 4),
+        (3, 3),
     ),
 }
-X, WEIGHT, BIAS = (numbers(*shape).detach() for shape in ((6, 4), (5, 3, 4), (5, 3)))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -127,6 +128,27 @@ def test_transformations_of_torch_func(name):
     twice = numbers(2, 3, *shape).detach()
     got, want = (func.vmap(func.vmap(f))(twice) for f in (function, plain))
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("order", ["FRF", "FRR", "RFF", "RFR", "RRF", "RRR", "FFR", "FFF"])
+def test_third_derivatives(order):
+    """F forward, R backward, the outermost first; forward twice PyTorch loses tangents."""
+    x = numbers(3).detach()
+    cubes = lambda x: acts.maxout_affine(x, WEIGHT) ** 3  # noqa: E731
+    pairs = [
+        (acts.softmin, lambda x: torch.softmax(-x, -1)),
+        (cubes, lambda x: torch.einsum("d,upd->up", x, WEIGHT).amax(-1) ** 3),
+    ]
+    for function, plain in pairs:
+        for letter in reversed(order):
+            transform = {"F": torch.func.jacfwd, "R": torch.func.jacrev}[letter]
+            function, plain = transform(function), transform(plain)
+        try:
+            got = function(x)
+        except NotImplementedError as error:
+            assert order.startswith("FF") and "jacrev" in str(error)
+        else:
+            torch.testing.assert_close(got, plain(x))
 
 
 def test_vmap_over_masks():

@@ -424,6 +424,12 @@ def test_a_refused_call_leaves_the_version_alone():
     assert out._version == 0
 
 
+def test_results_of_tensors_may_go_to_numpy_arrays():
+    out = np.empty((2, 3), np.float32)
+    assert numba_acts.softmin(CPU, out=out) is out
+    assert np.array_equal(out, numba_acts.softmin(CPU))
+
+
 def test_tensors_of_inference_mode_are_written_to():
     with torch.inference_mode():
         out = torch.zeros(2, 3)

@@ -477,6 +477,8 @@ def _loaded(builder, array, value):
     wanted = _number(array)
     if held == wanted:
         return value
+    if isinstance(held, types.Float) and wanted != types.float64 or wanted.bitwidth < held.bitwidth:
+        raise TypingError(f"{held} is not read as {wanted}, which may not hold it")
     scalar = ir.DoubleType() if wanted == types.float64 else ir.IntType(wanted.bitwidth)
     target = _like(scalar, value)
     if isinstance(held, types.Float):
