@@ -466,7 +466,8 @@ KINDS = {
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_under_torch_compile(kind):
-    for function in COMPILED.values():
+    every = kind in ("bfloat16 tensor", "integer array")  # compilation takes a second for each
+    for function in list(COMPILED.values())[: None if every else 3]:
         x = KINDS[kind]()
         want = function(x)
         torch._dynamo.reset()
