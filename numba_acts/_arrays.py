@@ -326,13 +326,13 @@ class Layout:
 
         `nbytes` are those of a slice that are copied; one slice is a part, however long it is.
         """
-        room, steps = PORTION_BYTES // max(1, nbytes), [*shape[: self.first], *shape[self.last :]]
-        for place, length in reversed([*enumerate(steps)]):
-            steps[place] = max(1, min(room, length))
+        room, lengths = PORTION_BYTES // max(1, nbytes), [*shape[: self.first], *shape[self.last :]]
+        steps: list[int] = []
+        for length in reversed(lengths):
+            steps.insert(0, max(1, min(room, length)))
             room //= length
-        others = *shape[: self.first], *shape[self.last :]
         whole = [slice(None)] * (self.last - self.first)
-        for corner in itertools.product(*map(range, itertools.repeat(0), others, steps)):
+        for corner in itertools.product(*map(range, itertools.repeat(0), lengths, steps)):
             part = [slice(at, at + step) for at, step in zip(corner, steps, strict=True)]
             yield *part[: self.first], *whole, *part[self.first :]
 
@@ -1037,12 +1037,11 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
     results = [np.zeros(a, number) for a in (x.shape, weight.shape, weight.shape[:-1])]
     if g.size:
         count = math.prod(units)
-        given, row, column = _once(g.reshape(-1, count))
-        inputs, x_row = _once_in_rows(x.reshape(g.size // count, depth))
+        gradient = _once(g.reshape(-1, count))
+        inputs = _once_in_rows(x.reshape(g.size // count, depth))
         saved = inputs, _flat(_apart(weight)), _flat(_apart(index))
         dx, dweight, dbias = map(_flat, results)
-        lengths = count, pieces, depth, row, column, x_row
-        cpu_affine.affine_vjp(given, *saved, dx, dweight, dbias, *lengths)
+        cpu_affine.affine_vjp(gradient, *saved, dx, dweight, dbias, count, pieces, depth)
     dx, dweight, dbias = (call.give(result.astype(dtype, copy=False)) for result in results)
     return dx, dweight, dbias
 

@@ -407,8 +407,13 @@ def affine(x, weight, bias, y, index, units, pieces, depth):
     run(affine_rows, blocks, y.size * pieces * depth // 16, data, units, pieces, depth)
 
 
-def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth, row, column, x_row):
-    """Fill dx, dweight and dbias; rows and columns of g, and rows of x, lie so far apart."""
+def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
+    """Fill dx, dweight and dbias.
+
+    g comes with how far apart its rows and its columns lie, x with how far its rows do: none if
+    they are all the same.
+    """
+    (g, row, column), (x, x_row) = g, x
     work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
     run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
     together = max(1, min(UNITS, units, SUMS // (pieces * max(LANES, min(SPAN, depth)))))
