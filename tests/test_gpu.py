@@ -382,6 +382,35 @@ def test_tensors_that_require_grad_are_refused(torch):
         numba_acts.softmin(x)
 
 
+def test_tensors_that_carry_a_tangent_are_refused(torch):
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        x = forward.make_dual(torch.ones(3, device="cuda"), torch.ones(3, device="cuda"))
+        for call in (numba_acts.softmin, numba_acts.maxout, numba_acts.softmin_jacobian):
+            with pytest.raises(TypeError, match=r"carries a tangent.*numba_acts\.torch"):
+                call(x)
+    with pytest.raises(TypeError, match=r"numba_acts\.torch"):
+        torch.func.vmap(numba_acts.softmin)(torch.ones(2, 3, device="cuda"))
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_autograd_knows_what_was_written_to(strided, torch):
+    x = torch.ones(4, 3, device="cuda")
+    for write in (
+        lambda out: numba_acts.softmin(x, out=out),
+        lambda out: numba_acts.softmin_vjp(x, x, out=out),
+        lambda out: numba_acts.softmin_jacobian_diag(x, out=out),
+        lambda out: numba_acts.maxout(x[..., None], out=out),
+    ):
+        wide = torch.full((4, 6), 5.0, device="cuda")
+        saved = wide[:, ::2] if strided else wide[:, :3].contiguous()
+        weights = torch.ones(4, 3, device="cuda", requires_grad=True)
+        loss = (weights * saved).sum()
+        write(saved)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR")  # PyTorch says of its own that it is in beta
 def test_sparse_tensors_are_refused(torch):
     numba_acts.softmin(torch.eye(3, device="cuda"))
