@@ -286,6 +286,11 @@ def _beside(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
     return array.copy() if over else array
 
 
+def _unrepeated(array: np.ndarray) -> np.ndarray:
+    """The array without what is repeated in it, by strides of zero."""
+    return array[tuple(slice(None) if step else slice(1) for step in array.strides)]
+
+
 def _apart(array: np.ndarray) -> np.ndarray:
     """The array, or a copy if it isn't contiguous."""
     return array if _dense(array) else np.array(array, order="C")
@@ -794,8 +799,7 @@ def _index(call: Call, index: Any) -> np.ndarray:
 
 
 def _check_range(index: np.ndarray, pieces: int) -> None:
-    once = tuple(slice(None) if step else slice(1) for step in index.strides)  # of what is repeated
-    if index.size and not cpu_maxout.in_range(_flat(_apart(index[once])), pieces):
+    if index.size and not cpu_maxout.in_range(_flat(_apart(_unrepeated(index))), pieces):
         low, high = index.min(), index.max()
         raise IndexError(
             f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"
@@ -1048,7 +1052,7 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
 
 def _once(matrix: np.ndarray) -> tuple[np.ndarray, int, int]:
     """A matrix's numbers, flat, and how far apart its rows and columns lie: 0 if repeated."""
-    some = matrix[tuple(slice(None) if step else slice(1) for step in matrix.strides)]
+    some = _unrepeated(matrix)
     rows = some.shape[1] if matrix.strides[0] else 0
     return _flat(_apart(some)), rows, int(matrix.strides[1] != 0)
 
