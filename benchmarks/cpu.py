@@ -16,17 +16,9 @@ import numba_acts as na
 from benchmarks import peers, timing
 from benchmarks.cases import Case, cases
 from benchmarks.timing import Call
-from numba_acts.cpu.math import (
-    FAR_FROM,
-    elements,
-    exponent_law,
-    load,
-    raised_exp,
-    results,
-    rolled,
-    settle,
-    store,
-)
+from numba_acts._cpu.exponential import exponent_law, raised_exp
+from numba_acts._cpu.lanes import rolled
+from numba_acts._cpu.memory import FAR_FROM, elements, load, results, settle, store
 
 TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
 

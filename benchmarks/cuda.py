@@ -338,17 +338,17 @@ def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
     """Parts of a call: the wing without the hall, and the driver's launch through cuda.core."""
     from cuda.core import launch as start
 
-    from numba_acts.cuda import launch, softmax
+    from numba_acts._cuda import forward, launch
 
     queue = launch.Queue(0, 0, None, None)
     dtype = np.dtype(np.float32)
     x, y = (launch.Memory(a.data_ptr(), dtype, a.numel(), queue) for a in (given, out))
     none = launch.Memory(0, np.dtype(np.uint8), 0, queue)
     seen: list[Any] = []
-    run = softmax.run
-    recorder: Any = softmax
+    run = forward.run
+    recorder: Any = forward
     recorder.run = lambda kernel, blocks, *a: seen.append((kernel, blocks, a))
-    softmax.softmax(x, none, y, 32, 128, 1, -1.0)
+    forward.softmax(x, none, y, 32, 128, 1, -1.0)
     recorder.run = run
     kernel, blocks, arguments = seen[0]
     run(kernel, blocks, *arguments)
@@ -359,7 +359,7 @@ def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
         launch._configuration(blocks, kernel.threads, kernel.shared),
     )
     return {
-        "of softmin(x, out=out), the wing": partial(softmax.softmax, x, none, y, 32, 128, 1, -1.0),
+        "of softmin(x, out=out), the wing": partial(forward.softmax, x, none, y, 32, 128, 1, -1.0),
         "of softmin(x, out=out), cuda.core's launch": partial(
             start, stream, configuration, handle, *values
         ),

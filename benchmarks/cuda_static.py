@@ -109,13 +109,13 @@ def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
     x, short = memory(size, dtype), memory(outer * inner, dtype)
     if work.function == "softmax":
         mask = memory(size, "uint8") if work.more.get("masked") else none
-        wing.softmax.softmax(x, mask, memory(size, floating), *lengths, -1.0)
+        wing.forward.softmax(x, mask, memory(size, floating), *lengths, -1.0)
     elif work.function == "product":
-        wing.softmax.product(x, x, x, *lengths, -1.0)
+        wing.product.product(x, x, x, *lengths, -1.0)
     elif work.function == "jacobians":
-        wing.softmax.jacobians(x, memory(size * n, dtype), *lengths, -1.0)
+        wing.jacobian.jacobians(x, memory(size * n, dtype), *lengths, -1.0)
     elif work.function == "diagonals":
-        wing.softmax.diagonals(x, x, -1.0)
+        wing.jacobian.diagonals(x, x, *lengths, -1.0)
     elif work.function == "maxout":
         wing.maxout.maxout(x, short, index if work.more.get("indexed") else none, *lengths)
     elif work.function == "biased":
@@ -145,33 +145,40 @@ def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
             wing.affine.affine_jacobian(weight, index, out, *sizes)
 
 
+def _rooms() -> dict[str, Any]:
+    """The wing's modules of kernels."""
+    from numba_acts._cuda import affine, copies, forward, jacobian, maxout, product
+
+    found = affine, copies, forward, jacobian, maxout, product
+    return {room.__name__.rpartition(".")[2]: room for room in found}
+
+
 def launches() -> Iterator[tuple[Work, Any, int, tuple[Any, ...]]]:
     """Every kernel that the work starts: the work, the kernel, its blocks and its arguments."""
     from types import SimpleNamespace
 
-    from numba_acts.cpu.math import BFLOAT16
-    from numba_acts.cuda import affine, copies, launch, maxout, softmax
+    from numba_acts._cuda import launch, slices
+    from numba_acts._dtypes import BFLOAT16
 
-    wing = SimpleNamespace(affine=affine, copies=copies, maxout=maxout, softmax=softmax)
+    rooms = _rooms()
+    wing = SimpleNamespace(**rooms)
     queue = launch.Queue(0, 0, lambda size, dtype: (1 << 20, None), lambda *task: None)
-    sized: list[Any] = [affine, softmax]
-    for room in sized:
-        room.device = lambda number: launch.Device(*SIZES)
+    for room in (rooms["affine"], slices):
+        vars(room)["device"] = lambda number: launch.Device(*SIZES)
 
     def memory(size: int, dtype: str) -> Any:
         kind = BFLOAT16 if dtype == BF16 else np.dtype(dtype)
         return launch.Memory(1 << 20, kind, size, queue)
 
     started: list[Any] = []
-    rooms: list[Any] = [affine, copies, maxout, softmax]
     run = launch.run
     for work in WORK:
-        for room in rooms:
+        for room in rooms.values():
             room.run = lambda *launched: started.append(launched)
         try:
             _called(work, wing, memory)
         finally:
-            for room in rooms:
+            for room in rooms.values():
                 room.run = run
         for kernel, blocks, *arguments in started:
             yield work, kernel, blocks, tuple(arguments)
@@ -221,7 +228,7 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
     from numba.cuda import serialize
     from numba.cuda.dispatcher import _Kernel
 
-    from numba_acts.cuda import launch
+    from numba_acts._cuda import launch
 
     options = {"launch_bounds": kernel.threads, "lto": True}
     made = _Kernel(kernel.function, launch.signature(arguments).args, **options)
@@ -251,9 +258,9 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
 
 def _wide(kernel: Any) -> tuple[bool, bool]:
     """Whether a kernel is meant to load, and to store, 128 bits at once."""
-    if kernel.name in {"join", "product_join", "finish_columns", "fill", "accumulate"}:
+    if kernel.name in {"join", "finish_columns", "fill", "accumulate"}:
         return False, False
-    partial = kernel.name in {"rows", "product_rows"} and kernel.constants[-2]
+    partial = kernel.name == "rows" and kernel.constants[-2]
     return not kernel.name.startswith("vjp"), not (partial or kernel.name == "few")
 
 
@@ -283,7 +290,8 @@ def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
     """The kernels of the work that is wanted, each once."""
     known: dict[Any, Any] = {}
     for work, kernel, blocks, given in launches():
-        key = kernel.name, kernel.constants, tuple(getattr(a, "dtype", type(a)) for a in given)
+        kinds = tuple(getattr(a, "dtype", type(a)) for a in given)
+        key = kernel.function.__module__, kernel.name, kernel.constants, kinds
         if wanted in work.function:
             known.setdefault(key, (work, kernel, blocks, given))
     return list(known.values())
@@ -291,10 +299,12 @@ def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
 
 def _missing() -> set[str]:
     """Kernels of the wing that no work starts."""
-    from numba_acts.cuda import affine, copies, maxout, softmax
-
-    rooms = affine, copies, maxout, softmax
-    made = {m.factory for room in rooms for m in vars(room).values() if hasattr(m, "factory")}
+    made = {
+        m.factory
+        for room in _rooms().values()
+        for m in vars(room).values()
+        if hasattr(m, "factory")
+    }
     seen = {(kernel.name, kernel.function.__module__) for _, kernel, *_ in launches()}
     return {f.__name__ for f in made if (f.__name__, f.__module__) not in seen}
 

@@ -37,7 +37,7 @@ import numpy as np
 
 import numba_acts
 from numba_acts import _compiler
-from numba_acts.cpu import softmax
+from numba_acts._cpu import forward
 
 Array = np.ndarray
 Pair = tuple[Array, Array]
@@ -733,7 +733,7 @@ def warmup(names: Sequence[str]) -> int:
         print(f"{function:<26}{times}")
     sums = (sum(seconds[f, name] for f in functions) for name in names)
     print(f"{'all':<26}" + "".join(f"{s:>10.2f}" for s in sums), end="\n\n")
-    folder = _compiler.folder(softmax.rows)
+    folder = _compiler.folder(forward.rows)
     if folder is None:
         print("Nothing was kept: there is no folder to write to, so each process compiles anew.")
         print("Set NUMBA_CACHE_DIR to a folder that can be written.")

@@ -26,6 +26,10 @@ from numba.core.serialize import dumps
 
 from numba_acts._version import __version__
 
+# A caller's fast mathematics would do away with NaN, and Numba hands it down where nothing is said:
+# a cache would keep that for everybody.
+OPTIONS: dict[str, Any] = {"fastmath": False, "error_model": "numpy", "forceinline": False}
+
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -44,10 +48,11 @@ def switched_on() -> Iterator[None]:
 
 
 def stamp(package: str) -> bytes:
-    """What changes with the files of a package; where none can be read, with the version."""
+    """What changes with the files of a wing; where none can be read, with the version."""
     digest = hashlib.sha256(f"{__version__} {numba.__version__}".encode())
     with contextlib.suppress(OSError):  # a frozen program brings no sources
         files = [f for f in resources.files(package).iterdir() if f.name.endswith(".py")]
+        files += [resources.files(__package__) / name for name in ("_compiler.py", "_dtypes.py")]
         for file in sorted(files, key=lambda file: file.name):
             digest.update(file.read_bytes())
     return digest.digest()

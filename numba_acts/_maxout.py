@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from numba_acts import _arrays
+from numba_acts._halls.door import hall
+from numba_acts._halls.rules import pair
 
 
 def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -246,7 +247,7 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     >>> maxout([0.5, -1.0])
     np.float64(0.5)
     """
-    return _arrays.maxout(x, axis, out)
+    return hall(x, out).maxout(x, axis, out)
 
 
 def maxout_with_index(
@@ -289,7 +290,7 @@ def maxout_with_index(
     >>> y, index
     (array([4., 0.]), array([1, 0], dtype=int32))
     """
-    return _arrays.maxout_with_index(x, axis, index_dtype, out)
+    return hall(x, *pair(out)).maxout_with_index(x, axis, index_dtype, out)
 
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = None) -> Any:
@@ -334,7 +335,7 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = No
     array([[ 0., 10.,  0.],
            [20.,  0.,  0.]])
     """
-    return _arrays.maxout_vjp(g, index, pieces, axis, out)
+    return hall(g, index, out).maxout_vjp(g, index, pieces, axis, out)
 
 
 def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -368,7 +369,7 @@ def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any:
     >>> maxout_jvp([[1.0, 2.0], [3.0, 4.0]], np.array([1, 0]))
     array([2., 3.])
     """
-    return _arrays.maxout_jvp(t, index, axis, out)
+    return hall(t, index, out).maxout_jvp(t, index, axis, out)
 
 
 def maxout_jacobian(
@@ -408,7 +409,7 @@ def maxout_jacobian(
     array([[0., 1., 0.],
            [1., 0., 0.]])
     """
-    return _arrays.maxout_jacobian(index, pieces, axis, dtype, out)
+    return hall(index, out).maxout_jacobian(index, pieces, axis, dtype, out)
 
 
 def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> Any:
@@ -459,7 +460,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     >>> maxout_affine(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     array([2. , 0.5])
     """
-    return _arrays.maxout_affine(x, weight, bias, False, None, out)
+    return hall(x, weight, bias, out).maxout_affine(x, weight, bias, False, None, out)
 
 
 def maxout_affine_with_index(
@@ -499,7 +500,8 @@ def maxout_affine_with_index(
     >>> maxout_affine_with_index(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     (array([2. , 0.5]), array([1, 0], dtype=int32))
     """
-    return _arrays.maxout_affine(x, weight, bias, True, index_dtype, out)
+    found = hall(x, weight, bias, *pair(out))
+    return found.maxout_affine(x, weight, bias, True, index_dtype, out)
 
 
 def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> Any:
@@ -543,7 +545,7 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> Any:
     >>> dx.ravel(), dweight.ravel(), dbias
     (array([-1.,  1.]), array([ 0.5, -2. ]), array([1., 1.]))
     """
-    return _arrays.maxout_affine_vjp(g, x, weight, index)
+    return hall(g, x, weight, index).maxout_affine_vjp(g, x, weight, index)
 
 
 def maxout_affine_jvp(
@@ -580,7 +582,8 @@ def maxout_affine_jvp(
     >>> maxout_affine_jvp(x, weight, np.array([1, 0]), dx=np.ones((2, 1)))
     array([-1.,  1.])
     """
-    return _arrays.maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
+    found = hall(x, weight, index, dx, dweight, dbias)
+    return found.maxout_affine_jvp(x, weight, index, dx, dweight, dbias)
 
 
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
@@ -611,4 +614,4 @@ def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     array([[-1.],
            [ 1.]])
     """
-    return _arrays.maxout_affine_jacobian(weight, index)
+    return hall(weight, index).maxout_affine_jacobian(weight, index)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from numba_acts import _arrays
-from numba_acts._arrays import image_axis, inverse_temperature
+from numba_acts._halls import rules
+from numba_acts._halls.door import hall
+from numba_acts._halls.rules import inverse_temperature
 
 
 def softmax2d(
@@ -237,8 +238,8 @@ def softmax2d(
     >>> np.allclose(y.sum(axis=0), 1)
     True
     """
-    axis = image_axis("x", x, channel_axis)
-    return _arrays.softmax(x, axis, inverse_temperature(temperature), where, out)
+    axis = _channels("x", x, channel_axis)
+    return hall(x, where, out).softmax(x, axis, inverse_temperature(temperature), where, out)
 
 
 def softmax2d_vjp(
@@ -283,8 +284,8 @@ def softmax2d_vjp(
     >>> softmax2d_vjp(g, y).ravel()
     array([ 0.25, -0.25])
     """
-    axis = image_axis("y", y, channel_axis)
-    return _arrays.softmax_product("g", g, y, axis, inverse_temperature(temperature), out)
+    axis = _channels("y", y, channel_axis)
+    return hall(g, y, out).softmax_product("g", g, y, axis, inverse_temperature(temperature), out)
 
 
 def softmax2d_jvp(
@@ -323,8 +324,8 @@ def softmax2d_jvp(
     >>> softmax2d_jvp(np.ones((2, 1, 1)), y).ravel()
     array([0., 0.])
     """
-    axis = image_axis("y", y, channel_axis)
-    return _arrays.softmax_product("t", t, y, axis, inverse_temperature(temperature), out)
+    axis = _channels("y", y, channel_axis)
+    return hall(t, y, out).softmax_product("t", t, y, axis, inverse_temperature(temperature), out)
 
 
 def softmax2d_jacobian(
@@ -366,8 +367,8 @@ def softmax2d_jacobian(
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    axis = image_axis("y", y, channel_axis)
-    return _arrays.softmax_jacobian(y, axis, inverse_temperature(temperature), out)
+    axis = _channels("y", y, channel_axis)
+    return hall(y, out).softmax_jacobian(y, axis, inverse_temperature(temperature), out)
 
 
 def softmax2d_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None) -> Any:
@@ -403,5 +404,11 @@ def softmax2d_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None
     >>> softmax2d_jacobian_diag(softmax2d(np.zeros((2, 1, 1)))).ravel()
     array([0.25, 0.25])
     """
-    image_axis("y", y, -3)
-    return _arrays.softmax_jacobian_diag(y, inverse_temperature(temperature), out)
+    _channels("y", y, -3)
+    return hall(y, out).softmax_jacobian_diag(y, inverse_temperature(temperature), out)
+
+
+def _channels(name: str, image: Any, channel_axis: Any) -> int:
+    """The channel axis, of an image or of a batch of them."""
+    ndim = image.ndim if hasattr(image, "ndim") else hall(image).ndim(name, image)
+    return rules.channel_axis(name, ndim, channel_axis)

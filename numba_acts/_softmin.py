@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from numba_acts import _arrays
-from numba_acts._arrays import Axis, inverse_temperature
+from numba_acts._halls.door import hall
+from numba_acts._halls.rules import Axis, inverse_temperature
 
 
 def softmin(
@@ -266,7 +266,7 @@ def softmin(
     array([[0.1192, 0.8808],
            [0.    , 0.    ]])
     """
-    return _arrays.softmax(x, axis, -inverse_temperature(temperature), where, out)
+    return hall(x, where, out).softmax(x, axis, -inverse_temperature(temperature), where, out)
 
 
 def softmin_vjp(
@@ -313,7 +313,7 @@ def softmin_vjp(
     >>> abs(softmin_vjp(np.ones(4), y)).max() < 1e-15
     np.True_
     """
-    return _arrays.softmax_product("g", g, y, axis, -inverse_temperature(temperature), out)
+    return hall(g, y, out).softmax_product("g", g, y, axis, -inverse_temperature(temperature), out)
 
 
 def softmin_jvp(
@@ -350,7 +350,7 @@ def softmin_jvp(
     >>> softmin_jvp([1.0, 0.0], softmin([0.0, 0.0]))
     array([-0.25,  0.25])
     """
-    return _arrays.softmax_product("t", t, y, axis, -inverse_temperature(temperature), out)
+    return hall(t, y, out).softmax_product("t", t, y, axis, -inverse_temperature(temperature), out)
 
 
 def softmin_jacobian(y: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = None) -> Any:
@@ -390,7 +390,7 @@ def softmin_jacobian(y: Any, axis: int = -1, *, temperature: float = 1.0, out: A
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    return _arrays.softmax_jacobian(y, axis, -inverse_temperature(temperature), out)
+    return hall(y, out).softmax_jacobian(y, axis, -inverse_temperature(temperature), out)
 
 
 def softmin_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None) -> Any:
@@ -426,4 +426,4 @@ def softmin_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None) 
     >>> softmin_jacobian_diag(softmin([0.0, 0.0]))
     array([-0.25, -0.25])
     """
-    return _arrays.softmax_jacobian_diag(y, -inverse_temperature(temperature), out)
+    return hall(y, out).softmax_jacobian_diag(y, -inverse_temperature(temperature), out)

@@ -19,18 +19,36 @@ from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from numba_acts import _arrays
-from numba_acts._overloads import BY_PLACE, OPTIONS
-from numba_acts.cpu import affine as cpu_affine
-from numba_acts.cpu import maxout as cpu_maxout
-from numba_acts.cpu import softmax as cpu_softmax
-from numba_acts.cpu.math import BOOL, LANES, WIDE_BYTES
+from numba_acts._compiler import OPTIONS
+from numba_acts._cpu import affine as cpu_affine
+from numba_acts._cpu import forward as cpu_forward
+from numba_acts._cpu import jacobian as cpu_jacobian
+from numba_acts._cpu import maxout as cpu_maxout
+from numba_acts._cpu import product as cpu_product
+from numba_acts._cpu import slices as cpu_slices
+from numba_acts._cpu.lanes import LANES
+from numba_acts._cpu.memory import WIDE_BYTES
+from numba_acts._dtypes import BOOL
+from numba_acts._halls import rules
 
 AxisError = np.exceptions.AxisError
+
+# Numba itself hands over keywords so; what they were meant for can't always be seen.
+BY_PLACE = (
+    " (on Python 3.11 and 3.12 Numba takes keywords inside `try` for positions: name them in the "
+    "signature's order, from the first on)"
+)
 _BOOL = from_dtype(BOOL)
 
 _compiled = njit(**OPTIONS)
 _inlined = njit(**OPTIONS, inline="always")
+
+
+def compiled(name, args, kwargs):
+    """What is compiled of a public function, for arguments of these types."""
+    if name == "maxout_affine_jvp" and 3 < len(args) < 6:
+        raise TypeError(f"dx, dweight and dbias must be keywords, or all given{BY_PLACE}")
+    return globals()[name](*args, **kwargs)
 
 
 # ---- softmin and softmax2d: y = exp(βx − max βx) / Σ exp(βx − max βx) -------------------------
@@ -104,7 +122,7 @@ def softmax2d_jvp(t, y, channel_axis=-3, temperature=1.0, out=None):
 
 def _product(name, g, y, axis, out):
     dtypes = _dtype(name, g), _dtype("y", y)
-    dtype = _arrays._common(*dtypes)
+    dtype = rules.common_float(*dtypes)
     lengths, run = _slices(y, axis), _run_product(_contiguous(y, axis))
     result, given = _result("out", out, y.ndim, dtype)
     same = _same(f"{name} must have y's shape", g, y)
@@ -151,7 +169,7 @@ def _jacobian(y, axis, out):
         matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
             source = _operand(y, matrices, False)
-            cpu_softmax.jacobian(source, _flat(matrices), n, inner, beta, *_all(outer * n))
+            cpu_jacobian.jacobian(source, _flat(matrices), n, inner, beta, *_all(outer * n))
         return given(matrices, out)
 
     return jacobian
@@ -177,7 +195,7 @@ def _diagonal(y, out):
         slopes = result(out, y.shape)
         if y.size:
             source = _operand(y, slopes, True)
-            cpu_softmax.diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
+            cpu_jacobian.diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
         return given(slopes, out)
 
     return diagonal
@@ -319,7 +337,7 @@ def _affine(x, weight, bias):
     given = [_dtype("x", x), _layer(x, weight)]
     if not _none(bias):
         given.append(_dtype("bias", bias))
-    dtype = _arrays._numbers(*given)
+    dtype = rules.common(*given)
     biases = _optional(bias, dtype, "bias must have weight's shape without d", 1, weight)
     wide = WIDE_BYTES // dtype.itemsize * cpu_affine.PANELS
 
@@ -344,8 +362,8 @@ def _affine(x, weight, bias):
 def maxout_affine_vjp(g, x, weight, index):
     _integers("index", index)
     given = [_dtype("g", g, number=True), _dtype("x", x), _layer(x, weight)]
-    dtype = _arrays._numbers(*given)
-    number = _arrays._accumulated(dtype)
+    dtype = rules.common(*given)
+    number = rules.sum_dtype(dtype)
     finished = _converted(number, dtype)
     ndim = x.ndim + weight.ndim - 3
     same = _same("g must have the result's shape (..., units)", g, ndim)
@@ -386,8 +404,8 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
     tangents = {"dx": dx, "dweight": dweight, "dbias": dbias}
     own = {name: _dtype(name, d) for name, d in tangents.items() if not _none(d)}
     given = [_dtype("x", x), _layer(x, weight)]
-    dtype = _arrays._numbers(*given, *own.values())
-    number = _arrays._accumulated(dtype)
+    dtype = rules.common(*given, *own.values())
+    number = rules.sum_dtype(dtype)
     ndim = x.ndim + weight.ndim - 3
     same = _same("index must have the result's shape (..., units)", index, ndim)
     of_x = _optional(dx, number, "dx must have x's shape", 0, x)
@@ -454,37 +472,37 @@ def _all(units):
 
 @functools.cache
 def _run_softmax(contiguous):
-    groups_fit, most = cpu_softmax.TILE_BYTES // LANES**2, cpu_softmax.TILE_GROUPS[1]
-    chunk, group_of = cpu_softmax.CHUNK, cpu_softmax.GROUP
-    short, short_double = cpu_softmax.SHORT[4], cpu_softmax.SHORT[8]
+    groups_fit, most = cpu_forward.TILE_BYTES // LANES**2, cpu_forward.TILE_GROUPS[1]
+    chunk, group_of = cpu_slices.CHUNK, cpu_slices.GROUP
+    short, short_double = cpu_forward.SHORT[4], cpu_forward.SHORT[8]
 
     @_inlined
     def run(x, mask, y, outer, n, inner, beta):
         if n > chunk:  # slice after slice, each read twice
             groups = -(-n // group_of)
-            sums = np.empty(groups * cpu_softmax.sums_pitch(inner), y.dtype)
+            sums = np.empty(groups * cpu_slices.sums_pitch(inner), y.dtype)
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
                 task = n, inner, beta, base
-                cpu_softmax.long_sums(x, mask, y, sums, *task, *_all(groups))
-                cpu_softmax.long_writes(None, mask, sums, y, *task, *_all(groups))
+                cpu_forward.long_sums(x, mask, y, sums, *task, *_all(groups))
+                cpu_forward.long_writes(None, mask, sums, y, *task, *_all(groups))
         elif inner == 1 and n <= (short_double if y.itemsize == 8 else short):
-            cpu_softmax.short_rows(x, mask, y, n, inner, beta, *_all(outer))
+            cpu_forward.short_rows(x, mask, y, n, inner, beta, *_all(outer))
         elif inner == 1:
-            cpu_softmax.rows(x, mask, y, n, inner, beta, *_all(outer))
+            cpu_forward.rows(x, mask, y, n, inner, beta, *_all(outer))
         elif not contiguous:
             fit = groups_fit // (-(-n // LANES) * y.itemsize)
             groups = max(1, min(fit, most, -(-inner // LANES)))
             units = outer * -(-inner // (groups * LANES))
-            cpu_softmax.columns(x, mask, y, n, inner, groups, np.int64(1), beta, *_all(units))
+            cpu_forward.columns(x, mask, y, n, inner, groups, np.int64(1), beta, *_all(units))
 
     return run
 
 
 @functools.cache
 def _run_product(contiguous):
-    chunk, group_of = cpu_softmax.CHUNK, cpu_softmax.GROUP
-    strip_of = _compiled(cpu_softmax._strip)
+    chunk, group_of = cpu_slices.CHUNK, cpu_slices.GROUP
+    strip_of = _compiled(cpu_product.strip_width)
 
     @_inlined
     def run(g, y, dx, outer, n, inner, beta):
@@ -493,21 +511,21 @@ def _run_product(contiguous):
             sums = np.empty(groups * 2 * LANES, dx.dtype)
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
-                cpu_softmax.long_dots(g, y, sums, n, inner, base, *_all(groups))
-                cpu_softmax.long_products(g, y, sums, dx, n, inner, beta, base, *_all(groups))
+                cpu_product.long_dots(g, y, sums, n, inner, base, *_all(groups))
+                cpu_product.long_writes(g, y, sums, dx, n, inner, beta, base, *_all(groups))
         elif inner == 1:
-            cpu_softmax.product_rows(g, y, dx, n, inner, beta, *_all(outer))
+            cpu_product.rows(g, y, dx, n, inner, beta, *_all(outer))
         elif not contiguous:
             strip = strip_of(n, inner)
             units = outer * -(-inner // strip)
-            cpu_softmax.product_columns(g, y, dx, n, inner, strip, beta, *_all(units))
+            cpu_product.columns(g, y, dx, n, inner, strip, beta, *_all(units))
 
     return run
 
 
 @functools.cache
 def _run_maxout(contiguous):
-    spans = _compiled(cpu_maxout._spans)
+    spans = _compiled(cpu_maxout.spans)
 
     @_inlined
     def run(x, y, index, outer, pieces, inner):
@@ -521,7 +539,7 @@ def _run_maxout(contiguous):
 
 @functools.cache
 def _run_spread(contiguous):
-    spans, counted = _compiled(cpu_maxout._spans), cpu_maxout.COUNTED
+    spans, counted = _compiled(cpu_maxout.spans), cpu_maxout.COUNTED
 
     @_inlined
     def run(g, index, dx, outer, pieces, inner):
@@ -573,7 +591,7 @@ def _dtype(name, kind, number=False):
 
 
 def _float(dtype):
-    return _arrays._float_dtype(dtype)
+    return rules.float_dtype(dtype)
 
 
 def _integers(name, kind):

@@ -14,8 +14,9 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import Function
 
 import numba_acts as na
-from numba_acts import _arrays
-from numba_acts._arrays import Axis, image_axis, inverse_temperature
+from numba_acts._halls import rules
+from numba_acts._halls.door import hall
+from numba_acts._halls.rules import Axis, inverse_temperature
 
 
 def _keep(ctx: Any, *tensors: Any) -> None:
@@ -47,7 +48,7 @@ def _first(value: Any, dim: int | None, size: int) -> Any:
 
 def _behind(axis: Axis, ndim: int) -> tuple[int, ...]:
     """The axes of `ndim`, where they come to stand behind the batch's."""
-    return tuple(a + 1 for a in _arrays._axes(axis, ndim))
+    return tuple(a + 1 for a in rules.slice_axes(axis, ndim))
 
 
 def _ndim(value: Any, dim: int | None) -> int:
@@ -79,7 +80,8 @@ class _Softmax(Function):
 
     @staticmethod
     def forward(x: Any, axis: Axis, beta: float, where: Any) -> Any:
-        return _arrays.softmax(x.detach(), axis, beta, where, None)
+        x = x.detach()
+        return hall(x, where).softmax(x, axis, beta, where, None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -109,7 +111,8 @@ class _Product(Function):
 
     @staticmethod
     def forward(g: Any, y: Any, axis: Axis, beta: float) -> Any:
-        return _arrays.softmax_product("g", g.detach(), y.detach(), axis, beta, None)
+        g, y = g.detach(), y.detach()
+        return hall(g, y).softmax_product("g", g, y, axis, beta, None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -139,7 +142,7 @@ class _Product(Function):
 
 
 def _sums(terms: Any, axis: Axis) -> Any:
-    axes = _arrays._axes(axis, terms.ndim)
+    axes = rules.slice_axes(axis, terms.ndim)
     return terms.sum(axes, keepdim=True) if axes else terms
 
 
@@ -412,7 +415,7 @@ def softmax2d(
     tensor([ 0.2500, -0.2500])
     """
     _check(x=x)
-    axis = image_axis("x", x, channel_axis)
+    axis = rules.channel_axis("x", x.ndim, channel_axis)
     return _Softmax.apply(x, axis, inverse_temperature(temperature), where)
 
 

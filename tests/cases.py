@@ -38,6 +38,15 @@ def as_dtype(name):
     return np.dtype(name)
 
 
+# What the default run leaves out: `python -m pytest --full` has it too.
+FULL = pytest.mark.full
+
+
+def rarely(*values):
+    """Parameters that only the full run has."""
+    return [pytest.param(value, marks=FULL) for value in values]
+
+
 # Arrays ----------------------------------------------------------------------------------------
 
 
@@ -491,6 +500,14 @@ class Case:
         """How many numbers the call is given."""
         shapes = self.shape if self.function in LAYERS else [self.shape]
         return sum(math.prod(shape) for shape in shapes)
+
+    @property
+    def is_common(self):
+        """Is it in the default run: float32, float64 unless it is large, and some of the others?"""
+        if self.dtype == "float64":
+            return self.layout == "C" and self.size < 100_000
+        others = self.function in ("softmin", "maxout_with_index") and self.size < 1000
+        return self.dtype == "float32" or others and self.dtype in ("float16", "int8")
 
     @property
     def is_image(self):

@@ -23,6 +23,49 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("numba_acts")
 
 
+# The default run has these of what a test is parametrised by; `--full` has all.
+COMMON = {
+    "dtype": ("float32", "float64"),
+    "index_dtype": ("int32", "int64"),
+    "layout": ("C", "sliced"),
+    "change": ("float64", "rows", "columns", "one number"),  # of an operand, in test_memory.py
+    "layer": ("omp",),
+}
+LEFT = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="every dtype, layout, layer of threads")
+
+
+def _is_rare(item):
+    """Is it marked `full`, or one of the full matrix of dtypes and layouts?"""
+    given = getattr(item, "callspec", None)
+    chosen = given.params.items() if given else ()
+    rare = any(name in COMMON and _name(value) not in COMMON[name] for name, value in chosen)
+    return rare or item.get_closest_marker("full") is not None
+
+
+def _name(value):
+    """A dtype's name, however it is given, or that of anything else."""
+    name = str(value).removeprefix("torch.")
+    return np.dtype(value).name if isinstance(value, type) or name in ("f4", "f8") else name
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave what is rare to `--full`, and count it."""
+    if not config.getoption("full"):
+        left = [item for item in items if _is_rare(item)]
+        config.stash[LEFT] = len(left)
+        items[:] = [item for item in items if not _is_rare(item)]
+        config.hook.pytest_deselected(items=left)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if left := config.stash.get(LEFT, 0):
+        terminalreporter.write_line(f"{left} tests were left for `python -m pytest --full`")
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(1729)

@@ -29,12 +29,14 @@ import standin
 from numba.cuda.simulator import kernelapi
 
 import numba_acts
-from numba_acts import _device
-from numba_acts.cpu import affine as cpu_affine
-from numba_acts.cpu import maxout as cpu_maxout
-from numba_acts.cpu import softmax as cpu_softmax
-from numba_acts.cuda import affine, copies, launch, maxout, softmax
-from numba_acts.cuda.math import SIMULATED
+from numba_acts._cpu import affine as cpu_affine
+from numba_acts._cpu import forward as cpu_forward
+from numba_acts._cpu import jacobian as cpu_jacobian
+from numba_acts._cpu import maxout as cpu_maxout
+from numba_acts._cpu import product as cpu_product
+from numba_acts._cuda import launch, slices
+from numba_acts._cuda.emit import SIMULATED
+from numba_acts._halls import gpu, libraries
 
 # Overflows and NaN are part of the cases; a GPU does not warn of them either.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -58,24 +60,27 @@ standin.install()
 kernelapi.FakeCUDAShared.array = shared_array
 sys.setswitchinterval(1e-5)
 
-softmax.NUMBERS = {np.float32: 16, np.float64: 8}
-softmax.CHUNK_LANES, softmax.CHUNKS, softmax.SHARED_THREADS = 64, 2, 128
-softmax.ROW_THREADS = softmax.COLUMN_THREADS = softmax.JACOBIAN_THREADS = 32
-softmax.JOIN_LANES, softmax.TILE_BYTES = 64, 1000
-maxout.THREADS = affine.THREADS = copies.THREADS = 32
+slices.NUMBERS = {np.float32: 16, np.float64: 8}
+slices.CHUNK_LANES, slices.CHUNKS, slices.SHARED_THREADS = 64, 2, 128
+slices.ROW_THREADS = slices.COLUMN_THREADS = 32
+slices.JOIN_LANES, slices.TILE_BYTES = 64, 1000
+
+from numba_acts._cuda import affine, copies, forward, jacobian, maxout, product  # noqa: E402
+
+jacobian.JACOBIAN_THREADS = maxout.THREADS = affine.THREADS = copies.THREADS = 32
 affine.ROWS, affine.CACHED = 4, 0.01
 CHUNK = {1: 64 * 16, 2: 64 * 8}  # of float32, by the number of operands
 
-ROOMS = (affine, copies, maxout, softmax)
+ROOMS = (affine, copies, forward, jacobian, maxout, product)
 
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The names of the kernels that ran, in order, and the numbers of their blocks."""
+    """The kernels that ran, in order, as room.name."""
     names = []
 
     def run(kernel, blocks, *arguments):
-        names.append(kernel.name)
+        names.append(f"{kernel.function.__module__.rpartition('.')[2]}.{kernel.name}")
         launch.run(kernel, blocks, *arguments)
 
     for room in ROOMS:
@@ -147,10 +152,15 @@ FORWARD = [
 def test_a_small_grid_has_narrow_blocks(monkeypatch, rng):
     """No multiprocessor idles where columns are few and neighbours can be told apart."""
     threads = []
-    monkeypatch.setattr(softmax, "run", lambda kernel, *_: threads.append(kernel.threads))
+    monkeypatch.setattr(forward, "run", lambda kernel, *_: threads.append(kernel.threads))
     for columns in (8, 24, 400):
         call("softmin", rng.normal(size=(1, 40, columns)).astype(np.float32), 1)
     assert threads == [4 * 8, 4 * 16, 4 * 32]
+
+
+def of(room, names):
+    """Names of kernels as `taken` has them."""
+    return [f"{room}.{name}" for name in names]
 
 
 def assert_paths(taken, expected):
@@ -164,7 +174,7 @@ def test_forward(shape, axis, expected, masked, taken, rng):
     x = rng.normal(size=shape).astype(np.float32)
     keywords = {"where": rng.random(shape) < 0.7} if masked else {}
     y = call("softmin", x, axis, **keywords)
-    assert_paths(taken, expected)
+    assert_paths(taken, of("forward", expected))
     cases.assert_agrees(y, "softmin", (x,), {"axis": axis, **keywords})
 
 
@@ -187,24 +197,20 @@ def test_a_subnormal_weight(shape, dtype):
 
 
 PRODUCT = [
-    ((9, 6), -1, ["product_rows"]),
-    ((3, 200), -1, ["product_rows"]),
-    ((2, CHUNK[2] + 3), -1, ["product_rows"]),
-    ((2, 2 * CHUNK[2] + 1), -1, ["product_rows", "product_join", "product_finish_rows"]),
-    ((2, 3, 5), 1, ["product_columns"]),
-    ((2, 3, 8), 1, ["product_columns"]),
-    ((1, 40, 3), 1, ["product_columns"]),
-    ((2, 40, 40), 1, ["product_columns"]),
-    ((8, 6, 7), 1, ["product_images"]),
-    ((7, 6, 7), 1, ["product_images"]),
-    ((2, 41, 11), 1, ["product_images"]),
-    ((2, 41, 39), 1, ["product_images"]),
-    ((2, 300, 3), 1, ["product_images"]),
-    (
-        (1, CHUNK[2] + 3, 2),
-        1,
-        ["product_columns", "product_join", "product_finish_columns"],
-    ),
+    ((9, 6), -1, ["rows"]),
+    ((3, 200), -1, ["rows"]),
+    ((2, CHUNK[2] + 3), -1, ["rows"]),
+    ((2, 2 * CHUNK[2] + 1), -1, ["rows", "join", "finish_rows"]),
+    ((2, 3, 5), 1, ["columns"]),
+    ((2, 3, 8), 1, ["columns"]),
+    ((1, 40, 3), 1, ["columns"]),
+    ((2, 40, 40), 1, ["columns"]),
+    ((8, 6, 7), 1, ["images"]),
+    ((7, 6, 7), 1, ["images"]),
+    ((2, 41, 11), 1, ["images"]),
+    ((2, 41, 39), 1, ["images"]),
+    ((2, 300, 3), 1, ["images"]),
+    ((1, CHUNK[2] + 3, 2), 1, LONG_COLUMNS),
 ]
 
 
@@ -213,7 +219,7 @@ def test_product(shape, axis, expected, taken, rng):
     g = rng.normal(size=shape).astype(np.float32)
     y = cases.distribution(rng, shape, "float32", axis)
     dx = call("softmin_vjp", g, y, axis)
-    assert_paths(taken, expected)
+    assert_paths(taken, of("product", expected))
     cases.assert_agrees(dx, "softmin_vjp", (g, y), {"axis": axis})
 
 
@@ -223,7 +229,7 @@ def test_product(shape, axis, expected, taken, rng):
 )
 def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
     """One that is slow to take what others have left finds it there still."""
-    take = softmax.take
+    take = slices.take
 
     def take_slowly(*arguments):
         if getattr(threading.current_thread(), "thread_id", 0) // 32 == 1:
@@ -232,7 +238,8 @@ def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
 
     y = cases.distribution(rng, shape, "float32", axis)
     given = (y,) if name == "softmin" else (rng.normal(size=shape).astype(np.float32), y)
-    monkeypatch.setattr(softmax, "take", take_slowly)
+    for room in (slices, forward, product):
+        monkeypatch.setattr(room, "take", take_slowly)
     cases.assert_agrees(call(name, *given, axis), name, given, {"axis": axis})
 
 
@@ -242,15 +249,15 @@ def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
 )
 def test_jacobian(shape, axis, expected, taken, rng):
     y = cases.distribution(rng, shape, "float32", axis)
-    jacobian = call("softmin_jacobian", y, axis)
-    assert taken == expected
-    cases.assert_agrees(jacobian, "softmin_jacobian", (y,), {"axis": axis})
+    matrices = call("softmin_jacobian", y, axis)
+    assert taken == of("jacobian", expected)
+    cases.assert_agrees(matrices, "softmin_jacobian", (y,), {"axis": axis})
 
 
 def test_diagonal(taken, rng):
     y = rng.random((5, 7), np.float32)
     diagonal = call("softmin_jacobian_diag", y)
-    assert taken == ["diagonal"]
+    assert taken == ["jacobian.diagonal"]
     cases.assert_agrees(diagonal, "softmin_jacobian_diag", (y,), {})
 
 
@@ -264,18 +271,18 @@ MAXOUT = [
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint64"])
-@pytest.mark.parametrize(("shape", "axis", "forward", "backward"), MAXOUT)
-def test_maxout(shape, axis, forward, backward, dtype, taken, rng):
+@pytest.mark.parametrize(("shape", "axis", "forth", "back"), MAXOUT)
+def test_maxout(shape, axis, forth, back, dtype, taken, rng):
     x = cases.with_ties(rng, shape, dtype)
     y, index = call("maxout_with_index", x, axis)
-    assert taken == [forward]
+    assert taken == of("maxout", [forth])
     cases.assert_agrees((y, index), "maxout_with_index", (x,), {"axis": axis})
     arguments = y, index, shape[axis], axis
     dx = call("maxout_vjp", *arguments)
-    assert taken == [forward, backward]
+    assert taken == of("maxout", [forth, back])
     cases.assert_agrees(dx, "maxout_vjp", arguments, {})
     dy = call("maxout_jvp", x, index, axis)
-    assert taken[-1] == "jvp"
+    assert taken[-1] == "maxout.jvp"
     cases.assert_agrees(dy, "maxout_jvp", (x, index, axis), {})
 
 
@@ -285,29 +292,33 @@ def test_affine(dtype, taken, rng):
         cases.whole_numbers(rng, shape, dtype) for shape in [(9, 6), (5, 3, 6), (5, 3)]
     )
     y, index = call("maxout_affine_with_index", x, weight, bias)
-    product = ["integer_products"] if dtype == "int32" else []
-    assert_paths(taken, [*product, "few"])
-    assert len(taken) > len(product) + 1, "more than one batch of rows"
+    products = ["affine.integer_products"] if dtype == "int32" else []
+    assert_paths(taken, [*products, "maxout.few"])
+    assert len(taken) > len(products) + 1, "more than one batch of rows"
     cases.assert_agrees((y, index), "maxout_affine_with_index", (x, weight, bias), {})
     taken.clear()
     given = y, x, weight, index
     cases.assert_agrees(call("maxout_affine_vjp", *given), "maxout_affine_vjp", given, {})
-    assert {"fill", "vjp_few", "accumulate"} <= set(taken)
+    assert {"affine.fill", "maxout.vjp_few", "affine.accumulate"} <= set(taken)
     arguments, tangents = (x, weight, index), {"dx": x, "dweight": weight, "dbias": bias}
     dy = call("maxout_affine_jvp", *arguments, **tangents)
     cases.assert_agrees(dy, "maxout_affine_jvp", arguments, tangents)
-    jacobian = call("maxout_affine_jacobian", weight, index)
-    assert taken[-1] == "selected" and "tangent" in taken
-    cases.assert_agrees(jacobian, "maxout_affine_jacobian", (weight, index), {})
+    rows = call("maxout_affine_jacobian", weight, index)
+    assert taken[-1] == "affine.selected" and "affine.tangent" in taken
+    cases.assert_agrees(rows, "maxout_affine_jacobian", (weight, index), {})
 
 
 def test_every_kernel_has_its_path():
     """Those asserted above are all there are."""
-    made = {name for room in ROOMS for name, made in vars(room).items() if hasattr(made, "factory")}
-    paths = [path for table in (FORWARD, PRODUCT) for *_, names in table for path in names]
-    pieces = [name for *_, forward, backward in MAXOUT for name in (forward, backward)]
-    others = {"jacobian_rows", "jacobian_columns", "diagonal", "jvp", "strided"}
-    layers = {"integer_products", "fill", "accumulate", "tangent", "selected"}
+    factories = {
+        made.factory for room in ROOMS for made in vars(room).values() if hasattr(made, "factory")
+    }
+    made = {f"{f.__module__.rpartition('.')[2]}.{f.__name__}" for f in factories}
+    tables = ("forward", FORWARD), ("product", PRODUCT)
+    paths = {name for room, table in tables for *_, names in table for name in of(room, names)}
+    pieces = of("maxout", ["jvp", *(name for *_, forth, back in MAXOUT for name in (forth, back))])
+    layers = of("affine", ["integer_products", "fill", "accumulate", "tangent", "selected"])
+    others = of("jacobian", ["jacobian_rows", "jacobian_columns", "diagonal"]) + ["copies.strided"]
     assert made == {*paths, *pieces, *others, *layers}
 
 
@@ -328,8 +339,8 @@ def test_a_column_has_the_bits_of_a_row(n, rng):
     for column in range(2):
         alone, given = x[0, :, column].copy(), g[0, :, column].copy()
         np.testing.assert_array_equal(call("softmin", alone), y[0, :, column])
-        product = call("softmin_vjp", given, y[0, :, column].copy())
-        np.testing.assert_array_equal(product, dx[0, :, column])
+        alone = call("softmin_vjp", given, y[0, :, column].copy())
+        np.testing.assert_array_equal(alone, dx[0, :, column])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
@@ -339,7 +350,7 @@ def test_a_staged_column_has_the_bits_of_a_row(n, dtype, taken, rng):
     x, g = rng.normal(size=(2, outer, n, 3)).astype(cases.as_dtype(dtype))
     y = call("softmin", x, 1)
     dx = call("softmin_vjp", g, y, 1)
-    assert taken == ["images", "product_images"]
+    assert taken == ["forward.images", "product.images"]
     rows = [np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (x, g, y)]
     np.testing.assert_array_equal(call("softmin", rows[0]), rows[2])
     np.testing.assert_array_equal(call("softmin_vjp", *rows[1:]).transpose(0, 2, 1), dx)
@@ -377,18 +388,18 @@ def test_a_plan_serves_results_of_its_alignment(dtype, index_dtype, rng):
 
 def test_a_tile_of_images_fits_every_device(monkeypatch):
     """Beside the memory in which warps meet."""
-    monkeypatch.setattr(softmax, "TILE_BYTES", 24 << 10)
+    monkeypatch.setattr(slices, "TILE_BYTES", 24 << 10)
     for shared in (48 << 10, 64 << 10, 227 << 10):
         found = launch.Device(28, shared, 2 << 20)
-        monkeypatch.setattr(softmax, "device", lambda number, found=found: found)
+        monkeypatch.setattr(slices, "device", lambda number, found=found: found)
         queue = launch.Queue(0, 0, None, None)
         for operands, n, inner in itertools.product((1, 2), range(2, 257), (3, 5, 25, 49)):
             size = 1024 * n * inner
             memory = launch.Memory(256, np.dtype(np.float32), size, queue)
-            ordered = softmax.order(n, memory.dtype, 4, operands)
-            images = softmax._together(operands, ordered, (memory, memory), 1024, n, inner)
+            ordered = slices.order(n, memory.dtype, 4, operands)
+            images = slices.images_together(operands, ordered, (memory, memory), 1024, n, inner)
             tile = operands * images * n * inner * 4
-            assert tile + softmax.MEETING_BYTES <= shared, (shared, operands, n, inner)
+            assert tile + slices.MEETING_BYTES <= shared, (shared, operands, n, inner)
 
 
 @pytest.mark.parametrize("n", [3, 10, 40, 300])
@@ -434,7 +445,7 @@ SHORT = [
 def test_dense_arrays_have_a_short_way(name, arguments, keywords, monkeypatch, rng):
     """A second call looks at its arrays once, and fills a dense `out`."""
     cases.assert_agrees(call(name, *arguments, **keywords), name, arguments, keywords)  # know them
-    monkeypatch.setattr(_device, "Call", None)
+    monkeypatch.setattr(gpu, "Call", None)
     got = call(name, *arguments, **keywords)
     cases.assert_agrees(got, name, arguments, keywords)
     out = tuple(map(np.zeros_like, got)) if isinstance(got, tuple) else np.zeros_like(got)
@@ -542,7 +553,7 @@ def test_streams_wait_for_each_other(streams, taken, monkeypatch, rng):
         out = np.zeros((3, 5), np.float32)
         ours, theirs, into = map(Streamed, (g, y, out), streams)
         numba_acts.softmin_vjp(ours, theirs, out=into)
-        assert taken == [*before, "product_rows", *after]
+        assert taken == [*before, "product.rows", *after]
         cases.assert_agrees(out, "softmin_vjp", (g, y), {})
         taken.clear()
 
@@ -560,7 +571,7 @@ def test_results_keep_the_stream_of_numba_arrays(monkeypatch):
             return 5
 
     monkeypatch.setattr("numba.cuda.device_array", device_array)
-    library, stream = _device.Numba(), Stream()
+    library, stream = libraries.Numba(), Stream()
     queue = library.queue(SimpleNamespace(stream=stream), 0)
     library.empty((3,), None, np.dtype(np.float32), queue)
     assert queue.stream == 5 and kept == [stream]
@@ -614,7 +625,9 @@ def test_rank_zero_stays_on_the_device():
 @pytest.mark.parametrize(
     ("name", "here", "there"),
     [
-        *[(n, softmax, cpu_softmax) for n in ("softmax", "product", "jacobians", "diagonals")],
+        ("softmax", forward, cpu_forward),
+        ("product", product, cpu_product),
+        *[(n, jacobian, cpu_jacobian) for n in ("jacobians", "diagonals")],
         *[(n, maxout, cpu_maxout) for n in ("maxout", "vjp", "jvps")],
         *[
             (n, affine, cpu_affine)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import numba_acts
-from numba_acts import _device
+from numba_acts._halls import libraries
 
 
 class OnDevice:
@@ -86,14 +86,14 @@ def test_the_import_leaves_the_gpu_alone():
     code = """
 import sys, numba_acts, numpy
 numba_acts.softmin(numpy.ones(3))
-loaded = [name for name in sys.modules if name.startswith(("numba.cuda", "numba_acts.cuda"))]
-assert "numba_acts._device" not in sys.modules
-assert "numba_acts.cuda" not in loaded and "numba.cuda.cudadrv" not in loaded, loaded
+loaded = [name for name in sys.modules if name.startswith(("numba.cuda", "numba_acts._cuda"))]
+assert "numba_acts._halls.gpu" not in sys.modules
+assert "numba_acts._cuda" not in loaded and "numba.cuda.cudadrv" not in loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_address_is_described_and_never_read():
-    array = _device._description(4096, (2, 3), (4, 8), np.dtype(np.float32), None)
+    array = libraries.description(4096, (2, 3), (4, 8), np.dtype(np.float32), None)
     assert array.ctypes.data == 4096 and array.strides == (4, 8)
     assert array.flags.f_contiguous

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import numba_acts as na
-from numba_acts import _arrays
+from numba_acts._halls import portions
 
 KILOBYTE = 1 << 10
 OTHERS = {
@@ -56,7 +56,7 @@ def as_tuple(result):
 @pytest.mark.parametrize("name", NAMES)
 def test_bits_are_those_of_a_plain_operand(name, change, monkeypatch):
     """Of the result's dtype and contiguous; in portions of a few numbers."""
-    monkeypatch.setattr(_arrays, "PORTION_BYTES", 300)
+    monkeypatch.setattr(portions, "BYTES", 300)
     arguments, keywords, places = operands(name, shape_of(name, small=True))
     for place in places:
         given = list(arguments)
@@ -105,7 +105,7 @@ def test_one_slice_of_equal_numbers(peak_memory):
 @pytest.mark.parametrize("portion", [1, 300, 1 << 19])
 def test_results_that_lie_over_operands(portion, monkeypatch, rng):
     """`out` is an operand, or overlaps one, while the other has to be copied."""
-    monkeypatch.setattr(_arrays, "PORTION_BYTES", portion)
+    monkeypatch.setattr(portions, "BYTES", portion)
     y = na.softmin(rng.normal(size=(20, 7)))
     row = rng.normal(size=7)
     g = np.broadcast_to(row, y.shape)
@@ -131,7 +131,7 @@ def test_results_that_lie_over_operands(portion, monkeypatch, rng):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("repeated", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)])
 def test_pieces_that_are_repeated(repeated, axis, monkeypatch, rng):
-    monkeypatch.setattr(_arrays, "PORTION_BYTES", 100)
+    monkeypatch.setattr(portions, "BYTES", 100)
     shape = [1 if a in repeated else n for a, n in enumerate((4, 5, 6))]
     x = np.broadcast_to(rng.normal(size=shape), (4, 5, 6))
     y, index = na.maxout_with_index(x, axis)
@@ -153,7 +153,7 @@ def test_affine_in_portions(depth, units, monkeypatch, rng):
     want, index = na.maxout_affine_with_index(x, weight, bias)
     tangent = {"dx": x, "dweight": weight, "dbias": bias}
     dy = na.maxout_affine_jvp(x, weight, index, **tangent)
-    monkeypatch.setattr(_arrays, "PORTION_BYTES", 64)
+    monkeypatch.setattr(portions, "BYTES", 64)
 
     def apart(a):
         """The same numbers, every second of its memory's."""

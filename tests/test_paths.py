@@ -6,21 +6,22 @@ import oracle
 import pytest
 
 import numba_acts
-from numba_acts.cpu import affine, launch, maxout, softmax
-from numba_acts.cpu.math import FAR_FROM, FAR_RUN, LANES, results
+from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices
+from numba_acts._cpu.lanes import LANES
+from numba_acts._cpu.memory import FAR_FROM, FAR_RUN, results
 
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The names of the kernels that ran, in order."""
+    """The kernels that ran, in order, as room.name."""
     names = []
 
     def run(kernel, *task):
-        names.append(kernel.__name__)
+        names.append(name_of(kernel))
         launch.run(kernel, *task)
 
     def alone(key, *task):
-        names.append(key[0].__name__)
+        names.append(name_of(key[0]))
         launch.alone(key, *task)
 
     def count():
@@ -30,31 +31,41 @@ def taken(monkeypatch):
 
     threads = launch._threads
     monkeypatch.setattr(launch, "_threads", count)
-    monkeypatch.setattr(softmax, "alone", alone)
-    for wing in (softmax, maxout, affine):
-        monkeypatch.setattr(wing, "run", run)
+    for room in (forward, product, jacobian, maxout, affine):
+        monkeypatch.setattr(room, "run", run)
+    for room in (forward, product):
+        monkeypatch.setattr(room, "alone", alone)
     return names
+
+
+def name_of(kernel):
+    return f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.__name__}"
+
+
+def of(room, names):
+    """Names of kernels as `taken` has them."""
+    return [f"{room}.{name}" for name in names]
 
 
 FORWARD = [
     ((3, 1), -1, ["short_rows"]),
-    ((30, softmax.SHORT[8]), -1, ["short_rows"]),
-    ((3, softmax.SHORT[8] + 1), -1, ["rows"]),
-    ((3, softmax.CHUNK), -1, ["rows"]),
+    ((30, forward.SHORT[8]), -1, ["short_rows"]),
+    ((3, forward.SHORT[8] + 1), -1, ["rows"]),
+    ((3, slices.CHUNK), -1, ["rows"]),
     ((20_000, 4), -1, ["short_rows shared"]),
-    ((20, softmax.CHUNK), -1, ["rows shared"]),
-    ((3, softmax.CHUNK + 1), -1, ["long_sums", "long_writes"]),
-    ((1, 3 * softmax.GROUP + 5), -1, ["long_sums shared", "long_writes shared"]),
+    ((20, slices.CHUNK), -1, ["rows shared"]),
+    ((3, slices.CHUNK + 1), -1, ["long_sums", "long_writes"]),
+    ((1, 3 * slices.GROUP + 5), -1, ["long_sums shared", "long_writes shared"]),
     ((2, 3, 5), 1, ["few_columns"]),
     ((2, 300, 301), 0, ["few_columns shared"]),
     ((2, 4, 5), 1, ["columns"]),
     ((15, 1024), -1, ["rows"]),
     ((16, 1024), -1, ["rows shared"]),
-    ((1, softmax.CHUNK, 3), 1, ["columns"]),
-    ((2, softmax.CHUNK, 5), 1, ["columns shared"]),
+    ((1, slices.CHUNK, 3), 1, ["columns"]),
+    ((2, slices.CHUNK, 5), 1, ["columns shared"]),
     ((21, 70, 70), 0, ["columns shared"]),
-    ((softmax.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
-    ((softmax.CHUNK + 1, 20), 0, ["long_sums shared", "long_writes shared"]),
+    ((slices.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
+    ((slices.CHUNK + 1, 20), 0, ["long_sums shared", "long_writes shared"]),
 ]
 
 
@@ -62,29 +73,29 @@ FORWARD = [
 def test_forward(shape, axis, expected, taken, rng):
     x = rng.normal(size=shape)
     y = numba_acts.softmin(x, axis)
-    assert taken == expected
+    assert taken == of("forward", expected)
     np.testing.assert_allclose(y, oracle.softmin(x, axis), rtol=1e-14)
 
 
 def test_long_slices_are_read_twice_while_a_cache_holds_them(taken, rng):
-    rows = 2 * softmax.BATCH // (softmax.CHUNK + 1) + 1
-    x = rng.normal(size=(rows, softmax.CHUNK + 1))
+    rows = 2 * slices.BATCH // (slices.CHUNK + 1) + 1
+    x = rng.normal(size=(rows, slices.CHUNK + 1))
     y = numba_acts.softmin(x)
     twice = ["long_sums shared", "long_writes shared"] * 2
-    assert taken == [*twice, "long_sums", "long_writes"]
+    assert taken == of("forward", [*twice, "long_sums", "long_writes"])
     np.testing.assert_allclose(y, oracle.softmin(x), rtol=1e-14)
 
 
 PRODUCT = [
-    ((3, softmax.SHORT_PRODUCT + 1), -1, ["product_rows"]),
-    ((3, softmax.GROUP), -1, ["product_rows shared"]),
-    ((1, softmax.GROUP + 1), -1, ["long_dots shared", "long_products shared"]),
-    ((2, 3, 5), 1, ["product_few_columns"]),
-    ((2, 300, 301), 0, ["product_few_columns shared"]),
-    ((2, 4, 5), 1, ["product_columns"]),
-    ((21, 70, 70), 0, ["product_columns shared"]),
-    ((softmax.CHUNK + 1, 3), 0, ["long_dots", "long_products"]),
-    ((softmax.CHUNK + 1, 20), 0, ["long_dots shared", "long_products shared"]),
+    ((3, product.SHORT + 1), -1, ["rows"]),
+    ((3, slices.GROUP), -1, ["rows shared"]),
+    ((1, slices.GROUP + 1), -1, ["long_dots shared", "long_writes shared"]),
+    ((2, 3, 5), 1, ["few_columns"]),
+    ((2, 300, 301), 0, ["few_columns shared"]),
+    ((2, 4, 5), 1, ["columns"]),
+    ((21, 70, 70), 0, ["columns shared"]),
+    ((slices.CHUNK + 1, 3), 0, ["long_dots", "long_writes"]),
+    ((slices.CHUNK + 1, 20), 0, ["long_dots shared", "long_writes shared"]),
 ]
 
 
@@ -93,18 +104,18 @@ def test_product(shape, axis, expected, taken, rng):
     y, g = numba_acts.softmin(rng.normal(size=shape), axis), rng.normal(size=shape)
     taken.clear()
     dx = numba_acts.softmin_vjp(g, y, axis)
-    assert taken == expected
+    assert taken == of("product", expected)
     np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y, axis), rtol=1e-12, atol=1e-15)
 
 
-LENGTHS = {*range(1, 17), 23, 25, 33, 90, softmax.SHORT_PRODUCT, softmax.SHORT[8]}
+LENGTHS = {*range(1, 17), 23, 25, 33, 90, product.SHORT, forward.SHORT[8]}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("n", sorted(LENGTHS))
 def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
     # Of 19 rows 16 go across, by eights, and 3 along, as one alone does.
-    assert n <= softmax.SHORT[np.dtype(dtype).itemsize]
+    assert n <= forward.SHORT[np.dtype(dtype).itemsize]
     x, g = rng.normal(size=(2, 19, n)).astype(dtype)
     y = numba_acts.softmin(x)
     np.testing.assert_array_equal(y, [numba_acts.softmin(row) for row in x])
@@ -118,26 +129,27 @@ def test_rows_that_go_across_the_lanes_equal_those_that_go_along(n, dtype, rng):
 @pytest.mark.parametrize("from_memory", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tiles_of_columns_take_less_than_half_a_megabyte(dtype, from_memory):
-    for n in range(1, softmax.CHUNK + 1):
+    for n in range(1, slices.CHUNK + 1):
         for inner in (1, 49, 1 << 20):
             of = np.dtype(dtype), 1, n, inner, n * inner, from_memory
-            _, groups, ring = softmax._tiles.__wrapped__(*of)
-            pitch = softmax.tile_pitch.py_func(groups * LANES)
-            assert ring * softmax.padded.py_func(n) * pitch * of[0].itemsize <= 1 << 19
+            _, groups, ring = forward._tiles.__wrapped__(*of)
+            pitch = forward.tile_pitch.py_func(groups * LANES)
+            assert ring * slices.padded.py_func(n) * pitch * of[0].itemsize <= 1 << 19
 
 
-RING = softmax.RING_BYTES // 4
+RING = forward.RING_BYTES // 4
 
 
 @pytest.mark.parametrize("from_memory", [False, True])
-@pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * softmax.TILE_GROUPS[3] * 4 + 5])
+@pytest.mark.parametrize("inner", [1, 3, 8, 13, 16, 8 * forward.TILE_GROUPS[3] * 4 + 5])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 21, 40, RING, RING + 1])
 def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     # fewer than eight columns; eight that overlap the eight before; several tiles, one by one or,
     # from memory, read ahead in a ring of three; strips of products
-    assert 8 * softmax.TILE_GROUPS[3] * 4 > softmax.STRIP
-    monkeypatch.setattr(softmax, "RING_FROM", 1 if from_memory else 1 << 60)
-    monkeypatch.setattr(softmax, "FEW", 0 if from_memory else softmax.FEW)
+    assert 8 * forward.TILE_GROUPS[3] * 4 > product.STRIP
+    monkeypatch.setattr(forward, "RING_FROM", 1 if from_memory else 1 << 60)
+    for room in (forward, product):
+        monkeypatch.setattr(room, "FEW", 0 if from_memory else slices.FEW)
     x, g = rng.normal(size=(2, n, inner)).astype(np.float32)
     y = numba_acts.softmin(x, 0)
     dx = numba_acts.softmin_vjp(g, y, 0)
@@ -151,7 +163,7 @@ def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
 
 @pytest.mark.parametrize(("dtype", "n"), [("f4", RING + 1), ("f8", RING // 2 + 1), ("f2", 2000)])
 def test_tall_columns_from_memory_equal_rows(dtype, n, rng):
-    x = rng.normal(size=(n, softmax.RING_FROM // n + 1)).astype(dtype)
+    x = rng.normal(size=(n, forward.RING_FROM // n + 1)).astype(dtype)
     y = numba_acts.softmin(x, 0)
     np.testing.assert_array_equal(y, numba_acts.softmin(np.ascontiguousarray(x.T)).T)
 
@@ -170,16 +182,16 @@ def test_pieces_that_go_across_the_lanes_equal_those_that_go_along(pieces, dtype
 @pytest.mark.parametrize("axis", [0, 1])
 def test_jacobian(n, expected, axis, taken, rng):
     y = rng.random((n, 3) if axis == 0 else (3, n))
-    jacobian = numba_acts.softmin_jacobian(y, axis)
-    assert taken == expected
-    np.testing.assert_allclose(jacobian, oracle.softmin_jacobian(y, axis), rtol=1e-14)
+    matrices = numba_acts.softmin_jacobian(y, axis)
+    assert taken == of("jacobian", expected)
+    np.testing.assert_allclose(matrices, oracle.softmin_jacobian(y, axis), rtol=1e-14)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(10, ["diagonal"]), (70_000, ["diagonal shared"])])
 def test_diagonal(n, expected, taken, rng):
     y = rng.random(n)
     diagonal = numba_acts.softmin_jacobian_diag(y)
-    assert taken == expected
+    assert taken == of("jacobian", expected)
     np.testing.assert_allclose(diagonal, oracle.softmin_jacobian_diag(y), rtol=1e-14)
 
 
@@ -199,8 +211,8 @@ def test_maxout(shape, axis, traversal, threads, taken, rng):
     x = rng.normal(size=shape)
     y, index = numba_acts.maxout_with_index(x, axis)
     dx = numba_acts.maxout_vjp(y, index, shape[axis], axis)
-    assert taken[0] == traversal + threads
-    assert taken[-1] == f"vjp_{traversal}{threads}"
+    assert taken[0] == f"maxout.{traversal}{threads}"
+    assert taken[-1] == f"maxout.vjp_{traversal}{threads}"
     np.testing.assert_array_equal(y, x.max(axis))
     np.testing.assert_array_equal(dx, np.where(x == x.max(axis, keepdims=True), x, 0))
 
@@ -209,12 +221,13 @@ def test_maxout(shape, axis, traversal, threads, taken, rng):
 def test_affine(rows, threads, taken, rng):
     x, weight = rng.normal(size=(rows, 30)), rng.normal(size=(20, 4, 30))
     y, index = numba_acts.maxout_affine_with_index(x, weight)
-    assert taken == ["affine_rows" + threads]
+    assert taken == ["affine.affine_rows" + threads]
     taken.clear()
     numba_acts.maxout_affine_vjp(y, x, weight, index)
     numba_acts.maxout_affine_jvp(x, weight, index, dx=x)
-    kernels = [name for name in taken if not name.startswith("outside")]
-    assert kernels == [name + threads for name in ("gradient_x", "gradient_weight", "tangent")]
+    kernels = [name for name in taken if not name.startswith("maxout.outside")]
+    used = [name + threads for name in ("gradient_x", "gradient_weight", "tangent")]
+    assert kernels == of("affine", used)
     np.testing.assert_allclose(y, oracle.maxout_affine(x, weight), rtol=1e-12, atol=1e-13)
 
 
@@ -225,7 +238,7 @@ def test_one_thread_is_enough_when_numba_is_told_so(taken):
         numba_acts.softmin(np.zeros((20_000, 4)))
     finally:
         numba.set_num_threads(threads)
-    assert taken == ["short_rows"]
+    assert taken == ["forward.short_rows"]
 
 
 @numba.njit

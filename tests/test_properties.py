@@ -132,6 +132,7 @@ def test_jacobian_is_symmetric_and_its_rows_sum_to_zero(drawn, temperature):
 # Maxout ----------------------------------------------------------------------------------------
 
 
+@cases.FULL
 @given(st.data())
 def test_maxout_is_the_maximum_of_numpy(data):
     dtype = data.draw(st.sampled_from(["bool", *cases.INTEGERS, *FLOATS]))

@@ -12,9 +12,10 @@ from numba import cuda
 from numba.cuda import types
 
 from numba_acts import _compiler
-from numba_acts.cuda import math
+from numba_acts._cuda.emit import SIMULATED
+from numba_acts._cuda.memory import WIDE_BYTES, stored
 
-if not math.SIMULATED and not hasattr(np, "row_stack"):
+if not SIMULATED and not hasattr(np, "row_stack"):
     # numba-cuda 0.30, which gets no more features, asks for this name while it imports its own
     # functions of arrays; NumPy 2.5 has dropped it. No kernel of this wing calls it.
     vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)
@@ -91,7 +92,7 @@ class Memory:
 
 def _dispatcher(function: Callable[..., None], threads: int) -> Any:
     """Compile on first use, and keep that on disk."""
-    if math.SIMULATED:
+    if SIMULATED:
         return cuda.jit(function)
     from numba.cuda.dispatcher import CUDACache
 
@@ -154,7 +155,7 @@ def signature(arguments: tuple[Any, ...]) -> Any:
     plain = {int: types.int64, float: types.float64}
     return types.void(
         *(
-            types.CPointer(math.stored(a.dtype)) if type(a) is Memory else plain[type(a)]
+            types.CPointer(stored(a.dtype)) if type(a) is Memory else plain[type(a)]
             for a in arguments
         )
     )
@@ -180,6 +181,11 @@ def specialised(
     return decorate
 
 
+def as_tuple(count: int) -> tuple[int, ...]:
+    """A number as a constant that says how many: compiled code can take a tuple's length apart."""
+    return (0,) * count
+
+
 _plans: dict[Any, Any] = {}
 
 
@@ -192,7 +198,7 @@ def planned(choose: Callable[..., Any], arrays: tuple[Memory, ...], *given: Any)
     """
     key: Any = choose, arrays[0].queue.device, *given
     for array in arrays:
-        key += array.dtype, array.size > 0, array.pointer % math.WIDE_BYTES
+        key += array.dtype, array.size > 0, array.pointer % WIDE_BYTES
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= PLANS:
@@ -236,7 +242,7 @@ class Device(NamedTuple):
 @functools.cache
 def device(number: int) -> Device:
     """A device's sizes."""
-    if math.SIMULATED:
+    if SIMULATED:
         return Device(2, 48 << 10, 48 << 10)
     found = cuda.gpus[number]
     shared, cache = found.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, found.L2_CACHE_SIZE
@@ -247,9 +253,11 @@ def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
     """Put a kernel in the stream of its first argument, which is memory; do not wait for it."""
     if blocks > LARGEST_GRID:
         raise ValueError(f"an array needs {blocks} blocks of threads, a GPU takes {LARGEST_GRID}")
-    if math.SIMULATED:
+    if SIMULATED:
+        from numba_acts._cuda.memory import Address
+
         simulated = (
-            math.Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
+            Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
         )
         kernel.dispatcher[blocks, kernel.threads, 0, kernel.shared](*simulated)
         return

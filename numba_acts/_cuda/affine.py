@@ -12,23 +12,16 @@ Those of weight and bias are sums over all rows, added batch after batch, whose 
 the L2 cache holds: their last bits depend on the device's cache too.
 """
 
-import math as _math
+import math
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda import maxout
-from numba_acts.cuda.launch import Memory, Queue, device, run, specialised
-from numba_acts.cuda.math import (
-    WARP,
-    WIDE_BYTES,
-    get,
-    held,
-    load,
-    put,
-    store,
-)
+from numba_acts._cuda import maxout
+from numba_acts._cuda.lanes import WARP
+from numba_acts._cuda.launch import Memory, Queue, device, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, get, held, load, put, store
 
 # Chosen by counting for compute capability 9.0, to be tuned on one.
 CACHED = 0.5  # of the L2 cache, for pieces that are written and read while it holds them
@@ -271,7 +264,7 @@ def affine_jacobian(
     weight: Memory, index: Memory, out: Memory, units: int, pieces: int, depth: int
 ) -> None:
     """Fill `out` with the winners' weights."""
-    access = _math.gcd(depth, WIDE_BYTES // weight.dtype.itemsize)
+    access = math.gcd(depth, WIDE_BYTES // weight.dtype.itemsize)
     while not (weight.aligned(access) and out.aligned(access)):
         access //= 2
     lanes = min(1 << (-(-depth // access) - 1).bit_length(), WARP)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Memory, run, specialised
-from numba_acts.cuda.math import held, load, store
+from numba_acts._cuda.launch import Memory, run, specialised
+from numba_acts._cuda.memory import held, load, store
 
 AXES = 5  # that one kernel walks; the host walks the others
 THREADS = 256

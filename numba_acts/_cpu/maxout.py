@@ -6,34 +6,36 @@ first NaN wins, and otherwise the first of the largest pieces.
 
 import numpy as np
 
-from numba_acts.cpu.launch import kernel, run
-from numba_acts.cpu.math import (
+from numba_acts._cpu.lanes import (
     LANES,
     beats,
     choose,
-    eight,
-    elements,
     equals,
     extract,
-    fetch,
     fill,
-    gather,
-    get,
     lane,
     lane_places,
     lanes_sum,
+    maximum,
+    splat,
+    transposed,
+)
+from numba_acts._cpu.launch import kernel, run
+from numba_acts._cpu.memory import (
+    eight,
+    elements,
+    fetch,
+    gather,
+    get,
     load,
     load_some,
-    maximum,
     narrow,
     put,
     results,
     settle,
-    splat,
     spread,
     store,
     store_some,
-    transposed,
     winners,
 )
 
@@ -388,7 +390,7 @@ def maxout(x, out, index, outer, pieces, inner):
     elif inner == 1:
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
-        run(columns, outer * _spans(inner), x.size, (x, out, index), pieces, inner)
+        run(columns, outer * spans(inner), x.size, (x, out, index), pieces, inner)
 
 
 def vjp(g, index, out, outer, pieces, inner):
@@ -401,10 +403,10 @@ def vjp(g, index, out, outer, pieces, inner):
     elif pieces > COUNTED:
         run(vjp_many, outer, out.size, data, pieces, inner)
     else:
-        run(vjp_columns, outer * _spans(inner), out.size, data, pieces, inner)
+        run(vjp_columns, outer * spans(inner), out.size, data, pieces, inner)
 
 
-def jvps(tangent, index, out, pieces, inner):
+def jvps(tangent, index, out, outer, pieces, inner):
     """Fill `out` with the tangents of the winning pieces."""
     run(jvp, index.size, index.size, (tangent, index, out), pieces, inner)
 
@@ -412,9 +414,9 @@ def jvps(tangent, index, out, pieces, inner):
 def in_range(index, pieces):
     """Is every index one of a piece?"""
     found = np.zeros(1, np.uint8)
-    run(outside, _spans(index.size), index.size // 4, (index, found), pieces)  # quick work
+    run(outside, spans(index.size), index.size // 4, (index, found), pieces)  # quick work
     return not found[0]
 
 
-def _spans(count):
+def spans(count):
     return -(-count // SPAN)

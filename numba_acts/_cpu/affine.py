@@ -9,25 +9,28 @@ the batch around a row and with the number of threads, which would be a second p
 
 import numpy as np
 
-from numba_acts.cpu.launch import kernel, run
-from numba_acts.cpu.math import (
+from numba_acts._cpu.lanes import (
     LANES,
-    WIDE_BYTES,
-    add_products,
     beats,
     choose,
-    counters,
-    eight,
-    elements,
     extract,
     fill,
     fma,
-    gather,
-    get,
     head,
-    held,
     lane,
     lanes_sum,
+    splat,
+    transposed,
+)
+from numba_acts._cpu.launch import kernel, run
+from numba_acts._cpu.memory import (
+    WIDE_BYTES,
+    add_products,
+    counters,
+    eight,
+    elements,
+    gather,
+    get,
     load,
     load_some,
     load_wide,
@@ -36,12 +39,11 @@ from numba_acts.cpu.math import (
     put,
     put_eight,
     release,
-    splat,
     store,
     store_some,
-    transposed,
     wide_lanes,
 )
+from numba_acts._dtypes import held
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numba_acts.cpu.math import BFLOAT16
+from numba_acts._dtypes import BFLOAT16
 
 # What an argument must be, in the words of a message.
 NUMBERS = "of dtype float16, bfloat16, float32, float64, an integer or bool"
@@ -77,6 +77,12 @@ def dtype(torch: Any, name: str, kind: Any, wanted: str = NUMBERS) -> np.dtype:
     if kind not in known:
         raise TypeError(f"{name} must be {wanted}, got {str(kind).removeprefix('torch.')}")
     return known[kind]
+
+
+def check_out(name: str, out: Any) -> None:
+    """Refuse a view that negates: numbers written to it would be read with the other sign."""
+    if out.is_neg() or out.is_conj():
+        raise TypeError(f"{name} must be a plain tensor, got the view of a conjugate")
 
 
 def no_memory(name: str) -> TypeError:

@@ -5,35 +5,21 @@ first NaN wins, and otherwise the first of the largest pieces. An index that nam
 nothing.
 """
 
-import math as _math
+import math
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from numba_acts.cuda.launch import Memory, planned, run, specialised
-from numba_acts.cuda.math import (
-    WARP,
-    WIDE_BYTES,
-    exchange,
-    get,
-    held,
-    lane,
-    load,
-    put,
-    store,
-    wins,
-)
+from numba_acts._cuda.lanes import WARP, exchange, lane, wins
+from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, get, held, load, put, store
 
 # Chosen by counting bytes in flight for compute capability 9.0, to be tuned on one.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 THREADS = 128  # in a block
 AHEAD_BYTES = 64  # that a thread loads before it needs the first
 TOGETHER = 4  # numbers of a result that a thread selects
-
-
-def _tuple(length: int) -> tuple[int, ...]:
-    return (0,) * length
 
 
 def index_held(dtype: np.dtype) -> Any:
@@ -300,12 +286,12 @@ def _access(width: int, *arrays: Memory) -> tuple[int, ...]:
     """How many elements are accessed at once, a tuple of so many: the arrays' places allow it."""
     while not all(array.aligned(width) for array in arrays if array.size):
         width //= 2
-    return _tuple(width)
+    return as_tuple(width)
 
 
 def _groups(pieces: int, width: int, *counts: int) -> int:
     """How many units fill whole accesses; it divides the counts, so that nothing is left over."""
-    return _math.gcd(width // _math.gcd(pieces, width), *counts)
+    return math.gcd(width // math.gcd(pieces, width), *counts)
 
 
 def maxout(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inner: int) -> None:
@@ -321,9 +307,9 @@ def _columns(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inn
     """The kernel, its blocks and its further arguments."""
     arrays = x, out, index
     widest = max(array.dtype.itemsize for array in arrays if array.size)
-    access = _access(_math.gcd(inner, WIDE_BYTES // widest), *arrays)
+    access = _access(math.gcd(inner, WIDE_BYTES // widest), *arrays)
     kinds = index.size > 0, held(x.dtype), np.int32 if pieces <= 1 << 31 else np.int64
-    kernel = columns(_tuple(min(pieces, FEW)), pieces <= FEW, access, *kinds)
+    kernel = columns(as_tuple(min(pieces, FEW)), pieces <= FEW, access, *kinds)
     return kernel, _blocks(outer * inner // len(access)), (outer, pieces, inner)
 
 
@@ -345,11 +331,11 @@ def _rows(
         return kernel, blocks, (outer, units, pieces)
     width = WIDE_BYTES // x.dtype.itemsize
     together = _groups(pieces, width, outer, units if biased else 0)
-    access = _access(_math.gcd(pieces * together, width), x, bias)
+    access = _access(math.gcd(pieces * together, width), x, bias)
     widest = max(array.dtype.itemsize for array in (out, index) if array.size)
     out_access = _access(min(together, WIDE_BYTES // widest), out, index)
     groups = max(1, AHEAD_BYTES // (pieces * together * x.dtype.itemsize))
-    constants = _tuple(pieces), _tuple(together), access, out_access, _tuple(groups)
+    constants = as_tuple(pieces), as_tuple(together), access, out_access, as_tuple(groups)
     kernel = few(*constants, indexed, biased, dtype)
     return kernel, -(-outer // (THREADS * together * groups)), (outer, units)
 
@@ -365,27 +351,27 @@ def _vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: 
     width = WIDE_BYTES // out.dtype.itemsize
     if inner > 1:
         widest = max(array.dtype.itemsize for array in (out, index))
-        access = _access(_math.gcd(inner, WIDE_BYTES // widest), g, index, out)
+        access = _access(math.gcd(inner, WIDE_BYTES // widest), g, index, out)
         blocks = _blocks(outer * inner // len(access))
         return vjp_columns(access, *kinds), blocks, (outer, pieces, inner)
     if pieces > FEW:
-        access = _access(_math.gcd(pieces, width), out)
+        access = _access(math.gcd(pieces, width), out)
         lanes = min(1 << (-(-pieces // len(access)) - 1).bit_length(), WARP)
         blocks = -(-outer // (THREADS // lanes))
         return vjp_rows(lanes, access, *kinds), blocks, (outer, pieces)
     together = _groups(pieces, width, outer)
-    access = _access(_math.gcd(pieces * together, width), out)
-    given = _access(_math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
-    constants = _tuple(pieces), _tuple(together), access, given
+    access = _access(math.gcd(pieces * together, width), out)
+    given = _access(math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
+    constants = as_tuple(pieces), as_tuple(together), access, given
     return vjp_few(*constants, *kinds), _blocks(outer // together), (outer,)
 
 
-def jvps(tangent: Memory, index: Memory, out: Memory, pieces: int, inner: int) -> None:
+def jvps(tangent: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:
     """Fill `out` with the tangents of the winning pieces."""
     run(*planned(_jvps, (tangent, index, out), out.size, pieces, inner))
 
 
 def _jvps(tangent: Memory, index: Memory, out: Memory, size: int, pieces: int, inner: int) -> Any:
     """As `_columns`."""
-    kernel = jvp(_tuple(TOGETHER), held(out.dtype), index_held(index.dtype))
+    kernel = jvp(as_tuple(TOGETHER), held(out.dtype), index_held(index.dtype))
     return kernel, -(-size // (THREADS * TOGETHER)), (size, pieces, inner)

@@ -10,12 +10,14 @@ from typing import Any
 import numba
 import numpy as np
 from numba import prange, types
+from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 from numba.np.ufunc import parallel as layer
 
 from numba_acts import _compiler
-from numba_acts.cpu.math import call, held
+from numba_acts._dtypes import held
 
 # Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3, OpenMP: a
 # call in two threads costs 5 µs more, and twice that while another library's threads wait busily.
@@ -29,14 +31,9 @@ _STAMP = _compiler.stamp(__package__)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile on first use, and keep that on disk.
-
-    A kernel that a user's own compiled function is the first to call must not take over its fast
-    mathematics, as Numba has it where nothing is said: the cache would keep that for everybody.
-    """
-    options |= {"error_model": "numpy", "nogil": True, "fastmath": False, "forceinline": False}
+    """Compile on first use, and keep that on disk."""
     with _compiler.switched_on():
-        kernel = numba.njit(**options)(function)
+        kernel = numba.njit(nogil=True, **_compiler.OPTIONS, **options)(function)
     _compiler.keep(kernel, FunctionCache, _STAMP)
     return kernel
 
@@ -44,6 +41,23 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 def kernel(function: Callable[..., Any]) -> Any:
     """A function that handles the units of work from `start` to `stop`, its last arguments."""
     return _compiled(function)
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call the compiled kernel at an address with a tuple of what it takes."""
+    kinds = arguments.types
+
+    def emit(context, builder, sig, args):
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
+        status, _ = convention.call_function(builder, place, types.none, kinds, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), emit
 
 
 def _shared(address, units, threads, arguments):

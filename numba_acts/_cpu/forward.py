@@ -1,0 +1,656 @@
+"""y = exp(βx − max βx) / Σ exp(βx − max βx), which knows only β: softmin's, softmax2d's weights.
+
+The order of a slice's sums is told in `slices`.
+"""
+
+import functools
+
+from numba_acts._cpu.exponential import exponent_law, lowered, raised_exp
+from numba_acts._cpu.lanes import (
+    LANES,
+    choose,
+    divide,
+    equals,
+    extract,
+    fill,
+    head,
+    lane,
+    lanes_max,
+    lanes_sum,
+    maximum,
+    rolled,
+    splat,
+    where,
+)
+from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
+from numba_acts._cpu.memory import (
+    FAR_FROM,
+    apart,
+    computed,
+    elements,
+    fetch,
+    fetch_to_write,
+    get,
+    load,
+    load_some,
+    operand,
+    put,
+    put_together,
+    release,
+    results,
+    scratch,
+    settle,
+    store,
+    store_some,
+)
+from numba_acts._cpu.slices import (
+    BLOCK,
+    CHUNK,
+    FEW,
+    FEW_SPAN,
+    GROUP,
+    NOTHING,
+    PART,
+    SQUARE,
+    WORTH,
+    add,
+    batches,
+    by_eights,
+    finish,
+    long_place,
+    padded,
+    padding,
+    place,
+    read_eight_rows,
+    sums_across,
+    sums_pitch,
+    write_eight_rows,
+)
+
+# Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
+SHORT = {2: 192, 4: 192, 8: 96}  # rows of so many numbers, by their bytes, are taken by eights
+SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
+TILE_BYTES = 1 << 18  # scratch memory for tiles of columns,
+TALL_BYTES = 7 << 16  # for those that come from memory without a ring
+RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
+RING_FROM = 1 << 20  # in arrays of so many numbers, which come from memory and not from a cache
+AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
+TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
+UNITS = 8  # units that few columns are divided into, for several threads,
+LEAST = 4  # each of at least so many groups of eight
+
+
+# ---- a slice ----------------------------------------------------------------------------------
+
+
+@lane
+def exponentials(z, first, stop, m, law):
+    """Replace z[first:stop] by exp(z − m), raised. (A sum in the same loop would spill.)"""
+    for i in range(first, stop, LANES):
+        rolled()
+        store(z, i, raised_exp(load(z, i) - m, law))
+
+
+@lane
+def exponentials_meanwhile(z, first, stop, m, law, x, there, out, here):
+    """The same side by side, while memory brings what is to be read and written next."""
+    for i in range(first, stop, LANES):
+        fetch(x, there + i - first)
+        fetch_to_write(out, here + i - first)
+        store(z, i, raised_exp(load(z, i) - m, law))
+
+
+@lane
+def sum_along(z, first, count, zero):
+    """The sum of z[first:first + count], in every lane, and its errors."""
+    total = lost = zero
+    last = first + (count & -BLOCK)
+    for i in range(first, last, BLOCK):
+        low = load(z, i) + load(z, i + 8)
+        total, lost = add(total, lost, low + (load(z, i + 16) + load(z, i + 24)))
+    if last < first + count:
+        numbers = load(z, last)
+        for i in range(last + LANES, first + count, LANES):
+            numbers = numbers + load(z, i)
+        total, lost = add(total, lost, numbers)
+    return lanes_sum(total), lanes_sum(lost)
+
+
+@lane
+def max_across(z, first, step, n):
+    m = load(z, first)
+    for k in range(1, n):
+        m = maximum(load(z, first + k * step), m)
+    return m
+
+
+@lane
+def finite(m):
+    """A shift that leaves −inf as it is: a chunk with no weight in it adds nothing."""
+    return choose(equals(m, fill(m, NOTHING)), fill(m, 0.0), m)
+
+
+@lane
+def join(parts, first, count, pitch, law):
+    """The maximum, the sum and its errors of parts that are each shifted by their own maximum.
+
+    Each part is scaled once: a running sum that is scaled again and again would gather the errors.
+    """
+    m = load(parts, first)
+    for i in range(first + pitch, first + count * pitch, pitch):
+        m = maximum(load(parts, i), m)
+    total = lost = fill(m, 0.0)
+    for i in range(first, first + count * pitch, pitch):
+        scale = lowered(raised_exp(load(parts, i) - finite(m), law))
+        lost = lost + load(parts, i + 2 * LANES) * scale
+        total, lost = add(total, lost, load(parts, i + LANES) * scale)
+    return m, total, lost
+
+
+@lane
+def put_part(parts, i, m, total, lost):
+    store(parts, i, m)
+    store(parts, i + LANES, total)
+    store(parts, i + 2 * LANES, lost)
+
+
+# ---- reading and writing ----------------------------------------------------------------------
+
+
+@lane
+def read(x, mask, i, sign):
+    z = load(x, i) * sign
+    return where(load(mask, i), z, NOTHING) if mask is not None else z
+
+
+@lane
+def read_some(x, mask, i, count, sign):
+    """`count` numbers, and −inf in the other lanes."""
+    z = head(load_some(x, i, count) * sign, count, NOTHING)
+    return where(load_some(mask, i, count), z, NOTHING) if mask is not None else z
+
+
+@lane
+def read_up_to(x, mask, i, count, sign):
+    return read(x, mask, i, sign) if count == LANES else read_some(x, mask, i, count, sign)
+
+
+@lane
+def write(y, mask, out, i):
+    store(out, i, where(load(mask, i), y, 0.0) if mask is not None else y)
+
+
+@lane
+def write_some(y, mask, out, i, count):
+    store_some(out, i, count, where(load_some(mask, i, count), y, 0.0) if mask is not None else y)
+
+
+@lane
+def write_up_to(y, mask, out, i, count):
+    if count == LANES:
+        write(y, mask, out, i)
+    else:
+        write_some(y, mask, out, i, count)
+
+
+@lane
+def read_row(x, mask, first, n, sign, z):
+    """z[:n] = sign·x, padded with −inf to a multiple of eight; returns the maximum."""
+    m = fill(splat(sign), NOTHING)
+    store(z, n & -LANES, m)
+    if n < LANES:
+        v = read_some(x, mask, first, n, sign)
+        store(z, 0, v)
+        return lanes_max(v)
+    store(z, n, m)
+    m2 = m
+    pairs = n & -(2 * LANES)
+    for i in range(0, pairs, 2 * LANES):  # two maxima, or each would wait for the one before
+        v, v2 = read(x, mask, first + i, sign), read(x, mask, first + i + LANES, sign)
+        store(z, i, v)
+        store(z, i + LANES, v2)
+        m, m2 = maximum(v, m), maximum(v2, m2)
+    if n & LANES:
+        v = read(x, mask, first + pairs, sign)
+        store(z, pairs, v)
+        m = maximum(v, m)
+    v = read(x, mask, first + n - LANES, sign)
+    store(z, n - LANES, v)
+    return lanes_max(maximum(v, maximum(m2, m)))
+
+
+@lane
+def softmax_row(x, mask, out, first, n, law, z):
+    m = read_row(x, mask, first, n, law[0], z)
+    exponentials_meanwhile(z, 0, padded(n), m, law, x, first + n, out, first)
+    total, lost = sum_along(z, 0, padded(n), fill(m, 0.0))
+    weight = divide(fill(m, 1.0), finish(total, lost))
+    if n < LANES:
+        write_some(load(z, 0) * weight, mask, out, first, n)
+        return
+    for i in range(0, n & -LANES, LANES):
+        write(load(z, i) * weight, mask, out, first + i)
+    write(load(z, n - LANES) * weight, mask, out, first + n - LANES)
+
+
+# ---- slices of two and three numbers ----------------------------------------------------------
+
+
+@lane
+def softmax_few(a, b, c, n, law):
+    """The weights of the first n of three numbers."""
+    m, zero = a, fill(a, 0.0)
+    if n > 1:
+        m = maximum(b, m)
+    if n > 2:
+        m = maximum(c, m)
+    a = total = raised_exp(a - m, law)
+    if n > 2:
+        c = raised_exp(c - m, law)
+        total = total + c
+    if n > 1:
+        b = raised_exp(b - m, law)
+        total = total + b
+    weight = divide(fill(m, 1.0), zero + total)
+    return a * weight, b * weight, c * weight
+
+
+@lane
+def few_rows(x, out, n, start, stop, law):
+    """Rows of two or three numbers, eight at a time in registers; returns the first row left."""
+    sign, whole = law[0], start + ((stop - start) & -LANES)
+    if n == 2:
+        for first in range(start * n, whole * n, LANES * n):
+            a, b = apart(x, first, (0, 0))
+            a, b = a * sign, b * sign
+            a, b, _ = softmax_few(a, b, b, n, law)
+            put_together(out, first, (a, b))
+    else:
+        for first in range(start * n, whole * n, LANES * n):
+            a, b, c = apart(x, first, (0, 0, 0))
+            a, b, c = a * sign, b * sign, c * sign
+            put_together(out, first, softmax_few(a, b, c, n, law))
+    return whole
+
+
+@lane
+def few_slices(x, mask, out, i, n, inner, count, law):
+    """Up to eight neighbouring slices of at most three numbers."""
+    a = b = c = read_up_to(x, mask, i, count, law[0])
+    if n > 1:
+        b = read_up_to(x, mask, i + inner, count, law[0])
+    if n > 2:
+        c = read_up_to(x, mask, i + 2 * inner, count, law[0])
+    a, b, c = softmax_few(a, b, c, n, law)
+    write_up_to(a, mask, out, i, count)
+    if n > 1:
+        write_up_to(b, mask, out, i + inner, count)
+    if n > 2:
+        write_up_to(c, mask, out, i + 2 * inner, count)
+
+
+@kernel
+def few_columns(x, mask, out, n, inner, beta, start, stop):
+    """Slices of one to three numbers that lie apart: read, computed in registers and written."""
+    x, mask, out = operand(x, out), elements(mask), elements(out)
+    by_eights(few_slices, x, mask, out, n, inner, exponent_law(x, beta), start, stop)
+
+
+# ---- rows -------------------------------------------------------------------------------------
+
+
+@kernel
+def rows(x, mask, out, n, inner, beta, start, stop):
+    """Contiguous slices of more than `SHORT` and at most `CHUNK` numbers: one read and one write.
+
+    A row goes along the lanes, through scratch memory that stays in the first cache. Meanwhile
+    memory brings what comes next.
+    """
+    x, mask, out = operand(x, out), elements(mask), results(out, n, out.size)
+    law = exponent_law(x, beta)
+    z = scratch(x, padded(n) + LANES)
+    for row in range(start, stop):
+        softmax_row(x, mask, out, row * n, n, law, z)
+    release(z)
+    settle(out)
+
+
+@kernel
+def short_rows(x, mask, out, n, inner, beta, start, stop):
+    """Contiguous slices of at most `SHORT` numbers, which would hardly fill the lanes.
+
+    They go across them, eight by eight in each of three passes, so that none waits for the result
+    of the one before; the last few go along.
+    """
+    x, mask, out = operand(x, out), elements(mask), elements(out)
+    law = exponent_law(x, beta)
+    zero = fill(splat(law[0]), 0.0)
+    width, room = n * LANES, padded(n) * LANES
+    together = max(1, SHORT_TILE // n)
+    tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
+    weights = scratch(x, together * LANES)
+    for g in range(together):
+        padding(tile, g * room, LANES, n, LANES, zero)
+    row = start
+    if mask is None and (n == 2 or n == 3):
+        row = few_rows(x, out, n, start, stop, law)
+    while row + LANES <= stop:
+        groups = min(together, (stop - row) // LANES)
+        first = row * n
+        for g in range(groups):
+            read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
+        for g in range(groups):
+            store(weights, g * LANES, max_across(tile, g * room, LANES, n))
+        for g in range(groups):
+            z, m, here = g * room, load(weights, g * LANES), first + g * width
+            ahead = x, here + groups * width, out, here
+            exponentials_meanwhile(tile, z, z + width, m, law, *ahead)
+        for g in range(groups):
+            total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
+            store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
+        for g in range(groups):
+            weight = load(weights, g * LANES)
+            write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
+        row += groups * LANES
+    release(weights)
+    release(lanes)
+    release(tile)
+    z = scratch(x, padded(n) + LANES)
+    for r in range(row, stop):
+        softmax_row(x, mask, out, r * n, n, law, z)
+    release(z)
+
+
+# ---- columns ----------------------------------------------------------------------------------
+
+
+@lane
+def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, ahead):
+    """Copy rows of `count` columns to a tile; the last eight columns may overlap those before.
+
+    Memory is asked for what is read `ahead` rows later, unless that is 0.
+    """
+    whole, last = count & -LANES, count - LANES
+    for k in range(start, stop):
+        i, z = first + k * inner, at + k * pitch
+        if ahead and k + ahead < stop:
+            for j in range(0, count, LANES):
+                fetch(x, i + j + ahead * inner)
+        for j in range(0, whole, LANES):
+            store(tile, z + j, read(x, mask, i + j, sign))
+        if last < 0:
+            store(tile, z, read_some(x, mask, i, count, sign))
+        elif whole < count:
+            store(tile, z + whole, read(x, mask, i + last, sign))
+
+
+@lane
+def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, start, stop):
+    """Write rows of a tile, times the columns' weights."""
+    whole, last = count & -LANES, count - LANES
+    for k in range(start, stop):
+        i, z = first + k * inner, at + k * pitch
+        for j in range(0, whole, LANES):
+            write(load(tile, z + j) * load(weights, w + j), mask, out, i + j)
+        if last < 0:
+            write_some(load(tile, z) * load(weights, w), mask, out, i, count)
+        elif whole < count:
+            write(load(tile, z + whole) * load(weights, w + whole), mask, out, i + last)
+
+
+@lane
+def tile_pitch(width):
+    """How far a tile's rows lie apart: no large power of two, whose rows would share cache sets."""
+    return width | 2 * LANES if width > LANES else width
+
+
+@kernel
+def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
+    """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
+
+    A unit is a tile of `groups` times eight neighbouring columns. It is copied, row by row as
+    memory likes it, to scratch memory in the second cache, where its rows are never 2^k bytes
+    apart. In a ring of three tiles, while one is computed, a part at a time, the next is read and
+    the one before written, some rows at a time, which memory has brought meanwhile.
+    """
+    width = groups * LANES
+    x, mask, out = operand(x, out), elements(mask), results(out, inner, min(width, inner))
+    law = exponent_law(x, beta)
+    zero = fill(splat(law[0]), 0.0)
+    pitch = tile_pitch(width)
+    size = padded(n) * pitch
+    tiles, weights = scratch(x, ring * size), scratch(x, ring * width)
+    lanes = scratch(x, 3 * SQUARE)
+    for t in range(ring):
+        padding(tiles, t * size, pitch, n, width, zero)
+    together = max(1, SHORT_TILE // n) * LANES
+    lead = ring // 3  # tiles that are read ahead; one is written behind
+    ahead = AHEAD if ring == 1 and n > AHEAD and x.size >= RING_FROM else 0
+    for unit in range(start - lead, stop + 1):
+        before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
+        first_before, count_before = place(unit - 1, n, inner, width)
+        first, count = place(unit, n, inner, width)
+        first_after, count_after = place(unit + lead, n, inner, width)
+        source = x, mask, first_after, inner, count_after
+        result = mask, out, first_before, inner, count_before
+        parts = (count + together - 1) // together
+        for part in range(parts):
+            k, end = part * n // parts, (part + 1) * n // parts
+            if not lead:  # all at once
+                k, end = n if part else 0, n
+            if unit > start:
+                write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
+            if unit + lead < stop:
+                read_tile(*source, tiles, after * size, pitch, law[0], k, end, ahead)
+            if unit < start or unit == stop:
+                continue
+            column, stop_column = part * together, min((part + 1) * together, count)
+            tile, w = now * size, now * width
+            for j in range(column, stop_column, LANES):
+                store(weights, w + j, max_across(tiles, tile + j, pitch, n))
+            there, here, done = first_after + end * inner, first_before + end * inner, 0
+            for j in range(column, stop_column, LANES):
+                m = load(weights, w + j)
+                for k in range(0, n, 2):  # two for each cache line
+                    if lead:
+                        fetch(x, there + done)
+                        fetch_to_write(out, here + done)
+                        done += 2 * LANES
+                        if done >= width:
+                            there, here, done = there + inner, here + inner, 0
+                    i = tile + j + k * pitch
+                    store(tiles, i, raised_exp(load(tiles, i) - m, law))
+                    if k + 1 < n:
+                        store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
+            for j in range(column, stop_column, LANES):
+                total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
+                store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
+    release(tiles)
+    release(weights)
+    release(lanes)
+    settle(out)
+
+
+# ---- long slices ------------------------------------------------------------------------------
+
+
+@lane
+def whole_chunk(x, mask, first, law, kept):
+    """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`."""
+    sign = law[0]
+    m = m2 = fill(splat(sign), NOTHING)
+    for i in range(first, first + CHUNK, 2 * LANES):
+        m, m2 = maximum(read(x, mask, i, sign), m), maximum(read(x, mask, i + LANES, sign), m2)
+    m = lanes_max(maximum(m2, m))
+    shift = finite(m)
+    for i in range(first, first + CHUNK, LANES):
+        fetch(x, i + CHUNK)
+        store(kept, i, raised_exp(read(x, mask, i, sign) - shift, law))
+    return m, sum_along(kept, first, CHUNK, fill(m, 0.0))
+
+
+@lane
+def chunk_along(x, mask, first, size, law, kept, z):
+    """The maximum and the sum of a contiguous chunk; its exponentials stay in `kept`, or in z."""
+    if kept is not None:
+        if size == CHUNK:
+            return whole_chunk(x, mask, first, law, kept)
+    m = read_row(x, mask, first, size, law[0], z)
+    exponentials(z, 0, padded(size), finite(m), law)
+    keep(z, size, kept, first, LANES, LANES)
+    return m, sum_along(z, 0, padded(size), fill(m, 0.0))
+
+
+@lane
+def chunk_across(x, mask, first, inner, count, size, law, kept, z, lanes):
+    """The same of `count` neighbouring slices."""
+    for k in range(size):
+        store(z, k * LANES, read_up_to(x, mask, first + k * inner, count, law[0]))
+    m = max_across(z, 0, LANES, size)
+    exponentials(z, 0, size * LANES, finite(m), law)
+    keep(z, size * LANES, kept, first, inner, count)
+    padding(z, 0, LANES, size, LANES, fill(m, 0.0))
+    return m, sums_across(z, 0, LANES, size, fill(m, 0.0), lanes)
+
+
+@lane
+def keep(z, size, kept, first, step, count):
+    """Put z[:size] where it can be kept: up to `count` of each eight, `step` apart."""
+    if kept is not None:
+        for i in range(0, size, LANES):
+            some = min(count, size - i)
+            if some == LANES:
+                store(kept, first, load(z, i))
+            else:
+                store_some(kept, first, some, load(z, i))
+            first += step
+
+
+@kernel
+def long_sums(x, mask, kept, sums, n, inner, beta, base, start, stop):
+    """First reading of slices of more than `CHUNK` numbers: their maxima and sums, by groups.
+
+    A unit is one group of one bundle: of one slice, or of eight neighbouring ones where they are
+    not contiguous. Units are numbered from `base` on, the first in `sums`. The exponentials, each
+    shifted by its chunk's maximum and raised, stay in `kept`, or not if that is None.
+    """
+    x, mask, kept, sums = operand(x, sums), elements(mask), elements(kept), elements(sums)
+    law = exponent_law(x, beta)
+    z = scratch(x, CHUNK + LANES if inner == 1 else CHUNK * LANES)
+    lanes = scratch(x, 3 * SQUARE)
+    parts = scratch(x, GROUP // CHUNK * PART)
+    for unit in range(start, stop):
+        group, first, count = long_place(base + unit, n, inner)
+        at = unit * sums_pitch(inner)
+        chunks = min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)
+        for chunk in range(chunks):
+            size = min(CHUNK, n - group - chunk * CHUNK)
+            if inner == 1:
+                m, (total, lost) = chunk_along(x, mask, first, size, law, kept, z)
+                put(sums, at + PART + chunk, extract(m, 0))
+            else:
+                task = first, inner, count, size
+                m, (total, lost) = chunk_across(x, mask, *task, law, kept, z, lanes)
+                store(sums, at + PART + chunk * LANES, m)
+            put_part(parts, chunk * PART, m, total, lost)
+            first += CHUNK * inner
+        m, total, lost = join(parts, 0, chunks, PART, law)
+        put_part(sums, at, m, total, lost)
+    release(z)
+    release(lanes)
+    release(parts)
+
+
+@lane
+def long_value(x, mask, out, i, m, factor, law):
+    """Eight results, from the exponentials in `out` or from x."""
+    if x is None:
+        return lowered(lowered(load(out, i) * factor))
+    return raised_exp(read(x, mask, i, law[0]) - m, law) * factor
+
+
+@lane
+def long_value_some(x, mask, out, i, count, m, factor, law):
+    if x is None:
+        return lowered(lowered(load_some(out, i, count) * factor))
+    return raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * factor
+
+
+@kernel
+def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
+    """Second reading of long slices: the sums of all groups are joined, the result written.
+
+    Where x is None it is of the exponentials that `out` holds; else they are taken once more.
+    """
+    x, mask, sums, out = operand(x, out), elements(mask), elements(sums), elements(out)
+    law = exponent_law(out, beta)
+    groups, pitch = (n + GROUP - 1) // GROUP, sums_pitch(inner)
+    for unit in range(start, stop):
+        group, first, count = long_place(base + unit, n, inner)
+        m, total, lost = join(sums, unit // groups * groups * pitch, groups, pitch, law)
+        weight = divide(fill(m, 1.0), lowered(finish(total, lost)))
+        for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
+            size = min(CHUNK, n - group - chunk * CHUNK)
+            if x is None:
+                at = unit * pitch + PART
+                if inner == 1:
+                    own = fill(m, get(sums, at + chunk))
+                else:
+                    own = load(sums, at + chunk * LANES)
+                factor = raised_exp(own - m, law) * weight
+            else:
+                factor = lowered(weight)
+            numbers, step = (size, LANES) if inner == 1 else (size * LANES, inner)
+            whole = numbers & -LANES if count == LANES else 0
+            i = first
+            for _ in range(0, whole, LANES):
+                write(long_value(x, mask, out, i, m, factor, law), mask, out, i)
+                i += step
+            for k in range(whole, numbers, LANES):
+                some = min(count, numbers - k)
+                y = long_value_some(x, mask, out, i, some, m, factor, law)
+                write_some(y, mask, out, i, some)
+                i += step
+            first += CHUNK * inner
+
+
+# ---- which traversal --------------------------------------------------------------------------
+
+
+def softmax(x, mask, out, outer, n, inner, beta):
+    """Fill `out` with y. `mask` holds bytes, or is None."""
+    data = x, mask, out
+    work = out.size * WORTH[out.itemsize] * (2 if inner == 1 else 3)  # exponentials
+    if inner == 1 and n <= CHUNK:
+        one = short_rows if n <= SHORT[out.itemsize] else rows
+        if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
+            alone((one, x.dtype, None, out.dtype), data, (n, inner, beta), outer)
+        else:
+            run(one, outer, work, data, n, inner, beta)
+    elif n > CHUNK:
+        holds = out.dtype == computed(out.dtype)  # exponentials without loss
+        kept, again = (out, None) if holds else (None, x)
+        for sums, base, units, part in batches(out, outer, n, inner, work):
+            run(long_sums, units, part, (x, mask, kept, sums), n, inner, beta, base)
+            run(long_writes, units, part, (again, mask, sums, out), n, inner, beta, base)
+    elif n <= FEW and out.nbytes < FAR_FROM:
+        run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
+    else:
+        units, *tiles = _tiles(out.dtype, outer, n, inner, work, x.size >= RING_FROM)
+        run(columns, units, work, data, n, inner, *tiles, beta)
+
+
+@functools.lru_cache(1 << 10)
+def _tiles(dtype, outer, n, inner, work, from_memory):
+    """How many tiles columns are divided into, groups of eight in each, tiles held at a time."""
+    number, columns = computed(dtype).itemsize, -(-inner // LANES)
+    ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
+    room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
+    fit = room // (-(-n // LANES) * SQUARE * ring * number)
+    groups = min(fit, TILE_GROUPS[ring], columns)
+    if work >= PARALLEL_FROM:  # tiles for several threads
+        groups = min(groups, max(LEAST, -(-columns * outer // UNITS)))
+    while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
+        groups -= 1
+    groups = max(1, groups)
+    return outer * -(-inner // (groups * LANES)), groups, ring

@@ -1,0 +1,714 @@
+"""Arrays as kernels have them: what is loaded from them, stored in them, and scratch memory.
+
+A kernel takes the `elements` of its results once, the `operand` of what it reads, and `load`s and
+`store`s lanes of them. Sixteen-bit floats have no NumPy-like type in Numba. Their arrays are `held`
+as `FLOAT16` or `BFLOAT16`; `load` widens them to float32 and `store` rounds them once, to nearest
+even. Those of bool are held as `BOOL`: any byte but 0 is true, and loaded as 1.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, make_attribute_wrapper, models, register_model
+from numba.np.numpy_support import from_dtype
+
+from numba_acts._cpu.emit import (
+    INT32,
+    broadcast,
+    multiply_add,
+    replaces,
+    shaped_like,
+    size_of,
+    split_halves,
+    zero_of,
+)
+from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
+from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
+
+FAR_FROM = 1 << 24  # bytes of a result that goes around the caches: half of a last one's 32 MB,
+FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more than all of it
+WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
+_FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
+
+
+# ---- arrays -----------------------------------------------------------------------------------
+
+
+class Elements(types.Type):
+    """The Numba type of a contiguous array that nobody counts references to.
+
+    Numba counts them wherever an array goes to another function, atomically and in the innermost
+    loops. A kernel takes the `elements` of its arguments once, or `operand`, and holds
+    `scratch` memory until it calls `release`. What is loaded is of the type `number`.
+    """
+
+    def __init__(self, dtype, number=None):
+        self.dtype, self.number = dtype, number or _register_type(dtype)
+        super().__init__(name=f"Elements({dtype} as {self.number})")
+
+
+@register_model(Elements)
+class _ElementsModel(models.StructModel):
+    def __init__(self, manager, kind):
+        members = [("data", types.voidptr), ("size", types.intp), ("memory", types.voidptr)]
+        super().__init__(manager, kind, members)
+
+
+make_attribute_wrapper(Elements, "size", "size")
+
+
+class Results(Elements):
+    """The Numba type of an array that is written once, around the caches if it is large.
+
+    A line that is written so need not be read from memory first.
+    """
+
+    def __init__(self, dtype):
+        super().__init__(dtype)
+        self.name = f"Results({dtype})"
+
+
+@register_model(Results)
+class _ResultsModel(models.StructModel):
+    def __init__(self, manager, kind):
+        members = [("data", types.voidptr), ("size", types.intp), ("memory", types.voidptr)]
+        super().__init__(manager, kind, [*members, ("far", types.boolean)])
+
+
+make_attribute_wrapper(Results, "far", "far")
+
+
+@intrinsic
+def elements(typingctx, array):
+    """An array's memory and size, or None. The caller holds the array."""
+    if array is types.none:
+        return array(array), lambda context, builder, sig, args: args[0]
+    if isinstance(array, Elements):
+        return array(array), lambda context, builder, sig, args: args[0]
+    return Elements(array.dtype)(array), _emit_elements
+
+
+@intrinsic
+def operand(typingctx, array, like):
+    """The `elements` of an operand, to be loaded as the numbers that `like` is computed in."""
+    if array is types.none:
+        return array(array, like), lambda context, builder, sig, args: args[0]
+    return Elements(array.dtype, _register_type(like.dtype))(array, like), _emit_elements
+
+
+def _emit_elements(context, builder, sig, args):
+    return _elements(context, builder, sig, args)._getvalue()
+
+
+def _elements(context, builder, sig, args):
+    source = context.make_array(sig.args[0])(context, builder, args[0])
+    result = cgutils.create_struct_proxy(sig.return_type)(context, builder)
+    result.data = builder.bitcast(source.data, cgutils.voidptr_t)
+    result.size = source.nitems
+    result.memory = ir.Constant(cgutils.voidptr_t, None)
+    return result
+
+
+@intrinsic
+def results(typingctx, array, step, run):
+    """A result that `store` writes once, at multiples of `step`, `run` numbers beside each other.
+
+    It goes around the caches if it is large, its runs fill their lines, eight numbers have at least
+    16 bytes, and all of it is written at multiples of those. `settle` comes when that is done.
+    """
+    kind, size = Results(array.dtype), size_of(array.dtype)
+
+    def emit(context, builder, sig, args):
+        result = _elements(context, builder, sig, args)
+        _, step, run = args
+        number = run.type
+        place = builder.ptrtoint(result.data, number)
+        place = builder.and_(builder.or_(place, builder.mul(step, number(size))), number(15))
+        far = builder.icmp_signed("==", place, number(0 if LANES * size >= 16 else -1))
+        far = builder.and_(far, builder.icmp_signed(">=", run, number(FAR_RUN // size)))
+        large = builder.icmp_signed(">=", result.size, number(FAR_FROM // size))
+        result.far = builder.and_(far, large)
+        return result._getvalue()
+
+    return kind(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def settle(typingctx, array):
+    """What was written around the caches is there for other threads."""
+
+    def emit(context, builder, sig, args):
+        with builder.if_then(_far(context, builder, array, args[0])):
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(array), emit
+
+
+def _far(context, builder, array, value):
+    return cgutils.create_struct_proxy(array)(context, builder, value).far
+
+
+# ---- numbers in memory and in registers -------------------------------------------------------
+
+
+def _register_type(dtype):
+    """What a stored element is held as: sixteen-bit floats as float32, the rest as themselves."""
+    if dtype == _BOOL:
+        return types.uint8
+    return types.float32 if dtype in (_FLOAT16, _BFLOAT16) else dtype
+
+
+def number_of(array):
+    return array.number if isinstance(array, Elements) else _register_type(array.dtype)
+
+
+def _storage(context, dtype):
+    if dtype == _FLOAT16:
+        return ir.HalfType()
+    if dtype == _BFLOAT16:
+        return ir.IntType(16)
+    return context.get_value_type(_register_type(dtype))
+
+
+def _address(context, builder, array, value, index, element):
+    data = cgutils.create_struct_proxy(array)(context, builder, value).data
+    base = builder.bitcast(data, element.as_pointer())
+    return builder.gep(base, [index], source_etype=element)
+
+
+def _widen(builder, dtype, value):
+    """Stored bits (one or several) as numbers."""
+    if dtype == _FLOAT16:
+        return builder.fpext(value, shaped_like(ir.FloatType(), value))
+    if dtype == _BFLOAT16:
+        wide = builder.zext(value, shaped_like(INT32, value))
+        sixteen = ir.Constant(INT32, 16)
+        shift = (
+            broadcast(builder, sixteen, value.type.count)
+            if hasattr(value.type, "count")
+            else sixteen
+        )
+        return builder.bitcast(builder.shl(wide, shift), shaped_like(ir.FloatType(), value))
+    if dtype == _BOOL:
+        return builder.zext(builder.icmp_unsigned("!=", value, value.type(None)), value.type)
+    return value
+
+
+def _loaded(builder, array, value):
+    """Stored bits (one or several) of an array as the numbers that they are loaded as."""
+    value, held = _widen(builder, array.dtype, value), _register_type(array.dtype)
+    wanted = number_of(array)
+    if held == wanted:
+        return value
+    if isinstance(held, types.Float) and wanted != types.float64 or wanted.bitwidth < held.bitwidth:
+        raise TypingError(f"{held} is not read as {wanted}, which may not hold it")
+    scalar = ir.DoubleType() if wanted == types.float64 else ir.IntType(wanted.bitwidth)
+    target = shaped_like(scalar, value)
+    if isinstance(held, types.Float):
+        return builder.fpext(value, target)
+    if wanted == types.float64:
+        return (builder.sitofp if held.signed else builder.uitofp)(value, target)
+    return (builder.sext if held.signed else builder.zext)(value, target)
+
+
+def _narrow(context, builder, dtype, value, kind):
+    """Numbers of type `kind` (one or several) as stored bits of `dtype`."""
+    if dtype in (_FLOAT16, _BFLOAT16) and kind != types.float32:
+        raise TypingError(f"sixteen-bit floats are rounded from float32, not from {kind}")
+    if dtype == _FLOAT16:
+        return builder.fptrunc(value, shaped_like(ir.HalfType(), value))
+    if dtype == _BFLOAT16:
+        integer = shaped_like(INT32, value)
+
+        def constant(number):
+            count = getattr(value.type, "count", None)
+            return ir.Constant(integer, [number] * count if count else number)
+
+        # A NaN needs no care: it is a sixteen-bit one, widened, or the processor's own, and what is
+        # added does not reach beyond its low bits, which are zero.
+        bits = builder.bitcast(value, integer)
+        odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
+        rounded = builder.add(builder.add(bits, constant(0x7FFF)), odd)
+        top = builder.lshr(rounded, constant(16))
+        return builder.trunc(top, shaped_like(ir.IntType(16), value))
+    dtype = _register_type(dtype)
+    stored = shaped_like(context.get_value_type(dtype), value)
+    if stored == value.type:
+        return value
+    if isinstance(dtype, types.Float):
+        if not isinstance(kind, types.Float):
+            return (builder.sitofp if kind.signed else builder.uitofp)(value, stored)
+        return (builder.fpext if dtype.bitwidth > kind.bitwidth else builder.fptrunc)(value, stored)
+    if dtype.bitwidth < kind.bitwidth:
+        return builder.trunc(value, stored)
+    return (builder.sext if kind.signed else builder.zext)(value, stored)
+
+
+@intrinsic
+def narrow(typingctx, lanes):
+    """Integers of any size as 32 bits."""
+
+    def emit(context, builder, sig, args):
+        return _narrow(context, builder, types.int32, args[0], lanes.dtype)
+
+    return Lanes(types.int32)(lanes), emit
+
+
+# ---- lanes ------------------------------------------------------------------------------------
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Eight consecutive elements of a contiguous array, from `index` on."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(_storage(context, dtype), LANES)
+        element = _storage(context, dtype)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        pointer = builder.bitcast(pointer, vector.as_pointer())
+        value = builder.load(pointer, typ=vector, align=size_of(dtype))
+        return _loaded(builder, array, value)
+
+    return Lanes(number_of(array))(array, types.intp), emit
+
+
+@intrinsic
+def load_some(typingctx, array, index, count):
+    """`count` (1 to 8) consecutive elements; the other lanes repeat the last of them."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        value = ir.Constant(ir.VectorType(element, LANES), ir.Undefined)
+        last = builder.sub(args[2], args[2].type(1))
+        for i in range(LANES):
+            here = args[2].type(i)
+            step = builder.select(builder.icmp_signed("<", here, last), here, last)
+            position = builder.add(args[1], step)
+            pointer = _address(context, builder, array, args[0], position, element)
+            one = builder.load(pointer, typ=element, align=size_of(dtype))
+            value = builder.insert_element(value, one, INT32(i))
+        return _loaded(builder, array, value)
+
+    return Lanes(number_of(array))(array, types.intp, types.intp), emit
+
+
+@lane
+def eight(x, i, step):
+    """Eight vectors, `step` apart."""
+    return (
+        load(x, i),
+        load(x, i + step),
+        load(x, i + 2 * step),
+        load(x, i + 3 * step),
+        load(x, i + 4 * step),
+        load(x, i + 5 * step),
+        load(x, i + 6 * step),
+        load(x, i + 7 * step),
+    )
+
+
+@intrinsic
+def halves(typingctx, array, index, step):
+    """Four numbers of each of eight rows, `step` apart: rows i and i + 4 in one vector."""
+    dtype, half = array.dtype, LANES // 2
+    lanes = types.UniTuple(Lanes(number_of(array)), half)
+
+    def emit(context, builder, sig, args):
+        element, rows = _storage(context, dtype), []
+        vector = ir.VectorType(element, half)
+        for row in range(LANES):
+            place = builder.add(args[1], builder.mul(args[2], args[2].type(row)))
+            pointer = _address(context, builder, array, args[0], place, element)
+            pointer = builder.bitcast(pointer, vector.as_pointer())
+            rows.append(builder.load(pointer, typ=vector, align=size_of(dtype)))
+        both = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        vectors = [builder.shuffle_vector(low, high, both) for low, high in pairs]
+        vectors = [_loaded(builder, array, vector) for vector in vectors]
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return lanes(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def gather(typingctx, array, index, stride):
+    """Eight elements, `stride` apart."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        value = ir.Constant(ir.VectorType(element, LANES), ir.Undefined)
+        position = args[1]
+        for i in range(LANES):
+            pointer = _address(context, builder, array, args[0], position, element)
+            one = builder.load(pointer, typ=element, align=size_of(dtype))
+            value = builder.insert_element(value, one, INT32(i))
+            position = builder.add(position, args[2])
+        return _loaded(builder, array, value)
+
+    return Lanes(number_of(array))(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def get(typingctx, array, index):
+    """One element of a contiguous array."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        return _loaded(builder, array, builder.load(pointer, typ=element, align=size_of(dtype)))
+
+    return number_of(array)(array, types.intp), emit
+
+
+@intrinsic
+def wide_lanes(typingctx, array):
+    """How many numbers `load_wide` loads."""
+    count = WIDE_BYTES // size_of(number_of(array))
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
+        types.intp, count
+    )
+
+
+@intrinsic
+def load_wide(typingctx, array, index):
+    """`WIDE_BYTES` of consecutive numbers."""
+    dtype = array.dtype
+    register = number_of(array)
+    lanes = Lanes(register, WIDE_BYTES // size_of(register))
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        vector = ir.VectorType(element, lanes.count)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        pointer = builder.bitcast(pointer, vector.as_pointer())
+        return _loaded(builder, array, builder.load(pointer, typ=vector, align=size_of(dtype)))
+
+    return lanes(array, types.intp), emit
+
+
+@intrinsic
+def add_products(typingctx, sums, lanes, array, places, k):
+    """A tuple of lanes: each of `sums` plus `lanes` times the element ``array[place + k]``."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        element, results = _storage(context, dtype), []
+        for total, place in zip(
+            *(cgutils.unpack_tuple(builder, args[i]) for i in (0, 3)), strict=True
+        ):
+            pointer = _address(
+                context, builder, array, args[2], builder.add(place, args[4]), element
+            )
+            number = _loaded(
+                builder, array, builder.load(pointer, typ=element, align=size_of(dtype))
+            )
+            factor = broadcast(builder, number, lanes.count)
+            results.append(multiply_add(builder, lanes.dtype, args[1], factor, total))
+        return context.make_tuple(builder, sig.return_type, results)
+
+    return sums(sums, lanes, array, places, types.intp), emit
+
+
+@intrinsic
+def store(typingctx, array, index, lanes):
+    """Write eight consecutive elements of a contiguous array, rounding to its dtype."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        value = _narrow(context, builder, dtype, args[2], lanes.dtype)
+        element = _storage(context, dtype)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        pointer = builder.bitcast(pointer, value.type.as_pointer())
+        if not isinstance(array, Results):
+            builder.store(value, pointer, align=size_of(dtype))
+            return context.get_dummy_value()
+        with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
+            with far:
+                written = builder.store(value, pointer, align=16)
+                written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+            with near:
+                builder.store(value, pointer, align=size_of(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), emit
+
+
+@lane
+def store_some(array, index, count, lanes):
+    """Write the first `count` lanes; touch nothing beyond them."""
+    for i in range(count):
+        put(array, index + i, extract(lanes, i))
+
+
+@lane
+def put_eight(out, i, step, vectors):
+    """Write eight vectors, `step` apart."""
+    a, b, c, d, e, f, g, h = vectors
+    store(out, i, a)
+    store(out, i + step, b)
+    store(out, i + 2 * step, c)
+    store(out, i + 3 * step, d)
+    store(out, i + 4 * step, e)
+    store(out, i + 5 * step, f)
+    store(out, i + 6 * step, g)
+    store(out, i + 7 * step, h)
+
+
+@intrinsic
+def put_halves(typingctx, array, index, step, vectors):
+    """Write what `halves` reads."""
+    dtype, half = array.dtype, LANES // 2
+
+    def emit(context, builder, sig, args):
+        element = _storage(context, dtype)
+        for i, value in enumerate(cgutils.unpack_tuple(builder, args[3])):
+            number = _narrow(context, builder, dtype, value, vectors.dtype.dtype)
+            for row, part in zip((i, i + half), split_halves(builder, number), strict=True):
+                place = builder.add(args[1], builder.mul(args[2], args[2].type(row)))
+                pointer = _address(context, builder, array, args[0], place, element)
+                pointer = builder.bitcast(pointer, part.type.as_pointer())
+                builder.store(part, pointer, align=size_of(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vectors), emit
+
+
+@intrinsic
+def scatter(typingctx, array, index, stride, lanes):
+    """Write eight elements, `stride` apart."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        value = _narrow(context, builder, dtype, args[3], lanes.dtype)
+        element = _storage(context, dtype)
+        position = args[1]
+        for i in range(LANES):
+            pointer = _address(context, builder, array, args[0], position, element)
+            one = builder.extract_element(value, INT32(i))
+            builder.store(one, pointer, align=size_of(dtype))
+            position = builder.add(position, args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, lanes), emit
+
+
+@intrinsic
+def put(typingctx, array, index, number):
+    """Write one element, rounding to the array's dtype."""
+    dtype = array.dtype
+
+    def emit(context, builder, sig, args):
+        value = _narrow(context, builder, dtype, args[2], number)
+        pointer = _address(context, builder, array, args[0], args[1], value.type)
+        builder.store(value, pointer, align=size_of(dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, number), emit
+
+
+# ---- units of few pieces, contiguous, their number known when compiled -------------------------
+
+
+def _pieces(context, builder, array, args, count):
+    """Each piece of eight units of `count`: numbers i, i + count, ..."""
+    element = _storage(context, array.dtype)
+    vector = ir.VectorType(element, LANES * count)
+    pointer = _address(context, builder, array, args[0], args[1], element)
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    units = builder.load(pointer, typ=vector, align=size_of(array.dtype))
+    for i in range(count):
+        places = ir.Constant(ir.VectorType(INT32, LANES), list(range(i, LANES * count, count)))
+        chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
+        yield _loaded(builder, array, chosen)
+
+
+@intrinsic
+def apart(typingctx, array, index, pieces):
+    """The pieces of eight units, a vector of each; as many as the tuple `pieces` is long."""
+    count = len(pieces)
+    lanes = types.UniTuple(Lanes(number_of(array)), count)
+
+    def emit(context, builder, sig, args):
+        vectors = list(_pieces(context, builder, array, args, count))
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return lanes(array, types.intp, pieces), emit
+
+
+@intrinsic
+def put_together(typingctx, array, index, vectors):
+    """Write what `apart` reads."""
+    dtype, count = array.dtype, len(vectors)
+
+    def emit(context, builder, sig, args):
+        parts = cgutils.unpack_tuple(builder, args[2])
+        parts = [_narrow(context, builder, dtype, part, vectors.dtype.dtype) for part in parts]
+        element = parts[0].type.element
+        while len(parts) & (len(parts) - 1):
+            parts.append(ir.Constant(parts[0].type, ir.Undefined))
+        while len(parts) > 1:  # one behind the other, then in turn
+            width = 2 * parts[0].type.count
+            both = ir.Constant(ir.VectorType(INT32, width), list(range(width)))
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [builder.shuffle_vector(low, high, both) for low, high in pairs]
+        places = [i * LANES + unit for unit in range(LANES) for i in range(count)]
+        mask = ir.Constant(ir.VectorType(INT32, LANES * count), places)
+        value = builder.shuffle_vector(parts[0], ir.Constant(parts[0].type, ir.Undefined), mask)
+        pointer = _address(context, builder, array, args[0], args[1], element)
+        builder.store(
+            value, builder.bitcast(pointer, value.type.as_pointer()), align=size_of(dtype)
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vectors), emit
+
+
+@intrinsic
+def winners(typingctx, array, index, pieces):
+    """The largest of each of eight units and its index; `pieces` is a tuple of their number."""
+    values, indices = Lanes(number_of(array)), Lanes(types.int32)
+
+    def emit(context, builder, sig, args):
+        best, *rest = _pieces(context, builder, array, args, len(pieces))
+        winner = broadcast(builder, INT32(0), LANES)
+        for i, new in enumerate(rest, 1):
+            wins = replaces(builder, values, new, best)
+            best = builder.select(wins, new, best)
+            winner = builder.select(wins, broadcast(builder, INT32(i), LANES), winner)
+        return context.make_tuple(builder, sig.return_type, (best, winner))
+
+    return types.Tuple((values, indices))(array, types.intp, pieces), emit
+
+
+@intrinsic
+def spread(typingctx, array, index, pieces, lanes, indices):
+    """Write eight units: a lane's number at the piece that its index names, zeros elsewhere."""
+    dtype, count = array.dtype, len(pieces)
+
+    def emit(context, builder, sig, args):
+        number = _narrow(context, builder, dtype, args[3], lanes.dtype)
+
+        def repeated(vector):
+            places = [lane for lane in range(LANES) for _ in range(count)]
+            mask = ir.Constant(ir.VectorType(INT32, LANES * count), places)
+            return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+        winner = repeated(args[4])
+        places = ir.Constant(winner.type, list(range(count)) * LANES)
+        wide = repeated(number)
+        zero = broadcast(builder, zero_of(wide.type.element), LANES * count)
+        value = builder.select(builder.icmp_signed("==", winner, places), wide, zero)
+        pointer = _address(context, builder, array, args[0], args[1], number.type.element)
+        builder.store(
+            value, builder.bitcast(pointer, value.type.as_pointer()), align=size_of(dtype)
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, pieces, lanes, indices), emit
+
+
+# ---- ahead of time ----------------------------------------------------------------------------
+
+
+def _fetch(context, builder, array, args, write):
+    element = _storage(context, array.dtype)
+    pointer = _address(context, builder, array, args[0], args[1], element)
+    pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [pointer, INT32(write), INT32(3), INT32(1)])
+    return context.get_dummy_value()
+
+
+@intrinsic
+def fetch(typingctx, array, index):
+    """Ask for the cache line of an element that will soon be read; it need not exist."""
+
+    def emit(context, builder, sig, args):
+        return _fetch(context, builder, array, args, 0)
+
+    return types.void(array, types.intp), emit
+
+
+@intrinsic
+def fetch_to_write(typingctx, array, index):
+    """Ask for the cache line of an element that will soon be written; it need not exist."""
+
+    def emit(context, builder, sig, args):
+        if isinstance(array, Results):
+            near = builder.not_(_far(context, builder, array, args[0]))
+            with builder.if_then(near):
+                _fetch(context, builder, array, args, 1)
+        else:
+            _fetch(context, builder, array, args, 1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
+# ---- scratch memory ---------------------------------------------------------------------------
+
+
+def computed(dtype):
+    """The dtype that numbers are computed in: float32 below it, else float64."""
+    return np.dtype(np.float32 if dtype.itemsize == 2 or dtype == np.float32 else np.float64)
+
+
+def _allocate(typingctx, number, size):
+    kind = Elements(number)
+
+    def emit(context, builder, sig, args):
+        width = args[1].type(size_of(number))
+        bytes_ = builder.mul(args[1], width)
+        align = ir.Constant(INT32, 64)
+        memory = context.nrt.meminfo_alloc_aligned(builder, bytes_, align)
+        result = cgutils.create_struct_proxy(kind)(context, builder)
+        result.memory = memory
+        result.data = context.nrt.meminfo_data(builder, memory)
+        result.size = args[1]
+        return result._getvalue()
+
+    return kind, emit
+
+
+@intrinsic
+def scratch(typingctx, array, size):
+    """Uninitialised memory for `size` numbers of the float type that `array` is computed in."""
+    single = number_of(array) == types.float32
+    kind, emit = _allocate(typingctx, types.float32 if single else types.float64, size)
+    return kind(array, types.intp), emit
+
+
+@intrinsic
+def memory(typingctx, array, size):
+    """Uninitialised memory for `size` numbers of the type that `array`'s are held as in lanes."""
+    kind, emit = _allocate(typingctx, number_of(array), size)
+    return kind(array, types.intp), emit
+
+
+@intrinsic
+def counters(typingctx, size):
+    """Uninitialised memory for integers."""
+    kind, emit = _allocate(typingctx, types.intp, size)
+    return kind(types.intp), lambda context, builder, sig, args: emit(
+        context, builder, sig, (None, *args)
+    )
+
+
+@intrinsic
+def release(typingctx, held):
+    """Give scratch memory back."""
+
+    def emit(context, builder, sig, args):
+        block = cgutils.create_struct_proxy(held)(context, builder, args[0]).memory
+        context.nrt.decref(builder, types.MemInfoPointer(types.voidptr), block)
+        return context.get_dummy_value()
+
+    return types.void(held), emit

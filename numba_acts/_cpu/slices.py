@@ -1,0 +1,293 @@
+"""Slices and the order of their sums, which is one however a slice lies in memory.
+
+Arrays come flat, as C-contiguous (outer, n, inner); a slice is the n numbers of one (outer, inner).
+Whatever runs beside it, its sums are taken in the same order: number k goes to lane k mod 8, four
+numbers of a lane are added in pairs, their sums one after the other with the rounding errors
+carried along, and the lanes are folded at the end. So a slice has one answer, bit for bit.
+
+Numbers are held in lanes in two ways:
+
+* *along* a slice: lane j holds its numbers j, j + 8, j + 16, ...
+* *across* slices: eight of them at once, one in each lane.
+
+A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by its own maximum.
+"""
+
+import numpy as np
+
+from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane, transposed, where
+from numba_acts._cpu.memory import (
+    computed,
+    eight,
+    gather,
+    halves,
+    load,
+    put_eight,
+    put_halves,
+    scatter,
+    store,
+)
+
+# Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
+# Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
+WORTH = {2: 1, 4: 1, 8: 2}  # the work of one number, by its bytes; with its exponential twice that
+CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
+GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
+FEW = 3  # slices of at most so many numbers are held in registers, in arrays that a cache holds,
+FEW_SPAN = 4096  # so many neighbouring ones in a unit
+BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
+SQUARE, HALF = LANES * LANES, LANES // 2
+BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
+PART = 3 * LANES  # what is known of a part of a long slice: maxima, sums and their errors
+
+NOTHING = -np.inf  # the shifted argument of an entry without weight
+
+
+# ---- sums -------------------------------------------------------------------------------------
+
+
+@lane
+def padded(n):
+    return (n + LANES - 1) & -LANES
+
+
+@lane
+def add(total, lost, term):
+    """Add a term to a sum; `lost` carries the rounding errors."""
+    new = total + term
+    part = new - total
+    return new, lost + ((total - (new - part)) + (term - part))
+
+
+@lane
+def finish(total, lost):
+    """The sum, its errors made good; where it is infinite they are not numbers."""
+    return total + choose(equals(lost, lost), lost, fill(lost, 0.0))
+
+
+@lane
+def folded(z, first, step):
+    """Eight vectors, `step` apart, added in the order of `lanes_sum`."""
+    even = (load(z, first) + load(z, first + 4 * step)) + (
+        load(z, first + 2 * step) + load(z, first + 6 * step)
+    )
+    odd = (load(z, first + step) + load(z, first + 5 * step)) + (
+        load(z, first + 3 * step) + load(z, first + 7 * step)
+    )
+    return even + odd
+
+
+@lane
+def clear(lanes, zero):
+    for j in range(0, 2 * SQUARE, LANES):
+        store(lanes, j, zero)
+
+
+@lane
+def add_to(lanes, j, numbers):
+    total, lost = add(load(lanes, j), load(lanes, j + SQUARE), numbers)
+    store(lanes, j, total)
+    store(lanes, j + SQUARE, lost)
+
+
+@lane
+def last_across(z, first, step, left, lanes):
+    """The last block of eight slices, of 8, 16, 24 or 32 numbers, added in pairs in `lanes`."""
+    numbers, octet = 2 * SQUARE, LANES * step
+    for j in range(LANES):
+        store(lanes, numbers + j * LANES, load(z, first + j * step))
+    if left > LANES:
+        for j in range(LANES):
+            more = load(z, first + octet + j * step)
+            at = numbers + j * LANES
+            store(lanes, at, load(lanes, at) + more)
+    if left > 2 * LANES:
+        for j in range(LANES):
+            more = load(z, first + 2 * octet + j * step)
+            if left == BLOCK:
+                more = more + load(z, first + 3 * octet + j * step)
+            at = numbers + j * LANES
+            store(lanes, at, load(lanes, at) + more)
+
+
+@lane
+def add_across(z, first, step, n, lanes):
+    """Add n numbers, a multiple of eight, of eight slices, as `sum_along` does, to `lanes`."""
+    octet = LANES * step
+    whole = n & -BLOCK
+    for k in range(0, whole, BLOCK):
+        for j in range(LANES):
+            i = first + (k + j) * step
+            low = load(z, i) + load(z, i + octet)
+            high = load(z, i + 2 * octet) + load(z, i + 3 * octet)
+            add_to(lanes, j * LANES, low + high)
+    if whole < n:
+        last_across(z, first + whole * step, step, n - whole, lanes)
+        for j in range(0, SQUARE, LANES):
+            add_to(lanes, j, load(lanes, 2 * SQUARE + j))
+
+
+@lane
+def sums_across(z, first, step, n, zero, lanes):
+    """The sums of eight slices of n numbers, padded to a multiple of eight, and their errors."""
+    if n <= LANES // 2:
+        even = load(z, first) + load(z, first + 2 * step)
+        return zero + (even + (load(z, first + step) + load(z, first + 3 * step))), zero
+    if n <= LANES:
+        return zero + folded(z, first, step), zero
+    if n <= BLOCK:
+        last_across(z, first, step, padded(n), lanes)
+        return zero + folded(lanes, 2 * SQUARE, LANES), zero
+    clear(lanes, zero)
+    add_across(z, first, step, padded(n), lanes)
+    return folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
+
+
+@lane
+def padding(z, first, step, n, width, zero):
+    """Zeros behind n rows of `width` numbers, up to a multiple of eight rows."""
+    for k in range(n, padded(n)):
+        for j in range(0, width, LANES):
+            store(z, first + k * step + j, zero)
+
+
+# ---- eight rows -------------------------------------------------------------------------------
+
+
+@lane
+def times(vectors, factor):
+    a, b, c, d, e, f, g, h = vectors
+    return (
+        a * factor,
+        b * factor,
+        c * factor,
+        d * factor,
+        e * factor,
+        f * factor,
+        g * factor,
+        h * factor,
+    )
+
+
+@lane
+def read_square(x, first, n, sign, tile, at):
+    """Eight numbers of each of eight rows."""
+    put_eight(tile, at, LANES, times(transposed(eight(x, first, n)), sign))
+
+
+@lane
+def read_half(x, first, n, sign, tile, at):
+    """Four numbers of each of eight rows."""
+    a, b, c, d = transposed(halves(x, first, n))
+    store(tile, at, a * sign)
+    store(tile, at + LANES, b * sign)
+    store(tile, at + 2 * LANES, c * sign)
+    store(tile, at + 3 * LANES, d * sign)
+
+
+@lane
+def by_squares(n):
+    """How many numbers of eight rows go by squares; the rest go by halves."""
+    return n & -LANES if n < LANES or n % LANES <= HALF else n
+
+
+@lane
+def read_eight_rows(x, mask, first, n, sign, tile, at):
+    """Eight neighbouring rows, one in each lane, times the sign; last numbers may come twice."""
+    if mask is not None or n < HALF:
+        for k in range(n):
+            v = gather(x, first + k, n) * sign
+            v = where(gather(mask, first + k, n), v, NOTHING) if mask is not None else v
+            store(tile, at + k * LANES, v)
+        return
+    squares = by_squares(n)
+    for i in range(0, squares, LANES):
+        k = min(i, n - LANES)
+        read_square(x, first + k, n, sign, tile, at + k * LANES)
+    for i in range(squares, n, HALF):
+        k = min(i, n - HALF)
+        read_half(x, first + k, n, sign, tile, at + k * LANES)
+
+
+@lane
+def write_square(tile, at, n, weight, out, first):
+    put_eight(out, first, n, transposed(times(eight(tile, at, LANES), weight)))
+
+
+@lane
+def write_half(tile, at, n, weight, out, first):
+    a, b = load(tile, at) * weight, load(tile, at + LANES) * weight
+    c, d = load(tile, at + 2 * LANES) * weight, load(tile, at + 3 * LANES) * weight
+    put_halves(out, first, n, transposed((a, b, c, d)))
+
+
+@lane
+def write_eight_rows(tile, at, n, weight, mask, out, first):
+    """The inverse of `read_eight_rows`, times the rows' weights."""
+    if mask is not None or n < HALF:
+        for k in range(n):
+            y = load(tile, at + k * LANES) * weight
+            y = where(gather(mask, first + k, n), y, 0.0) if mask is not None else y
+            scatter(out, first + k, n, y)
+        return
+    squares = by_squares(n)
+    for i in range(0, squares, LANES):
+        k = min(i, n - LANES)
+        write_square(tile, at + k * LANES, n, weight, out, first + k)
+    for i in range(squares, n, HALF):
+        k = min(i, n - HALF)
+        write_half(tile, at + k * LANES, n, weight, out, first + k)
+
+
+# ---- places -----------------------------------------------------------------------------------
+
+
+@lane
+def place(unit, n, inner, width):
+    """Where a tile begins, and how many columns it has."""
+    tiles = (inner + width - 1) // width
+    outer = unit // tiles
+    column = (unit - outer * tiles) * width
+    return outer * n * inner + column, min(width, inner - column)
+
+
+@lane
+def by_eights(slices, a, b, out, n, inner, law, start, stop):
+    """Have a lane take neighbouring slices of few numbers, eight at a time, in units of a span."""
+    for unit in range(start, stop):
+        first, count = place(unit, n, inner, FEW_SPAN)
+        whole = count & -LANES
+        for i in range(first, first + whole, LANES):
+            slices(a, b, out, i, n, inner, LANES, law)
+        if whole < count:
+            slices(a, b, out, first + whole, n, inner, count - whole, law)
+
+
+@lane
+def long_place(unit, n, inner):
+    """A group's first number in its slices, where that lies, how many numbers a vector has."""
+    groups = (n + GROUP - 1) // GROUP
+    bundles = padded(inner) // LANES
+    bundle = unit // groups
+    group = (unit - bundle * groups) * GROUP
+    outer = bundle // bundles
+    column = (bundle - outer * bundles) * LANES
+    first = (outer * n + group) * inner + column
+    return group, first, LANES if inner == 1 else min(LANES, inner - column)
+
+
+@lane
+def sums_pitch(inner):
+    """What a group leaves: eight maxima, sums and corrections, and the maxima of its chunks."""
+    return PART + GROUP // CHUNK * (1 if inner == 1 else LANES)
+
+
+def batches(out, outer, n, inner, work):
+    """Long slices, as many at once as the last cache may keep between their two readings."""
+    bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
+    numbers = n * min(inner, LANES)
+    batch = min(bundles, max(1, BATCH // numbers))
+    sums = np.empty(batch * groups * sums_pitch.py_func(inner), computed(out.dtype))
+    for first in range(0, bundles, batch):
+        count = min(batch, bundles - first)
+        yield sums, first * groups, count * groups, work * count // bundles

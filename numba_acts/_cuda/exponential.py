@@ -1,0 +1,127 @@
+"""The exponential: exp(|β|·w) for w ≤ 0."""
+
+import functools
+from fractions import Fraction
+
+import numpy as np
+from llvmlite import ir
+
+from numba_acts._cuda.emit import DOUBLE, FLOAT, SIMULATED, assembly, call_llvm, suffix
+
+_LOG2E = Fraction("1.442695040888963407359924681001892137427")
+# mantissa bits, bias, the power by which 2^n is raised to be normal, the smallest n and |beta|
+_FORMAT = {
+    "float32": (23, 127, 64, -190, 1e-36),
+    "float64": (52, 1023, 128, -1150, 1e-305),
+}
+# 2^r for |r| <= 1/2 in float64: the coefficients of r, r², ...
+_TWO_TO_R = (
+    0.6931471805599457,
+    0.24022650695910097,
+    0.05550410866479039,
+    0.009618129107607003,
+    0.0013333558153439966,
+    0.0001540353044157213,
+    1.5252727385193868e-05,
+    1.3215442675329823e-06,
+    1.0180647659234139e-07,
+    7.072570412814423e-09,
+    4.078071929588337e-10,
+)
+
+
+@functools.lru_cache(1 << 10)
+def exponent_law(beta, dtype):
+    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, the floor.
+
+    The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so that the error of an
+    exponential grows with the distance from the maximum and not with the size of x. The factor has
+    two parts, since the error of one would be the same in all terms of a sum; it is held within the
+    range of the dtype. Below the floor a weight is 0.
+    """
+    *_, smallest, least = _FORMAT[dtype.__name__]
+    size = min(max(abs(beta), least), float(np.finfo(dtype).max) / 4)
+    product = Fraction(size) * _LOG2E
+    high = float(dtype(product))
+    return float(np.sign(beta)), high, float(dtype(product - Fraction(high))), smallest / high
+
+
+def factor(beta, dtype):
+    """beta, held within the range of the dtype."""
+    largest = float(np.finfo(dtype).max)
+    return min(max(beta, -largest), largest)
+
+
+if SIMULATED:
+
+    def raised_exp(w, law):
+        kind = type(w)
+        wide = np.longdouble if kind is np.float64 else np.float64
+        w = wide(law[3] if w < law[3] else w)
+        n = np.rint(w * law[1])
+        rest = kind(w * law[2] + kind(w * law[1] - n))
+        power = wide(kind(np.exp2(wide(rest))))
+        return kind(power * wide(2.0) ** (n + _FORMAT[kind.__name__][2]))
+
+    def lowered(number):
+        kind = type(number)
+        return number * kind(2.0 ** -_FORMAT[kind.__name__][2])
+
+else:
+    from numba.cuda import cgutils
+    from numba.cuda.extending import intrinsic
+
+    def _negative(builder, number):
+        return builder.fsub(number.type(-0.0), number)
+
+    def _at_least(builder, number, floor):
+        """The number, or the floor if it is less; a NaN stays."""
+        if number.type == FLOAT:
+            return assembly(builder, FLOAT, "max.NaN.f32 $0, $1, $2;", "=f,f,f", number, floor)
+        return builder.select(builder.fcmp_ordered("<", number, floor), floor, number)
+
+    def _two_to(builder, r):
+        """2^r for |r| <= 1/2."""
+        if r.type == FLOAT:
+            return assembly(builder, FLOAT, "ex2.approx.ftz.f32 $0, $1;", "=f,f", r)
+        *lower, value = map(DOUBLE, (1.0, *_TWO_TO_R))
+        for coefficient in reversed(lower):
+            value = call_llvm(builder, "llvm.fma.f64", value, r, coefficient)
+        return value
+
+    @intrinsic
+    def raised_exp(typingctx, w, law):
+        """exp(|beta|·w) for w <= 0, times a power of two that keeps it normal; a NaN passes.
+
+        In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
+        The argument of 2^ is split, exactly, into a whole number and the rest: rounded as one, it
+        would be off by the same for all equal numbers of a slice, and so would their sum.
+        """
+        mantissa, bias, power, *_ = _FORMAT[w.name]
+        integer = ir.IntType(w.bitwidth)
+
+        def emit(context, builder, sig, args):
+            _, high, low, floor = cgutils.unpack_tuple(builder, args[1])
+            # added to a number, it leaves the exponent of 2^(number + power) in the low bits
+            magic = floor.type(1.5 * 2.0**mantissa + bias + power)
+            fma = functools.partial(call_llvm, builder, f"llvm.fma.f{w.bitwidth}")
+            number = _at_least(builder, args[0], floor)
+            shifted = fma(number, high, magic)
+            whole = builder.fsub(shifted, magic)
+            rest = fma(number, high, _negative(builder, whole))
+            exponent = builder.shl(builder.bitcast(shifted, integer), integer(mantissa))
+            exponent = builder.bitcast(exponent, floor.type)
+            fraction = _two_to(builder, fma(number, low, rest))
+            return call_llvm(builder, f"llvm.nvvm.mul.rn.{suffix(w)}", fraction, exponent)
+
+        return w(w, law), emit
+
+    @intrinsic
+    def lowered(typingctx, number):
+        """What `raised_exp` raised, at its true size."""
+        factor = 2.0 ** -_FORMAT[number.name][2]
+
+        def emit(context, builder, sig, args):
+            return builder.fmul(args[0], args[0].type(factor))
+
+        return number(number), emit

@@ -1,0 +1,457 @@
+"""y = exp(βx − max βx) / Σ exp(βx − max βx), which knows only β: softmin's, softmax2d's weights.
+
+The order of a slice's sums is told in `slices`. Exponentials are raised by a power of two, and
+their sums with them. It cancels in the quotient.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from numba_acts._cuda.exponential import exponent_law, lowered, raised_exp
+from numba_acts._cuda.lanes import WARP, afresh, lane, maximum, pairs, syncthreads, times
+from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, computed, get, like, put
+from numba_acts._cuda.slices import (
+    CHUNK_LANES,
+    CHUNKS,
+    COLUMN_THREADS,
+    JOIN_LANES,
+    NOTHING,
+    ROW_THREADS,
+    SPAN,
+    access_of,
+    batches,
+    bring,
+    column_base,
+    column_of,
+    column_threads,
+    columns_for,
+    fill,
+    gather,
+    give,
+    images_for,
+    images_of,
+    images_together,
+    joining_warps,
+    lanes_max,
+    lanes_sum,
+    largest,
+    meet,
+    order,
+    power,
+    read_signed,
+    row_of,
+    row_threads,
+    rows_for,
+    scatter,
+    shared_max,
+    shared_sum,
+    take,
+    tile_bytes,
+    tile_of,
+    total,
+    vectors_of,
+    width_of,
+    within,
+    words_of,
+    write_masked,
+)
+
+
+@lane
+def finite(m, zero):
+    """A shift that leaves −inf as it is: a chunk with no weight in it adds nothing."""
+    return zero if m == NOTHING else m
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+@specialised(row_threads)
+def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtype):
+    """Contiguous slices, held in registers: one read and one write of memory.
+
+    Each chunk of a row has `lanes` threads: a part of a warp, which then holds several rows, and
+    `together` times as many in turn, so that enough bytes are under way; a warp; or several warps,
+    which meet in shared memory, as do the chunks of a row. If `partial`, a block takes one chunk of
+    a longer row and leaves its maximum and sum in `out`.
+    """
+    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
+    per_block = ROW_THREADS // lanes if lanes <= WARP else 1
+    several, chunked = lanes > WARP, len(chunks) > 1
+    one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
+    room, deep, padded = together * count, len(vectors), power(len(chunks))
+
+    def kernel(x, mask, out, outer, n, parts, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        zero = like(out, 0.0)
+        numbers = cuda.local.array(room, dtype)
+        powers = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(parts_of_row, dtype)
+        bits = cuda.local.array(width, np.uint8)
+        shared_maxima = cuda.shared.array(WARP, dtype)
+        shared_sums = cuda.shared.array(WARP, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
+        start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
+        writes, here = thread % WARP == 0, thread // WARP
+        mine = thread // lanes * len(warps)
+        for u in range(together):
+            row = first + u * per_block
+            for k in range(len(vectors)):
+                i = start + k * (lanes * width)
+                at = (u * len(vectors) + k) * width
+                if row < outer and i < n:
+                    place = row * n + i
+                    read_signed(x, mask, masked, bits, place, numbers, at, vector, access, law[0])
+                else:
+                    fill(numbers, at, vector, NOTHING)
+        for u in range(together):
+            row, at = first + u * per_block, u * count
+            m = lanes_max(largest(numbers, at, 1, count), 1, last)
+            if several:
+                meet(m, shared_maxima, writes, here, mine, 1, values, warps)
+                m = largest(values, 0, 1, len(warps))
+            shift = finite(m, zero) if chunked or partial else m
+            for e in range(count):
+                powers[e] = raised_exp(numbers[at + e] - shift, law)
+            s = lanes_sum(total(powers, 0, 1, sums, one, vectors, vector), 1, last)
+            if several:
+                meet(s, shared_sums, writes, here, mine, 1, values, warps)
+                s = pairs(values, 0, 1, warps)
+            if chunked:
+                c = thread % padded  # a lane a chunk
+                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
+                take(shared_maxima, safe, 1, values, warps)
+                m_c = largest(values, 0, 1, len(warps))
+                take(shared_sums, safe, 1, values, warps)
+                m = lanes_max(m_c, 1, padded)
+                scale = lowered(raised_exp(m_c - finite(m, zero), law))
+                s = times(pairs(values, 0, 1, warps), scale)
+                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
+                for e in range(count):
+                    powers[e] = raised_exp(numbers[at + e] - m, law)
+            if partial:
+                if thread == 0:
+                    put(out, 2 * block, m)
+                    put(out, 2 * block + 1, s)
+            else:
+                weight = like(out, 1.0) / s
+                for e in range(count):
+                    powers[e] = powers[e] * weight
+                for k in range(len(vectors)):
+                    i = start + k * (lanes * width)
+                    if row < outer and i < n:
+                        place, at = row * n + i, k * width
+                        write_masked(powers, at, mask, masked, bits, out, place, vector, access)
+
+    return kernel
+
+
+# ---- columns ---------------------------------------------------------------------------------
+
+
+@specialised(column_threads)
+def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, partial, dtype):
+    """Slices whose numbers lie apart, held in registers: one read and one write of memory.
+
+    Consecutive threads take consecutive columns, counted through all images, as many at once as the
+    tuple `across` is long. Where a slice is too long for a thread, several share it, as the rows'
+    lanes would: a thread is `neighbours` columns wide and has the numbers of as many lanes as
+    `slots` is long. If `partial`, a block takes one chunk of longer slices, as in `rows`.
+    """
+    width, step, split = len(vector), len(across), len(shares) > 1
+    count, own = len(slots) * len(vectors) * width, len(slots)
+    lanes = own * len(shares)
+    chunk_size = lanes * len(vectors) * width
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
+    room, deep, many = count * step, own * len(vectors), len(parts_of_block)
+    meeting = many * neighbours
+
+    def kernel(x, mask, out, outer, n, inner, parts, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        zero = like(out, 0.0)
+        numbers = cuda.local.array(room, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        bits = cuda.local.array(step, np.uint8)
+        shared_maxima = cuda.shared.array(meeting, dtype)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        tile, part = tile_of(block, parts, partial)
+        column = (tile * neighbours + mine) * step
+        base = column_base(column, n, inner)
+        alive = column < outer * inner
+        first = part * chunk_size + share * (own * width)
+        for b in range(own):
+            for k in range(len(vectors)):
+                for v in range(width):
+                    i = first + b * width + k * (lanes * width) + v
+                    at = ((b * len(vectors) + k) * width + v) * step
+                    if alive and (exact or i < n):
+                        place = base + i * inner
+                        read_signed(
+                            x, mask, masked, bits, place, numbers, at, across, across, law[0]
+                        )
+                    else:
+                        fill(numbers, at, across, NOTHING)
+        for u in range(step):
+            m = largest(numbers, u, step, count)
+            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
+            shift = finite(m, zero) if partial else m
+            for e in range(count):
+                at = e * step + u
+                numbers[at] = raised_exp(numbers[at] - shift, law)
+            s = total(numbers, u, step, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            if partial:
+                if share == 0 and alive:
+                    put(out, 2 * (column * parts + part), m)
+                    put(out, 2 * (column * parts + part) + 1, s)
+            else:
+                weight = like(out, 1.0) / s
+                for e in range(count):
+                    numbers[e * step + u] = numbers[e * step + u] * weight
+        if not partial:
+            first_y = numbers[0]
+            base, inner, n = afresh(base, first_y), afresh(inner, first_y), afresh(n, first_y)
+            for b in range(own):
+                for k in range(len(vectors)):
+                    for v in range(width):
+                        i = first + b * width + k * (lanes * width) + v
+                        at = ((b * len(vectors) + k) * width + v) * step
+                        if alive and (exact or i < n):
+                            place = base + i * inner
+                            write_masked(
+                                numbers, at, mask, masked, bits, out, place, across, across
+                            )
+
+    return kernel
+
+
+@specialised(column_threads, tile_bytes(1))
+def images(
+    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, masked, dtype
+):
+    """Whole images of few positions, side by side in a tile of shared memory.
+
+    A warp that reads such channels, some 7 × 7 numbers long, one by one touches up to twice the
+    sectors that they fill. A block takes `together` images instead, which lie in memory as one,
+    in the widest accesses; finds their columns in the tile, by threads as in `columns`, a few at a
+    time; leaves the results in their places and writes the tile as it was read.
+    """
+    width, split, own = len(vector), len(shares) > 1, len(slots)
+    count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
+    deep, many, wide = own * len(vectors), len(parts_of_block), len(access)
+    meeting, room = many * neighbours, max(count, len(rounds) * wide)
+    ways = rounds, access, words_of(access, dtype), threads
+
+    def kernel(x, mask, out, outer, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        nothing = like(out, NOTHING)
+        numbers = cuda.local.array(room, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        bits = cuda.local.array(wide, np.uint8)
+        shared_maxima = cuda.shared.array(meeting, dtype)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        live, start, end = images_of(block, outer, n, inner, together)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        share = share * (own * width)
+        bring(x, mask, masked, bits, law[0], start, end, numbers, tile, 0, thread, ways)
+        syncthreads()
+        for side in range(0, live, neighbours):
+            column = side + mine
+            base = column_base(column, n, inner) + share * inner
+            left = within(n - share, n) if column < live else np.int32(0)
+            gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, nothing)
+            m = largest(numbers, 0, 1, count)
+            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
+            for e in range(count):
+                numbers[e] = raised_exp(numbers[e] - m, law)
+            s = total(numbers, 0, 1, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            weight = like(out, 1.0) / s
+            for e in range(count):
+                numbers[e] = numbers[e] * weight
+            scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
+        syncthreads()
+        give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
+
+    return kernel
+
+
+# ---- long slices -----------------------------------------------------------------------------
+
+
+@specialised(lambda *constants: JOIN_LANES)
+def join(warps, dtype):
+    """The maxima and sums of a long slice's chunks joined, a block a slice: leaves (m, 1/s)."""
+    many, lanes = len(warps), len(warps) * WARP
+
+    def kernel(sums, out, parts, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        zero = like(out, 0.0)
+        values = cuda.local.array(many, dtype)
+        shared_maxima = cuda.shared.array(WARP, dtype)
+        shared_sums = cuda.shared.array(WARP, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        writes, here, first = thread % WARP == 0, thread // WARP, block * parts
+        m = like(out, NOTHING)
+        for c in range(thread, parts, lanes):
+            m = maximum(m, get(sums, 2 * (first + c)))
+        m = lanes_max(m, 1, WARP)
+        meet(m, shared_maxima, writes, here, 0, 1, values, warps)
+        m = largest(values, 0, 1, len(warps))
+        s = zero
+        for c in range(thread, parts, lanes):
+            scale = lowered(raised_exp(get(sums, 2 * (first + c)) - finite(m, zero), law))
+            s = s + times(get(sums, 2 * (first + c) + 1), scale)
+        s = lanes_sum(s, 1, WARP)
+        meet(s, shared_sums, writes, here, 0, 1, values, warps)
+        s = pairs(values, 0, 1, warps)
+        if thread == 0:
+            put(out, 2 * block, m)
+            put(out, 2 * block + 1, like(out, 1.0) / s)
+
+    return kernel
+
+
+@specialised(lambda *constants: CHUNK_LANES)
+def finish_rows(vectors, vector, access, masked, dtype):
+    """Second reading of long contiguous slices, a block a chunk, and their result."""
+    width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
+    count = len(vectors) * width
+
+    def kernel(x, mask, joined_sums, out, n, parts, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        numbers = cuda.local.array(count, dtype)
+        bits = cuda.local.array(width, np.uint8)
+        block = np.int64(cuda.blockIdx.x)
+        row = block // parts
+        start = (block - row * parts) * chunk + np.int64(cuda.threadIdx.x) * width
+        m, weight = get(joined_sums, 2 * row), get(joined_sums, 2 * row + 1)
+        for k in range(len(vectors)):
+            i = start + k * (CHUNK_LANES * width)
+            if i < n:
+                place, at = row * n + i, k * width
+                read_signed(x, mask, masked, bits, place, numbers, at, vector, access, law[0])
+        for e in range(count):
+            numbers[e] = raised_exp(numbers[e] - m, law) * weight
+        for k in range(len(vectors)):
+            i = start + k * (CHUNK_LANES * width)
+            if i < n:
+                place, at = row * n + i, k * width
+                write_masked(numbers, at, mask, masked, bits, out, place, vector, access)
+
+    return kernel
+
+
+@specialised(lambda *constants: COLUMN_THREADS)
+def finish_columns(span, masked, dtype):
+    """Second reading of long slices whose numbers lie apart: a thread a span of a column."""
+    one, many = (0,), len(span)
+
+    def kernel(x, mask, joined_sums, out, outer, n, inner, spans, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        numbers = cuda.local.array(many, dtype)
+        bits = cuda.local.array(1, np.uint8)
+        tile = np.int64(cuda.blockIdx.x) // spans
+        first = (np.int64(cuda.blockIdx.x) - tile * spans) * len(span)
+        column = tile * COLUMN_THREADS + np.int64(cuda.threadIdx.x)
+        base = column_base(column, n, inner)
+        if column < outer * inner:
+            m, weight = get(joined_sums, 2 * column), get(joined_sums, 2 * column + 1)
+            for e in range(len(span)):
+                if first + e < n:
+                    place = base + (first + e) * inner
+                    read_signed(x, mask, masked, bits, place, numbers, e, one, one, law[0])
+            for e in range(len(span)):
+                numbers[e] = raised_exp(numbers[e] - m, law) * weight
+            for e in range(len(span)):
+                if first + e < n:
+                    place = base + (first + e) * inner
+                    write_masked(numbers, e, mask, masked, bits, out, place, one, one)
+
+    return kernel
+
+
+# ---- which traversal -------------------------------------------------------------------------
+
+
+def softmax(x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
+    """Fill `out` with y. `mask` holds bytes, or none for no mask."""
+    plan = planned(_softmax, (x, mask, out), outer, n, inner, beta)
+    if plan[0] is None:
+        _long_softmax(x, mask, out, outer, n, inner, beta)
+    else:
+        run(*plan)
+
+
+def _softmax(
+    x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> Any:
+    """The kernel, its blocks and its further arguments; None if a slice takes several."""
+    dtype = computed(out.dtype)
+    law, masked = exponent_law(beta, dtype), mask.size > 0
+    ordered = order(n, out.dtype, width_of(x, out), 1)
+    if inner == 1 and ordered.chunks <= CHUNKS:
+        access = access_of(ordered.vector, x, mask, out)
+        kernel, blocks = rows_for(rows, 1, ordered, access, outer, (masked, False, dtype))
+        return kernel, blocks, (outer, n, 1, *law)
+    together = images_together(1, ordered, (x, mask, out), outer, n, inner)
+    if together:
+        given = 1, ordered, (x, mask, out), outer, n, inner, together, (masked, dtype)
+        kernel, blocks = images_for(images, *given)
+        return kernel, blocks, (outer, *law)
+    if inner > 1 and ordered.chunks == 1:
+        kernel, blocks = columns_for(columns, ordered, (x, mask, out), outer, n, inner, masked)
+        return kernel, blocks, (outer, n, inner, 1, *law)
+    return None, 0, ()
+
+
+def _long_softmax(
+    x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> None:
+    """Chunks, their join, and the second reading, while a cache holds what was read."""
+    dtype = computed(out.dtype)
+    law, masked = exponent_law(beta, dtype), mask.size > 0
+    ordered = order(n, out.dtype, width_of(x, out), 1)
+    access = access_of(ordered.vector, x, mask, out)
+    parts = ordered.chunks
+    for first, images in batches(out, outer, n, inner):
+        given, bits, into = (a.past(first) if a.size else a for a in (x, mask, out))
+        slices = images * inner
+        sums, stats = (out.queue.empty(2 * slices * count, dtype) for count in (parts, 1))
+        if inner == 1:
+            one = ordered._replace(chunks=1)
+            kernel, _ = rows_for(rows, 1, one, access, images, (masked, True, dtype))
+            run(kernel, slices * parts, given, bits, sums, images, n, parts, *law)
+        else:
+            arrays = given, bits, into
+            kernel, blocks = columns_for(columns, ordered, arrays, images, n, inner, masked)
+            run(kernel, blocks, given, bits, sums, images, n, inner, parts, *law)
+        run(join(joining_warps(), dtype), slices, sums, stats, parts, *law)
+        if inner == 1:
+            kernel = finish_rows(
+                as_tuple(ordered.vectors), *vectors_of(ordered, access), masked, dtype
+            )
+            run(kernel, slices * parts, given, bits, stats, into, n, parts, *law)
+        else:
+            spans = -(-n // SPAN)
+            blocks = -(-slices // COLUMN_THREADS) * spans
+            kernel = finish_columns(as_tuple(SPAN), masked, dtype)
+            run(kernel, blocks, given, bits, stats, into, images, n, inner, spans, *law)

@@ -1,0 +1,389 @@
+"""β y (g − ⟨g, y⟩): the Jacobian's product with a cotangent or, as it is symmetric, a tangent.
+
+The order of a slice's sums is told in `slices`.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from numba_acts._cuda.exponential import factor
+from numba_acts._cuda.lanes import WARP, afresh, lane, pairs, syncthreads, times
+from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, computed, get, like, put
+from numba_acts._cuda.slices import (
+    CHUNK_LANES,
+    CHUNKS,
+    COLUMN_THREADS,
+    JOIN_LANES,
+    ROW_THREADS,
+    SPAN,
+    access_of,
+    batches,
+    bring,
+    column_base,
+    column_of,
+    column_threads,
+    columns_for,
+    fill,
+    gather,
+    give,
+    images_for,
+    images_of,
+    images_together,
+    joining_warps,
+    lanes_sum,
+    meet,
+    order,
+    power,
+    read,
+    row_of,
+    row_threads,
+    rows_for,
+    scatter,
+    shared_sum,
+    take,
+    tile_bytes,
+    tile_of,
+    total,
+    vectors_of,
+    width_of,
+    within,
+    words_of,
+    write,
+)
+
+
+@lane
+def products(ours, theirs, terms, at, step, count):
+    """terms[e] = g·y of a thread's numbers of a slice."""
+    for e in range(count):
+        terms[e] = times(ours[at + e * step], theirs[at + e * step])
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+@specialised(row_threads)
+def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
+    """Contiguous slices, by threads as in `rows`: one read of g and of y and one write."""
+    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
+    per_block = ROW_THREADS // lanes if lanes <= WARP else 1
+    several, chunked = lanes > WARP, len(chunks) > 1
+    one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
+    room, deep, padded = together * count, len(vectors), power(len(chunks))
+
+    def kernel(g, y, out, outer, n, parts, beta):
+        scale, zero = like(y, beta), like(y, 0.0)
+        ours = cuda.local.array(room, dtype)
+        theirs = cuda.local.array(room, dtype)
+        terms = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(parts_of_row, dtype)
+        shared_sums = cuda.shared.array(WARP, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
+        start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
+        writes, here = thread % WARP == 0, thread // WARP
+        mine = thread // lanes * len(warps)
+        for u in range(together):
+            row = first + u * per_block
+            for k in range(len(vectors)):
+                i = start + k * (lanes * width)
+                at = (u * len(vectors) + k) * width
+                if row < outer and i < n:
+                    read(g, row * n + i, ours, at, vector, access)
+                    read(y, row * n + i, theirs, at, vector, access)
+                else:
+                    fill(ours, at, vector, 0)
+                    fill(theirs, at, vector, 0)
+        for u in range(together):
+            row, at = first + u * per_block, u * count
+            products(ours, theirs, terms, at, 1, count)
+            s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, last)
+            if several:
+                meet(s, shared_sums, writes, here, mine, 1, values, warps)
+                s = pairs(values, 0, 1, warps)
+            if chunked:
+                c = thread % padded  # a lane a chunk
+                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
+                take(shared_sums, safe, 1, values, warps)
+                s = pairs(values, 0, 1, warps)
+                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
+            if partial:
+                if thread == 0:
+                    put(out, block, s)
+            else:
+                for e in range(count):
+                    theirs[at + e] = theirs[at + e] * scale * (ours[at + e] - s)
+                for k in range(len(vectors)):
+                    i = start + k * (lanes * width)
+                    if row < outer and i < n:
+                        write(theirs, at + k * width, out, row * n + i, vector, access)
+
+    return kernel
+
+
+# ---- columns ---------------------------------------------------------------------------------
+
+
+@specialised(column_threads)
+def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
+    """Slices whose numbers lie apart, by threads as in `columns`: one read each and one write."""
+    width, step, split = len(vector), len(across), len(shares) > 1
+    count, own = len(slots) * len(vectors) * width, len(slots)
+    lanes = own * len(shares)
+    chunk_size = lanes * len(vectors) * width
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
+    room, deep, many = count * step, own * len(vectors), len(parts_of_block)
+    meeting = many * neighbours
+
+    def kernel(g, y, out, outer, n, inner, parts, beta):
+        scale = like(y, beta)
+        ours = cuda.local.array(room, dtype)
+        theirs = cuda.local.array(room, dtype)
+        terms = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        tile, part = tile_of(block, parts, partial)
+        column = (tile * neighbours + mine) * step
+        base = column_base(column, n, inner)
+        alive = column < outer * inner
+        first = part * chunk_size + share * (own * width)
+        left = within(n - first, chunk_size) if alive else np.int32(0)
+        base = base + first * inner
+        for b in range(own):
+            for k in range(len(vectors)):
+                for v in range(width):
+                    i = b * width + k * (lanes * width) + v
+                    at = ((b * len(vectors) + k) * width + v) * step
+                    if alive if exact else i < left:
+                        read(g, base + i * inner, ours, at, across, across)
+                        read(y, base + i * inner, theirs, at, across, across)
+                    else:
+                        fill(ours, at, across, 0)
+                        fill(theirs, at, across, 0)
+        for u in range(step):
+            products(ours, theirs, terms, u, step, count)
+            s = total(terms, 0, 1, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            if partial:
+                if share == 0 and alive:
+                    put(out, column * parts + part, s)
+            else:
+                for e in range(count):
+                    at = e * step + u
+                    theirs[at] = theirs[at] * scale * (ours[at] - s)
+        if not partial:
+            base, inner = afresh(base, s), afresh(inner, s)
+            for b in range(own):
+                for k in range(len(vectors)):
+                    for v in range(width):
+                        i = b * width + k * (lanes * width) + v
+                        at = ((b * len(vectors) + k) * width + v) * step
+                        if alive if exact else i < left:
+                            write(theirs, at, out, base + i * inner, across, across)
+
+    return kernel
+
+
+@specialised(column_threads, tile_bytes(2))
+def images(neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, dtype):
+    """Whole images of few positions, by threads as in `images`, in a tile of g and one of y."""
+    width, split, own = len(vector), len(shares) > 1, len(slots)
+    count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
+    in_warp = min(neighbours, WARP)
+    parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
+    deep, many, whole = own * len(vectors), len(parts_of_block), together * n * inner
+    meeting, room = many * neighbours, max(count, len(rounds) * len(access))
+    ways = rounds, access, words_of(access, dtype), threads
+
+    def kernel(g, y, out, outer, beta):
+        scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
+        ours = cuda.local.array(room, dtype)
+        theirs = cuda.local.array(count, dtype)
+        terms = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        bits = cuda.local.array(1, np.uint8)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        live, start, end = images_of(block, outer, n, inner, together)
+        mine, share, where = column_of(thread, neighbours, in_warp)
+        share = share * (own * width)
+        bring(g, g, False, bits, unsigned, start, end, ours, tile, 0, thread, ways)
+        bring(y, y, False, bits, unsigned, start, end, ours, tile, whole, thread, ways)
+        syncthreads()
+        for side in range(0, live, neighbours):
+            column = side + mine
+            base = column_base(column, n, inner) + share * inner
+            left = within(n - share, n) if column < live else np.int32(0)
+            gather(tile, base, left, inner, lanes, slots, vectors, vector, ours, zero)
+            gather(tile, whole + base, left, inner, lanes, slots, vectors, vector, theirs, zero)
+            products(ours, theirs, terms, 0, 1, count)
+            s = total(terms, 0, 1, sums, slots, vectors, vector)
+            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            for e in range(count):
+                theirs[e] = theirs[e] * scale * (ours[e] - s)
+            scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
+            if split:
+                syncthreads()  # all have taken this turn's sums before the next turn's come
+        syncthreads()
+        give(tile, g, False, bits, ours, out, start, end, thread, ways)
+
+    return kernel
+
+
+# ---- long slices -----------------------------------------------------------------------------
+
+
+@specialised(lambda *constants: JOIN_LANES)
+def join(warps, dtype):
+    """The sums of a long slice's chunks added, a block a slice."""
+    many, lanes = len(warps), len(warps) * WARP
+
+    def kernel(sums, out, parts):
+        values = cuda.local.array(many, dtype)
+        shared_sums = cuda.shared.array(WARP, dtype)
+        thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
+        s = like(out, 0.0)
+        for c in range(thread, parts, lanes):
+            s = s + get(sums, block * parts + c)
+        s = lanes_sum(s, 1, WARP)
+        meet(s, shared_sums, thread % WARP == 0, thread // WARP, 0, 1, values, warps)
+        if thread == 0:
+            put(out, block, pairs(values, 0, 1, warps))
+
+    return kernel
+
+
+@specialised(lambda *constants: CHUNK_LANES)
+def finish_rows(vectors, vector, access, dtype):
+    """Second reading of long contiguous slices, a block a chunk, and their product."""
+    width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
+    count = len(vectors) * width
+
+    def kernel(g, y, sums, out, n, parts, beta):
+        scale = like(y, beta)
+        ours = cuda.local.array(count, dtype)
+        theirs = cuda.local.array(count, dtype)
+        block = np.int64(cuda.blockIdx.x)
+        row = block // parts
+        start = (block - row * parts) * chunk + np.int64(cuda.threadIdx.x) * width
+        s = get(sums, row)
+        for k in range(len(vectors)):
+            i = start + k * (CHUNK_LANES * width)
+            if i < n:
+                read(g, row * n + i, ours, k * width, vector, access)
+                read(y, row * n + i, theirs, k * width, vector, access)
+        for e in range(count):
+            theirs[e] = theirs[e] * scale * (ours[e] - s)
+        for k in range(len(vectors)):
+            i = start + k * (CHUNK_LANES * width)
+            if i < n:
+                write(theirs, k * width, out, row * n + i, vector, access)
+
+    return kernel
+
+
+@specialised(lambda *constants: COLUMN_THREADS)
+def finish_columns(span, dtype):
+    """Second reading of long slices whose numbers lie apart: a thread a span of a column."""
+    one, many = (0,), len(span)
+
+    def kernel(g, y, sums, out, outer, n, inner, spans, beta):
+        scale = like(y, beta)
+        ours = cuda.local.array(many, dtype)
+        theirs = cuda.local.array(many, dtype)
+        tile = np.int64(cuda.blockIdx.x) // spans
+        first = (np.int64(cuda.blockIdx.x) - tile * spans) * len(span)
+        column = tile * COLUMN_THREADS + np.int64(cuda.threadIdx.x)
+        base = column_base(column, n, inner)
+        if column < outer * inner:
+            s = get(sums, column)
+            for e in range(len(span)):
+                if first + e < n:
+                    read(g, base + (first + e) * inner, ours, e, one, one)
+                    read(y, base + (first + e) * inner, theirs, e, one, one)
+            for e in range(len(span)):
+                theirs[e] = theirs[e] * scale * (ours[e] - s)
+            for e in range(len(span)):
+                if first + e < n:
+                    write(theirs, e, out, base + (first + e) * inner, one, one)
+
+    return kernel
+
+
+# ---- which traversal -------------------------------------------------------------------------
+
+
+def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float):
+    """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
+    plan = planned(_product, (g, y, out), outer, n, inner, beta)
+    if plan[0] is None:
+        _long_product(g, y, out, outer, n, inner, beta)
+    else:
+        run(*plan)
+
+
+def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float) -> Any:
+    """As `_softmax`."""
+    dtype = computed(out.dtype)
+    scale = factor(beta, dtype)
+    ordered = order(n, out.dtype, width_of(g, y, out), 2)
+    if inner == 1 and ordered.chunks <= CHUNKS:
+        access = access_of(ordered.vector, g, y, out)
+        kernel, blocks = rows_for(rows, 2, ordered, access, outer, (False, dtype))
+        return kernel, blocks, (outer, n, 1, scale)
+    together = images_together(2, ordered, (g, y, out), outer, n, inner)
+    if together:
+        given = 2, ordered, (g, y, out), outer, n, inner, together, (dtype,)
+        kernel, blocks = images_for(images, *given)
+        return kernel, blocks, (outer, scale)
+    if inner > 1 and ordered.chunks == 1:
+        kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
+        return kernel, blocks, (outer, n, inner, 1, scale)
+    return None, 0, ()
+
+
+def _long_product(
+    g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
+) -> None:
+    """As `_long_softmax`."""
+    dtype = computed(out.dtype)
+    scale = factor(beta, dtype)
+    ordered = order(n, out.dtype, width_of(g, y, out), 2)
+    access = access_of(ordered.vector, g, y, out)
+    parts = ordered.chunks
+    for first, images in batches(out, outer, n, inner):
+        given, saved, into = (a.past(first) for a in (g, y, out))
+        slices = images * inner
+        sums, dots = (out.queue.empty(slices * count, dtype) for count in (parts, 1))
+        if inner == 1:
+            one = ordered._replace(chunks=1)
+            kernel, _ = rows_for(rows, 2, one, access, images, (True, dtype))
+            run(kernel, slices * parts, given, saved, sums, images, n, parts, scale)
+        else:
+            arrays = given, saved, into
+            kernel, blocks = columns_for(columns, ordered, arrays, images, n, inner)
+            run(kernel, blocks, given, saved, sums, images, n, inner, parts, scale)
+        run(join(joining_warps(), dtype), slices, sums, dots, parts)
+        if inner == 1:
+            constants = as_tuple(ordered.vectors), *vectors_of(ordered, access)
+            kernel = finish_rows(*constants, dtype)
+            run(kernel, slices * parts, given, saved, dots, into, n, parts, scale)
+        else:
+            spans = -(-n // SPAN)
+            blocks = -(-slices // COLUMN_THREADS) * spans
+            kernel = finish_columns(as_tuple(SPAN), dtype)
+            run(kernel, blocks, given, saved, dots, into, images, n, inner, spans, scale)

@@ -1,0 +1,101 @@
+"""Arrays in host memory: what may be passed as one, as a NumPy array, and what is given back."""
+
+from typing import Any
+
+import numpy as np
+
+from numba_acts._dtypes import BFLOAT16
+from numba_acts._halls import rules, tensors
+
+FLOATS = {np.dtype(kind) for kind in "efd"}  # and bfloat16, once it is met
+
+
+class Call:
+    """One call: the kind of its arrays, which is the kind of its results."""
+
+    torch: Any = None  # the module, if the arrays are its CPU tensors
+
+    def admit(self, name: str, value: Any, wanted: str = tensors.NUMBERS) -> np.ndarray:
+        """The NumPy array behind an argument, in the machine's byte order."""
+        if type(value) is not np.ndarray:
+            value = self._array(name, value, wanted)
+        dtype = value.dtype
+        if dtype in FLOATS or dtype == BFLOAT16 and self.torch is not None:
+            return value
+        if not dtype.isnative and dtype.names is None:
+            value = value.astype(dtype.newbyteorder("="))
+            dtype = value.dtype
+        if dtype.name == "bfloat16":
+            FLOATS.add(dtype)
+        elif dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
+            raise TypeError(f"{name} must be {wanted}, got {dtype.name}")
+        return value
+
+    def _array(self, name: str, value: Any, wanted: str) -> np.ndarray:
+        torch = tensors.module(value)
+        if torch is not None:
+            return self._tensor(torch, name, value, wanted)
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, whose mask would be ignored: pass its data, and "
+                "where=~mask to say which entries count"
+            )
+        if hasattr(type(value), "__dask_graph__") and value.__dask_graph__() is not None:
+            raise TypeError(
+                f"{name} must be a Dask array or one in memory, got {type(value).__name__}, which "
+                "would be computed whole: pass the Dask array in it (data), or its compute()"
+            )
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            kind = type(value).__name__
+            raise ValueError(f"{name} must be an array, got {kind}: {error}") from None
+        if array.dtype == object and not isinstance(value, np.ndarray):
+            kind = type(value).__name__ + (" of objects" if array.ndim else "")
+            raise TypeError(f"{name} must be {wanted}, got {kind}")
+        return array
+
+    def _tensor(self, torch: Any, name: str, value: Any, wanted: str) -> np.ndarray:
+        tensors.check(torch, name, value, wanted)
+        if value.device.type != "cpu":
+            raise TypeError(f"{name} must be a tensor in host memory, got one on {value.device}")
+        if wanted is not tensors.BOOLS:  # a mask does not say of what kind the result is
+            self.torch = torch
+        value = value.resolve_conj().resolve_neg()
+        try:
+            if value.dtype == torch.bfloat16:
+                return value.view(torch.int16).numpy().view(BFLOAT16)
+            return value.numpy()
+        except RuntimeError:
+            raise tensors.no_memory(name) from None
+
+    def dtype(self, name: str, dtype: Any) -> np.dtype:
+        """The dtype behind an argument that names one."""
+        if self.torch is not None and isinstance(dtype, self.torch.dtype):
+            return tensors.dtype(self.torch, name, dtype)
+        try:
+            empty = np.empty(0, dtype)
+        except TypeError:
+            raise TypeError(f"{name} must be a dtype, got {rules.shown(dtype)}") from None
+        return self.admit(name, empty).dtype
+
+    def out(self, name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The array behind an `out`, which must be what the result would be."""
+        if self.torch is not None and isinstance(out, self.torch.Tensor):
+            tensors.check_out(name, out)
+            array = self.admit(name, out)
+        elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
+            array = out
+        else:
+            wanted = "a NumPy array" if self.torch is None else "a PyTorch CPU tensor"
+            raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
+        rules.check_result(name, array, shape, dtype)
+        return array
+
+    def give(self, result: np.ndarray) -> Any:
+        """A fresh result as the caller's kind."""
+        if self.torch is None:
+            return result if result.ndim else result[()]
+        if result.dtype == BFLOAT16:
+            return self.torch.from_numpy(result.view(np.int16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(result)

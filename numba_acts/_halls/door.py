@@ -1,0 +1,83 @@
+"""The door: which hall arguments belong to.
+
+A front room asks for the `hall` of its arrays, and calls there what it is after. One array of
+another kind is enough: a hall knows what may stand beside its own.
+"""
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numba_acts._halls import host, rules
+
+_modules, _ndarray = sys.modules, np.ndarray
+
+
+def hall(x: Any, *others: Any) -> Any:
+    """The hall that arrays belong to; None is no array."""
+    if "torch._dynamo" in _modules and _traced():
+        return _UNTRACED
+    if type(x) is _ndarray:
+        for other in others:
+            if other is not None and type(other) is not _ndarray:
+                break
+        else:
+            return host
+    for belongs, opened in _HALLS:
+        if belongs(x) or any(map(belongs, others)):
+            return opened()
+    return host
+
+
+def call(name: str, *given: Any, **more: Any) -> Any:
+    """What a function of that name gives for arguments of any kind."""
+    arguments = [a for a in (*given, *more.values()) if type(a) is not tuple]
+    inside = itertools.chain.from_iterable(a for a in given if type(a) is tuple)
+    return getattr(hall(*arguments, *inside), name)(*given, **more)
+
+
+@functools.cache
+def _gpu() -> Any:
+    from numba_acts._halls import gpu
+
+    return gpu
+
+
+def _is_lazy(value: Any) -> bool:
+    dask = _modules.get("dask.array")
+    return dask is not None and isinstance(value, dask.Array)
+
+
+@functools.cache
+def _dask() -> Any:
+    from numba_acts._halls import dask
+
+    return dask.Hall(call)  # its chunks may be of any kind
+
+
+_HALLS: tuple[tuple[Callable[[Any], bool], Callable[[], Any]], ...] = (
+    (rules.on_gpu, _gpu),
+    (_is_lazy, _dask),
+)
+
+
+def _traced() -> bool:
+    """Is PyTorch's compiler reading this code, which it shall run instead?"""
+    return _modules["torch"].compiler.is_compiling()
+
+
+class _Untraced:
+    """Any hall's functions, as PyTorch's compiler takes them: as they are."""
+
+    def __getattr__(self, name: str) -> Any:
+        def function(*given: Any) -> Any:
+            return sys.modules["torch"].compiler.disable(call)(name, *given)
+
+        return function
+
+
+_UNTRACED = _Untraced()

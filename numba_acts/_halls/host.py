@@ -1,0 +1,381 @@
+"""The hall of arrays in host memory: NumPy's, PyTorch's CPU tensors, and what becomes an array.
+
+Dense NumPy arrays of floats go to the CPU wing in as few steps as Python allows. Of everything else
+`rules` makes a task: its operands and results become flat memory, kernels fill it, and the result
+is given back as the kind that came in. Errors come before anything is written.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from numba_acts._cpu import affine as cpu_affine
+from numba_acts._cpu import forward, jacobian, product
+from numba_acts._cpu import maxout as cpu_maxout
+from numba_acts._halls import arrays, portions, rules, tensors
+from numba_acts._halls.arrays import FLOATS
+from numba_acts._halls.portions import apart, beside, flat
+from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
+
+_ndarray, _may_share_memory = np.ndarray, np.may_share_memory
+_NONE = np.empty(0, np.uint8)
+
+
+class Call(arrays.Call):
+    """One call on arrays in host memory."""
+
+    def compute(self, kernel: Any, task: Task, *more: Any) -> Any:
+        """What is given back when a kernel has filled a task's results."""
+        targets = [None if result is None else _memory(result) for result in task.results]
+        filled = [target for target in targets if target is not None]
+        if filled[0].size:
+            sources = [
+                a if a is None else _unshared(a, filled, i < task.in_place)
+                for i, a in enumerate(task.operands)
+            ]
+
+            def fill(*given: Any) -> None:
+                kernel(*given, *more)
+
+            portions.fill(task.layout, task.shape, sources, targets, fill, task.in_place)
+        return self.given(task.results, targets)
+
+    def given(self, results: list[Result | None], targets: list[Any]) -> Any:
+        """What the caller gets: one array or several, in the order of axes that he knows."""
+        pairs = zip(results, targets, strict=True)
+        gifts = tuple(self._gift(one, target) for one, target in pairs if one is not None)
+        return gifts if len(gifts) > 1 else gifts[0]
+
+    def _gift(self, result: Result, memory: np.ndarray) -> Any:
+        if result.out is not None:
+            tensors.written(result.out)
+            return result.out
+        return self.give(memory.transpose(np.argsort(result.order)))
+
+
+def _memory(result: Result) -> np.ndarray:
+    """The memory of a result, in the order in which it is filled."""
+    if result.array is not None:
+        return result.array.transpose(result.order)
+    return np.empty([result.shape[axis] for axis in result.order], result.dtype)
+
+
+def _unshared(array: np.ndarray, targets: list[np.ndarray], in_place: bool) -> np.ndarray:
+    """The array, or a copy if a result is to be written over it; `in_place` it may be the same."""
+    shared = rules.overlaps if in_place else _may_share_memory
+    return array.copy() if any(shared(array, target) for target in targets) else array
+
+
+def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
+    """Is `out` plainly right: of that shape and dtype, contiguous, apart from x and y?"""
+    return (
+        type(out) is _ndarray
+        and out.dtype is dtype
+        and out.shape == shape
+        and out.flags.carray
+        and (
+            (out.base is None and x.base is None and y.base is None)
+            or not (_may_share_memory(out, x) or _may_share_memory(out, y))
+        )
+    )
+
+
+def ndim(name: str, array: Any) -> int:
+    """How many axes an argument has."""
+    return arrays.Call().admit(name, array).ndim
+
+
+# ---- softmin and softmax2d --------------------------------------------------------------------
+
+
+def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
+    """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
+        shape, dtype = x.shape, x.dtype
+        lengths = rules.lengths(shape, axis)
+        if lengths is not None and dtype in FLOATS:
+            if out is None or out is x or _fits(out, shape, dtype, x, x):
+                y = np.empty(shape, dtype) if out is None else out
+                forward.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
+                return y
+    call = Call()
+    return call.compute(forward.softmax, rules.softmax(call, x, axis, where, out), beta)
+
+
+def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
+    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    if (
+        type(g) is type(y) is _ndarray
+        and type(axis) is int
+        and g.dtype is y.dtype
+        and g.shape == y.shape
+        and g.flags.carray
+        and y.flags.carray
+    ):
+        lengths, known = rules.lengths(y.shape, axis), y.dtype in FLOATS
+        if lengths and known and (out is None or _fits(out, y.shape, y.dtype, g, y)):
+            dx = np.empty(y.shape, y.dtype) if out is None else out
+            product.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
+            return dx
+    call = Call()
+    task = rules.softmax_product(call, name, g, y, axis, out)
+    return call.compute(product.product, task, beta)
+
+
+def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
+    """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    call = Call()
+    return call.compute(jacobian.jacobians, rules.softmax_jacobian(call, y, axis, out), beta)
+
+
+def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
+    """β y (1 − y), number by number."""
+    call = Call()
+    return call.compute(jacobian.diagonals, rules.softmax_jacobian_diag(call, y, out), beta)
+
+
+# ---- maxout -----------------------------------------------------------------------------------
+
+
+def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
+    """The common case of `maxout` and `maxout_with_index`, or None if it isn't one."""
+    if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
+        return None
+    shape, dtype = x.shape, x.dtype
+    lengths = rules.lengths(shape, axis)
+    if lengths is None or dtype not in FLOATS or lengths[1] > 1 << 31:
+        return None
+    axis %= len(shape)
+    shape = shape[:axis] + shape[axis + 1 :]
+    if out is None:
+        y, index = np.empty(shape, dtype), np.empty(shape, INT32) if indexed else None
+        out = (y, index) if indexed else y
+    elif indexed:
+        if not (type(out) is tuple and len(out) == 2 and out[0] is not out[1]):
+            return None
+        y, index = out
+        if not (_fits(y, shape, dtype, x, x) and _fits(index, shape, INT32, x, y)):
+            return None
+    else:
+        y, index = out, None
+        if not _fits(y, shape, dtype, x, x):
+            return None
+    winners = None if index is None else index.ravel()
+    cpu_maxout.maxout(x.ravel(), y.ravel(), winners, *lengths)
+    return out
+
+
+def maxout(x: Any, axis: int, out: Any) -> Any:
+    """The maxima over `axis`."""
+    done = _maxout_plainly(x, axis, False, out)
+    if done is not None:
+        return done
+    call = Call()
+    return call.compute(cpu_maxout.maxout, _first_of_equals(rules.maxout(call, x, axis, out)))
+
+
+def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
+    """The maxima over `axis` and the winning pieces; `out` is a pair."""
+    if index_dtype is np.int32:
+        done = _maxout_plainly(x, axis, True, out)
+        if done is not None:
+            return done
+    call = Call()
+    task = rules.maxout_with_index(call, x, axis, index_dtype, out)
+    pair = call.compute(cpu_maxout.maxout, _first_of_equals(task))
+    return pair if out is None else out
+
+
+def _first_of_equals(task: Task) -> Task:
+    """The task with one of pieces that are all the same, by a stride of zero: the first wins."""
+    (source,), place = task.operands, task.layout.first
+    if source is None or source.strides[place]:
+        return task
+    source = source[(*[slice(None)] * place, slice(1))]
+    return task._replace(operands=[source], shape=source.shape)
+
+
+def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
+    """g at the winning pieces, zeros elsewhere."""
+    if (
+        type(g) is type(index) is _ndarray
+        and type(axis) is type(pieces) is int
+        and g.shape == index.shape
+        and index.dtype.kind == "i"
+        and index.dtype.isnative
+        and g.flags.carray
+        and index.flags.carray
+        and -g.ndim - 1 <= axis <= g.ndim
+        and pieces > 0
+    ):
+        known, place = g.dtype in FLOATS, axis % (g.ndim + 1)
+        shape = (*g.shape[:place], pieces, *g.shape[place:])
+        if known and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
+            dx = np.empty(shape, g.dtype) if out is None else out
+            winners = index.ravel()
+            _check_range(winners, pieces)
+            outer, inner = math.prod(shape[:place]), math.prod(shape[place + 1 :])
+            cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), outer, pieces, inner)
+            return dx
+    call = Call()
+    task = rules.maxout_vjp(call, g, index, pieces, axis, out)
+    return call.compute(cpu_maxout.vjp, _in_range(task))
+
+
+def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
+    """Ones at the winning pieces, zeros elsewhere."""
+    call = Call()
+    task = rules.maxout_jacobian(call, index, pieces, axis, dtype, out)
+    return call.compute(_ones, _in_range(task))
+
+
+def _ones(g: None, index: np.ndarray, out: np.ndarray, *lengths: int) -> None:
+    cpu_maxout.vjp(np.empty(0, out.dtype), index, out, *lengths)
+
+
+def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
+    """The tangents of the winning pieces."""
+    call = Call()
+    return call.compute(cpu_maxout.jvps, _in_range(rules.maxout_jvp(call, t, index, axis, out)))
+
+
+def _in_range(task: Task) -> Task:
+    """The task, whose last operand is an index of its pieces."""
+    index = task.operands[-1]
+    if index is not None:
+        _check_range(index, task.shape[task.layout.first])
+    return task
+
+
+def _check_range(index: np.ndarray, pieces: int) -> None:
+    if index.size and not cpu_maxout.in_range(flat(apart(portions.unrepeated(index))), pieces):
+        low, high = index.min(), index.max()
+        raise IndexError(
+            f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"
+        )
+
+
+# ---- maxout of an affine map ------------------------------------------------------------------
+
+
+def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any) -> Any:
+    """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
+    call = Call()
+    layer = rules.maxout_affine(call, x, weight, bias, indexed, index_dtype, out)
+    targets = [None if result is None else _memory(result) for result in layer.results]
+    filled = [target for target in targets if target is not None]
+    if filled[0].size:
+        given = {name: beside(array, *filled) for name, array in layer.arrays.items()}
+        for some, (weights, biases) in _by_units(layer, given["weight"], given.get("bias")):
+            biases = weights[:0] if biases is None else biases
+            task = weights, biases, _lengths(layer, some), indexed
+            _rows(layer, some, [given["x"]], filled, _affine_rows, task)
+    gifts = call.given(layer.results, targets)
+    return out if indexed and out is not None else gifts
+
+
+def _affine_rows(
+    weight: Any, bias: Any, lengths: Any, indexed: bool, x: Any, y: Any, *rest: Any
+) -> None:
+    cpu_affine.affine(x, weight, bias, y, rest[0] if indexed else _NONE, *lengths)
+
+
+def _by_units(layer: Layer, *given: Any) -> Iterator[tuple[slice, list[Any]]]:
+    """A layer's arrays, flat; some units at a time where they have to be copied."""
+    copied = [a for a in given if a is not None and not portions.dense(a)]
+    if not copied or not layer.units:
+        yield slice(None), [None if a is None else flat(apart(a)) for a in given]
+        return
+    (units,) = layer.units
+    step = max(1, portions.BYTES * units // sum(a.nbytes for a in copied))
+    for start in range(0, units, step):
+        some = slice(start, start + step)
+        yield some, [None if a is None else flat(apart(a[some])) for a in given]
+
+
+def _lengths(layer: Layer, some: slice) -> tuple[int, int, int]:
+    """Units, of some of them, pieces and d."""
+    units, pieces, depth = layer.lengths
+    return len(range(units)[some]), pieces, depth
+
+
+def _rows(
+    layer: Layer, some: slice, sources: list[Any], targets: list[Any], kernel: Any, task: Any
+) -> None:
+    """Have a kernel take rows of inputs, and of results those of some units."""
+    x = sources[0]
+    if layer.units:
+        targets = [target[..., some] for target in targets]
+    layout = rules.in_order(x.ndim, x.ndim - 1)
+    portions.fill(layout, x.shape, sources, targets, functools.partial(kernel, *task))
+
+
+def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
+    """(dx, dweight, dbias)."""
+    call = Call()
+    layer = rules.maxout_affine_vjp(call, g, x, weight, index)
+    g, x, weight, index = (layer.arrays[name] for name in ("g", "x", "weight", "index"))
+    _check_range(index, layer.pieces)
+    number = rules.sum_dtype(layer.dtype)
+    results = [np.zeros(a, number) for a in (x.shape, weight.shape, weight.shape[:-1])]
+    if g.size:
+        units, _, depth = layer.lengths
+        gradient = _once(g.reshape(-1, units))
+        inputs = _once_in_rows(x.reshape(g.size // units, depth))
+        saved = inputs, flat(apart(weight)), flat(apart(index))
+        task: Any = gradient, *saved, *map(flat, results), *layer.lengths
+        cpu_affine.affine_vjp(*task)
+    dx, dweight, dbias = (call.give(a.astype(layer.dtype, copy=False)) for a in results)
+    return dx, dweight, dbias
+
+
+def _once(matrix: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """A matrix's numbers, flat, and how far apart its rows and columns lie: 0 if repeated."""
+    some = portions.unrepeated(matrix)
+    rows = some.shape[1] if matrix.strides[0] else 0
+    return flat(apart(some)), rows, int(matrix.strides[1] != 0)
+
+
+def _once_in_rows(matrix: np.ndarray) -> tuple[np.ndarray, int]:
+    """The same of a matrix whose rows are read as they lie."""
+    repeated = not matrix.strides[0]
+    return flat(apart(matrix[:1] if repeated else matrix)), 0 if repeated else matrix.shape[1]
+
+
+def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
+    """weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; a tangent left out is zero."""
+    call = Call()
+    layer = rules.maxout_affine_jvp(call, x, weight, index, dx, dweight, dbias)
+    given = layer.arrays
+    _check_range(given["index"], layer.pieces)
+    dy = np.zeros(layer.shape, rules.sum_dtype(layer.dtype))
+    if dy.size:
+        names, none = ("weight", "dweight", "dbias"), np.empty(0, dy.dtype)
+        for some, parts in _by_units(layer, *map(given.get, names)):
+            task = [none if part is None else part for part in parts], _lengths(layer, some)
+            index = given["index"][..., some] if layer.units else given["index"]
+            sources = [given["x"], given.get("dx"), index]
+            _rows(layer, some, sources, [dy], _affine_tangents, task)
+    return call.give(dy.astype(layer.dtype, copy=False))
+
+
+def _affine_tangents(layer: Any, lengths: Any, x: Any, dx: Any, index: Any, dy: Any, *_: int):
+    weight, dweight, dbias = layer
+    dx = np.empty(0, dy.dtype) if dx is None else dx
+    cpu_affine.affine_jvp(dx, x, weight, dweight, dbias, index, dy, *lengths)
+
+
+def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
+    """∂y/∂x = weight[u, index[..., u], :]."""
+    call = Call()
+    layer = rules.maxout_affine_jacobian(call, weight, index)
+    weight, index = layer.arrays["weight"], layer.arrays["index"]
+    _check_range(index, layer.pieces)
+    rows = np.empty(layer.shape, layer.dtype)
+    if rows.size:
+        operands = flat(apart(weight)), flat(apart(index)), flat(rows)
+        cpu_affine.affine_jacobian(*operands, *layer.lengths)
+    return call.give(rows)
