@@ -54,7 +54,7 @@ workers=()
 "$python" -c "import xdist" 2>/dev/null && workers=(-n "$(($(nproc) * 3 / 4))")
 for name in "$@"; do
     case $name in
-    tests) part tests 270 "$python" -m pytest -q -p no:cacheprovider -W default "${workers[@]}" \
+    tests) part tests 270 "$python" -m pytest --full -q -p no:cacheprovider -W default "${workers[@]}" \
         -m gpu tests/test_gpu.py ;;
     measurements) part measurements 280 "$python" -m benchmarks cuda --bare --output "$folder" ;;
     static) part static 240 "$python" -m benchmarks cuda-static ;;

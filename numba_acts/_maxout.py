@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from numba_acts._halls.door import hall
-from numba_acts._halls.rules import pair
 
 
 def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -290,7 +289,8 @@ def maxout_with_index(
     >>> y, index
     (array([4., 0.]), array([1, 0], dtype=int32))
     """
-    return hall(x, *pair(out)).maxout_with_index(x, axis, index_dtype, out)
+    found = hall(x, *out) if type(out) is tuple else hall(x, out)
+    return found.maxout_with_index(x, axis, index_dtype, out)
 
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = None) -> Any:
@@ -500,7 +500,7 @@ def maxout_affine_with_index(
     >>> maxout_affine_with_index(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     (array([2. , 0.5]), array([1, 0], dtype=int32))
     """
-    found = hall(x, weight, bias, *pair(out))
+    found = hall(x, weight, bias, *out) if type(out) is tuple else hall(x, weight, bias, out)
     return found.maxout_affine(x, weight, bias, True, index_dtype, out)
 
 

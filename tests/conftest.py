@@ -17,17 +17,17 @@ os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
 # The first call of a kernel compiles it: no deadline. No database, and nothing else in the
 # repository: what hypothesis keeps goes to the folder of temporary files.
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
-hypothesis.settings.register_profile(
-    "numba_acts", deadline=None, database=None, max_examples=60, derandomize=True
-)
-hypothesis.settings.load_profile("numba_acts")
+for name, examples in (("common", 20), ("full", 60)):
+    hypothesis.settings.register_profile(
+        name, deadline=None, database=None, max_examples=examples, derandomize=True
+    )
 
 
 # The default run has these of what a test is parametrised by; `--full` has all.
 COMMON = {
     "dtype": ("float32", "float64"),
     "index_dtype": ("int32", "int64"),
-    "layout": ("C", "sliced"),
+    "layout": ("C",),
     "change": ("float64", "rows", "columns", "one number"),  # of an operand, in test_memory.py
     "layer": ("omp",),
 }
@@ -36,6 +36,10 @@ LEFT = pytest.StashKey[int]()
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every dtype, layout, layer of threads")
+
+
+def pytest_configure(config):
+    hypothesis.settings.load_profile("full" if config.getoption("full") else "common")
 
 
 def _is_rare(item):
@@ -57,8 +61,16 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("full"):
         left = [item for item in items if _is_rare(item)]
         config.stash[LEFT] = len(left)
+        if hasattr(config, "workeroutput"):  # of pytest-xdist
+            config.workeroutput["left"] = len(left)
         items[:] = [item for item in items if not _is_rare(item)]
         config.hook.pytest_deselected(items=left)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Each worker of pytest-xdist leaves out the same."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -126,7 +126,7 @@ def bad(name, error, message, label=None, **changes):
 def _brief(value):
     if hasattr(value, "dtype"):
         return f"{value.dtype}{getattr(value, 'shape', '')}"
-    return repr(value)
+    return re.sub(r" at 0x\w+", "", repr(value))  # which differs from run to run
 
 
 # Temperature, axis -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""On a real GPU: the whole case table, all kinds of arrays, streams, views; `pytest -m gpu`.
+"""On a real GPU: the whole case table, all kinds of arrays, streams, views; `pytest --full -m gpu`.
 
 Several processes are faster, as kernels are compiled on the host: ``-n 8`` with pytest-xdist.
 """

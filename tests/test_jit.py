@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import oracle
 import pytest
-from cases import MAKERS, Case, generator, rarely
+from cases import FULL, MAKERS, Case, generator, rarely
 from test_processes import run
 
 import numba_acts as na
@@ -67,10 +67,10 @@ def call_of(name, arguments, keywords):
     return numba.njit(lambda x, y, z, w: function(x, y, z, w))
 
 
-TWINS = [name for name in na.__all__ if name.startswith("softmax2d_")]  # of softmin's
+COMMON = ("softmin", "softmin_vjp", "softmax2d", "maxout_with_index", "maxout_vjp", "maxout_affine")
 
 
-@pytest.mark.parametrize("name", [*(n for n in na.__all__ if n not in TWINS), *rarely(*TWINS)])
+@pytest.mark.parametrize("name", [*COMMON, *rarely(*(n for n in na.__all__ if n not in COMMON))])
 def test_bits_are_those_of_the_call_from_python(name):
     compiled = None
     kind = next((kind for kind in SHAPES if kind in name), None)
@@ -127,6 +127,7 @@ def test_dtypes(dtype, rng):
     assert_same(both(x), (na.softmin(x), na.maxout(x)))
 
 
+@FULL
 def test_all_axes(rng):
     x = rng.normal(size=(3, 4, 5))
     assert_same(numba.njit(lambda x: na.softmin(x, None))(x), na.softmin(x, None))
@@ -142,6 +143,7 @@ def test_special_values(rng):
     assert_same(both(x), (na.softmin(x), na.maxout_with_index(x)))
 
 
+@FULL
 def test_masks(rng):
     @numba.njit
     def masked(x, row, whole):
@@ -184,6 +186,7 @@ def test_out(rng):
             assert np.shares_memory(got, memory)
 
 
+@FULL
 def test_pairs(rng):
     @numba.njit
     def both(x, y, index):
@@ -263,6 +266,7 @@ def test_errors_while_compiling(call, error, message):
 # ---- in a program -------------------------------------------------------------------------------
 
 
+@FULL
 def test_gradient_of_a_composed_function(rng):
     @numba.njit
     def soft_minimum(x, temperature):
@@ -278,6 +282,7 @@ def test_gradient_of_a_composed_function(rng):
     np.testing.assert_allclose(gradient(x, 0.7), want, rtol=1e-7, atol=1e-9)
 
 
+@FULL
 def test_in_parallel_loops(rng):
     @numba.njit(parallel=True, nogil=True)
     def rows(x):
@@ -327,7 +332,8 @@ print(*na.softmin(x[0]))
 """
 
 
-@pytest.mark.parametrize("options", [*rarely(""), ", fastmath=True, forceinline=True"])
+@pytest.mark.parametrize("options", ["", ", fastmath=True, forceinline=True"])
+@FULL
 def test_users_cache(options, tmp_path):
     file = tmp_path / "program.py"
     file.write_text(PROGRAM.format(options=options))
@@ -346,6 +352,7 @@ def test_importing_the_library_imports_no_compiled_names():
 # Keywords inside `try`, which Numba hands over by position on Python 3.11 and 3.12 ---------------
 
 
+@FULL
 def test_keywords_in_the_signatures_order_inside_try(rng):
     x, g = rng.normal(size=(2, 2, 3, 2))
 
@@ -361,6 +368,7 @@ def test_keywords_in_the_signatures_order_inside_try(rng):
     np.testing.assert_array_equal(inside(g, x), na.softmin_vjp(g, y, 1, temperature=2.0))
 
 
+@FULL
 def test_a_temperature_that_arrives_as_an_axis_is_refused(rng):
     @numba.njit
     def positional(x):
@@ -377,6 +385,7 @@ def test_a_temperature_that_arrives_as_an_axis_is_refused(rng):
         boolean(rng.normal(size=(2, 3)))
 
 
+@FULL
 def test_tangents_by_position_are_all_given(rng):
     x, weight = rng.normal(size=(2, 3, 2, 2))
     _, index = na.maxout_affine_with_index(x, weight)
@@ -399,7 +408,8 @@ def test_tangents_by_position_are_all_given(rng):
     np.testing.assert_array_equal(inside(x, weight, index, weight), want)
 
 
-@pytest.mark.parametrize("integer", [np.uint64, *rarely(np.int8)])
+@pytest.mark.parametrize("integer", [np.uint64, np.int8])
+@FULL
 def test_axes_of_other_integers(integer, rng):
     """What `prange` counts in is unsigned."""
     x = rng.normal(size=(3, 4, 5))
@@ -422,6 +432,7 @@ def test_axes_of_other_integers(integer, rng):
         each(x, integer(np.iinfo(integer).max))
 
 
+@FULL
 def test_temperature_of_bool(rng):
     x = rng.normal(size=5)
 
@@ -434,7 +445,8 @@ def test_temperature_of_bool(rng):
         hot(x, False)
 
 
-@pytest.mark.parametrize("dtypes", [("f8", "f4"), *rarely(("i8", "f4"), ("f8", "i8"))])
+@pytest.mark.parametrize("dtypes", [("f8", "f4"), ("i8", "f4"), ("f8", "i8")])
+@FULL
 def test_products_of_two_dtypes(dtypes, rng):
     @numba.njit
     def product(g, y):

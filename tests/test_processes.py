@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cases import FULL, rarely
+from cases import FULL
 
 PACKAGE = Path(__file__).parents[1] / "numba_acts"
 LIBRARIES = f"{sys.prefix}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}"  # where pip puts TBB
@@ -140,6 +140,7 @@ def test_works_where_no_cache_can_be_written(copied):
     assert float(value) == pytest.approx(0.64391426)
 
 
+@FULL
 def test_copied_tree_with_other_times_finds_the_kernels(copied):
     """As an image's layers, which keep whole seconds, or a checkout, which keeps none."""
     first = run(CALL, copied, NUMBA_CACHE_DIR=str(copied / "cache"))
@@ -179,7 +180,8 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", ["one bit", *rarely(*DAMAGE.keys() - {"one bit"})])
+@pytest.mark.parametrize("damage", DAMAGE)
+@FULL
 def test_damaged_file_is_written_anew(damage, copied):
     cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
     first = run(CALL, copied, **cache)
@@ -193,7 +195,8 @@ def test_damaged_file_is_written_anew(damage, copied):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sizes of files are limited on Unix")
-@pytest.mark.parametrize("size", [0, *rarely(4096)])
+@pytest.mark.parametrize("size", [0, 4096])
+@FULL
 def test_full_disk(size, copied):
     """No file may grow beyond a few bytes: the kernels are compiled, and nothing is left behind."""
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
@@ -203,6 +206,7 @@ def test_full_disk(size, copied):
     assert not [file for file in (copied / "cache").rglob("*") if file.is_file()]
 
 
+@FULL
 def test_zip_archive(copied):
     archive = shutil.make_archive(str(copied / "library"), "zip", copied, "numba_acts")
     cache = {"HOME": str(copied), "XDG_CACHE_HOME": str(copied / "cache"), "NUMBA_CACHE_DIR": ""}
@@ -214,6 +218,7 @@ def test_zip_archive(copied):
     assert float(done[-2]) == pytest.approx(0.64391426)
 
 
+@FULL
 def test_without_sources(copied):
     """As in a program that PyInstaller made: bytecode alone."""
     assert compileall.compile_dir(copied, legacy=True, quiet=1)
@@ -289,6 +294,7 @@ print(os.waitstatus_to_exitcode(status), right())
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+@FULL
 def test_process_pool_after_parallel_calls(layer):
     code = """
 import multiprocessing
@@ -358,6 +364,7 @@ print(launch._threads())
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+@FULL
 def test_child_forked_while_another_thread_computes(layer):
     code = """
 assert right()

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import rarely
+from cases import FULL, rarely
 
 import numba_acts
 
@@ -251,6 +251,7 @@ def test_detached_tensor_is_welcome(normal):
     assert_close(numba_acts.softmin(x.detach()), torch.nn.functional.softmin(x, -1).detach())
 
 
+@FULL
 def test_bfloat16_needs_no_ml_dtypes():
     program = """
 import sys

@@ -7,7 +7,12 @@ import numpy as np
 from numba_acts._dtypes import BFLOAT16
 from numba_acts._halls import rules, tensors
 
-FLOATS = {np.dtype(kind) for kind in "efd"}  # and bfloat16, once it is met
+_FLOATS = {np.dtype(kind) for kind in "efd"}
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Is it one of floats that kernels know, in the machine's byte order?"""
+    return dtype in _FLOATS or dtype.name == "bfloat16"
 
 
 class Call:
@@ -20,14 +25,12 @@ class Call:
         if type(value) is not np.ndarray:
             value = self._array(name, value, wanted)
         dtype = value.dtype
-        if dtype in FLOATS or dtype == BFLOAT16 and self.torch is not None:
+        if is_float(dtype) or dtype == BFLOAT16 and self.torch is not None:
             return value
         if not dtype.isnative and dtype.names is None:
             value = value.astype(dtype.newbyteorder("="))
             dtype = value.dtype
-        if dtype.name == "bfloat16":
-            FLOATS.add(dtype)
-        elif dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
+        if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
             raise TypeError(f"{name} must be {wanted}, got {dtype.name}")
         return value
 
@@ -57,11 +60,11 @@ class Call:
 
     def _tensor(self, torch: Any, name: str, value: Any, wanted: str) -> np.ndarray:
         tensors.check(torch, name, value, wanted)
-        if value.device.type != "cpu":
+        if not value.is_cpu:
             raise TypeError(f"{name} must be a tensor in host memory, got one on {value.device}")
         if wanted is not tensors.BOOLS:  # a mask does not say of what kind the result is
             self.torch = torch
-        value = value.resolve_conj().resolve_neg()
+        value = value.resolve_neg()  # of no known dtype are there conjugates
         try:
             if value.dtype == torch.bfloat16:
                 return value.view(torch.int16).numpy().view(BFLOAT16)

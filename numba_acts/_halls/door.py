@@ -17,20 +17,26 @@ from numba_acts._halls import host, rules
 _modules, _ndarray = sys.modules, np.ndarray
 
 
-def hall(x: Any, *others: Any) -> Any:
+def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
     """The hall that arrays belong to; None is no array."""
     if "torch._dynamo" in _modules and _traced():
         return _UNTRACED
-    if type(x) is _ndarray:
-        for other in others:
-            if other is not None and type(other) is not _ndarray:
-                break
-        else:
-            return host
+    if (
+        type(x) is _ndarray
+        and (y is None or type(y) is _ndarray)
+        and (z is None or type(z) is _ndarray)
+        and not (others and any(map(_is_special, others)))
+    ):
+        return host
+    special = [array for array in (x, y, z, *others) if _is_special(array)]
     for belongs, opened in _HALLS:
-        if belongs(x) or any(map(belongs, others)):
+        if any(map(belongs, special)):
             return opened()
     return host
+
+
+def _is_special(array: Any) -> bool:
+    return array is not None and type(array) is not _ndarray
 
 
 def call(name: str, *given: Any, **more: Any) -> Any:

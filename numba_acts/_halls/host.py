@@ -16,7 +16,6 @@ from numba_acts._cpu import affine as cpu_affine
 from numba_acts._cpu import forward, jacobian, product
 from numba_acts._cpu import maxout as cpu_maxout
 from numba_acts._halls import arrays, portions, rules, tensors
-from numba_acts._halls.arrays import FLOATS
 from numba_acts._halls.portions import apart, beside, flat
 from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
 
@@ -29,13 +28,14 @@ class Call(arrays.Call):
 
     def compute(self, kernel: Any, task: Task, *more: Any) -> Any:
         """What is given back when a kernel has filled a task's results."""
-        targets = [None if result is None else _memory(result) for result in task.results]
-        filled = [target for target in targets if target is not None]
-        if filled[0].size:
-            sources = [
-                a if a is None else _unshared(a, filled, i < task.in_place)
-                for i, a in enumerate(task.operands)
-            ]
+        targets, sources = list(map(_memory, task.results)), task.operands
+        if targets[0].size:
+            pairs = zip(targets, task.results, strict=True)
+            over = [target for target, one in pairs if one is not None and one.out is not None]
+            if over:
+                sources = [
+                    _unshared(a, over, i < task.in_place) for i, a in enumerate(task.operands)
+                ]
 
             def fill(*given: Any) -> None:
                 kernel(*given, *more)
@@ -46,27 +46,36 @@ class Call(arrays.Call):
     def given(self, results: list[Result | None], targets: list[Any]) -> Any:
         """What the caller gets: one array or several, in the order of axes that he knows."""
         pairs = zip(results, targets, strict=True)
-        gifts = tuple(self._gift(one, target) for one, target in pairs if one is not None)
-        return gifts if len(gifts) > 1 else gifts[0]
+        gifts = [self._gift(one, target) for one, target in pairs if one is not None]
+        return tuple(gifts) if len(gifts) > 1 else gifts[0]
 
     def _gift(self, result: Result, memory: np.ndarray) -> Any:
         if result.out is not None:
             tensors.written(result.out)
             return result.out
-        return self.give(memory.transpose(np.argsort(result.order)))
+        order = result.order
+        places = sorted(range(len(order)), key=order.__getitem__)
+        return self.give(memory if places == order else memory.transpose(places))
 
 
-def _memory(result: Result) -> np.ndarray:
+def _memory(result: Result | None) -> Any:
     """The memory of a result, in the order in which it is filled."""
+    if result is None:
+        return None
     if result.array is not None:
         return result.array.transpose(result.order)
     return np.empty([result.shape[axis] for axis in result.order], result.dtype)
 
 
-def _unshared(array: np.ndarray, targets: list[np.ndarray], in_place: bool) -> np.ndarray:
+def _unshared(array: Any, targets: list[np.ndarray], in_place: bool) -> Any:
     """The array, or a copy if a result is to be written over it; `in_place` it may be the same."""
+    if array is None:
+        return None
     shared = rules.overlaps if in_place else _may_share_memory
-    return array.copy() if any(shared(array, target) for target in targets) else array
+    for target in targets:
+        if shared(array, target):
+            return array.copy()
+    return array
 
 
 def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
@@ -83,6 +92,12 @@ def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.nda
     )
 
 
+@functools.lru_cache(1 << 12)
+def _lengths_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int, int, int] | None:
+    """(outer, n, inner) of a C-contiguous array of floats; None if it is anything else."""
+    return rules.lengths(shape, axis) if arrays.is_float(dtype) else None
+
+
 def ndim(name: str, array: Any) -> int:
     """How many axes an argument has."""
     return arrays.Call().admit(name, array).ndim
@@ -95,12 +110,11 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
     if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
         shape, dtype = x.shape, x.dtype
-        lengths = rules.lengths(shape, axis)
-        if lengths is not None and dtype in FLOATS:
-            if out is None or out is x or _fits(out, shape, dtype, x, x):
-                y = np.empty(shape, dtype) if out is None else out
-                forward.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
-                return y
+        lengths = _lengths_of(shape, axis, dtype)
+        if lengths and (out is None or out is x or _fits(out, shape, dtype, x, x)):
+            y = np.empty(shape, dtype) if out is None else out
+            forward.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
+            return y
     call = Call()
     return call.compute(forward.softmax, rules.softmax(call, x, axis, where, out), beta)
 
@@ -115,8 +129,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
         and g.flags.carray
         and y.flags.carray
     ):
-        lengths, known = rules.lengths(y.shape, axis), y.dtype in FLOATS
-        if lengths and known and (out is None or _fits(out, y.shape, y.dtype, g, y)):
+        lengths = _lengths_of(y.shape, axis, y.dtype)
+        if lengths and (out is None or _fits(out, y.shape, y.dtype, g, y)):
             dx = np.empty(y.shape, y.dtype) if out is None else out
             product.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
             return dx
@@ -145,8 +159,8 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
         return None
     shape, dtype = x.shape, x.dtype
-    lengths = rules.lengths(shape, axis)
-    if lengths is None or dtype not in FLOATS or lengths[1] > 1 << 31:
+    lengths = _lengths_of(shape, axis, dtype)
+    if lengths is None or lengths[1] > 1 << 31:
         return None
     axis %= len(shape)
     shape = shape[:axis] + shape[axis + 1 :]
@@ -211,7 +225,7 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         and -g.ndim - 1 <= axis <= g.ndim
         and pieces > 0
     ):
-        known, place = g.dtype in FLOATS, axis % (g.ndim + 1)
+        known, place = arrays.is_float(g.dtype), axis % (g.ndim + 1)
         shape = (*g.shape[:place], pieces, *g.shape[place:])
         if known and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
             dx = np.empty(shape, g.dtype) if out is None else out
@@ -265,7 +279,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     call = Call()
     layer = rules.maxout_affine(call, x, weight, bias, indexed, index_dtype, out)
-    targets = [None if result is None else _memory(result) for result in layer.results]
+    targets = list(map(_memory, layer.results))
     filled = [target for target in targets if target is not None]
     if filled[0].size:
         given = {name: beside(array, *filled) for name, array in layer.arrays.items()}

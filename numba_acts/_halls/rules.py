@@ -218,9 +218,11 @@ class Layout:
 
     def __init__(self, array: np.ndarray, axes: tuple[int, ...]) -> None:
         ndim = array.ndim
-        order = sorted(range(ndim), key=lambda axis: -abs(array.strides[axis]))
-        if array.flags.c_contiguous or not array.transpose(order).flags.c_contiguous:
-            order = list(range(ndim))
+        order = list(range(ndim))
+        if not array.flags.c_contiguous:
+            by_stride = sorted(order, key=lambda axis: -abs(array.strides[axis]))
+            if array.transpose(by_stride).flags.c_contiguous:
+                order = by_stride
         places = [order.index(axis) for axis in axes]
         first = places[0] if places else ndim
         if places != list(range(first, first + len(axes))):
@@ -383,8 +385,9 @@ def _slices(
     layout: Layout, shape: Any, arrays: list[Any], *results: Result | None, in_place: int = 0
 ) -> Task:
     """Arrays of one shape, in the layout's order of axes."""
-    ordered = [None if a is None else a.transpose(layout.order) for a in arrays]
-    return Task(layout, [shape[a] for a in layout.order], ordered, list(results), in_place)
+    order = layout.order
+    ordered = [None if a is None else a.transpose(order) for a in arrays]
+    return Task(layout, [shape[a] for a in order], ordered, list(results), in_place)
 
 
 # ---- maxout -----------------------------------------------------------------------------------
