@@ -54,8 +54,9 @@ class Call(arrays.Call):
             tensors.written(result.out)
             return result.out
         order = result.order
-        places = sorted(range(len(order)), key=order.__getitem__)
-        return self.give(memory if places == order else memory.transpose(places))
+        if order != sorted(order):
+            memory = memory.transpose([order.index(axis) for axis in range(len(order))])
+        return self.give(memory)
 
 
 def _memory(result: Result | None) -> Any:
