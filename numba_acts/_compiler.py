@@ -1,7 +1,7 @@
-"""Numba's compiler as both wings use it: what it made is kept on disk, and never costs a result.
+"""Numba's compiler as all kernels use it: what it made is kept on disk, and never costs a result.
 
 A kernel's machine code lies in a file of its own, named by what it was compiled for. The file
-begins with a digest of the rest, of the wing's sources and of Numba's version: one that is cut
+begins with a digest of the rest, of the kernels' sources and of Numba's version: one that is cut
 short, damaged or out of date is passed over, and written anew. The folder is Numba's choice, the
 first that can be written; those before it, which cannot, are read as well.
 """
@@ -48,7 +48,7 @@ def switched_on() -> Iterator[None]:
 
 
 def stamp(package: str) -> bytes:
-    """What changes with the files of a wing; where none can be read, with the version."""
+    """What changes with the files of kernels; where none can be read, with the version."""
     digest = hashlib.sha256(f"{__version__} {numba.__version__}".encode())
     with contextlib.suppress(OSError):  # a frozen program brings no sources
         files = [f for f in resources.files(package).iterdir() if f.name.endswith(".py")]

@@ -6,7 +6,8 @@ there, and code that a call cannot reach (columns for contiguous slices, masks w
 is left out. The kernels are those of every other call, and so are the bits.
 
 First the functions, whose arguments' types choose what is compiled; then the choice of a kernel;
-then the hall. In signatures here, `x` and the like are Numba types outside of compiled code.
+then checks and memory. In signatures here, `x` and the like are Numba types outside of compiled
+code.
 """
 
 import functools

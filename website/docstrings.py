@@ -1,6 +1,6 @@
 """Docstrings as Markdown: their sections for the pages, and whole for the reference.
 
-A front room's docstring has the usual sections of numpydoc, and beside them the ones of a page
+A public function's docstring has the usual sections of numpydoc, and beside them the ones of a page
 (Formula, Derivative, Use cases ...). The page takes those; the reference shows the others.
 """
 

@@ -1,1 +1,1 @@
-"""The CPU wing: lanes of eight numbers, kernels over slices, and how they are launched."""
+"""Kernels for the CPU: lanes of eight numbers, slices, and how they are launched."""

@@ -398,7 +398,7 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
             put(out, n * depth + k, get(weight, there + k))
 
 
-# ---- what the hall calls ----------------------------------------------------------------------
+# ---- which kernels ----------------------------------------------------------------------------
 
 
 def affine(x, weight, bias, y, index, units, pieces, depth):

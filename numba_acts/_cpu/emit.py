@@ -1,4 +1,4 @@
-"""LLVM's instructions for vectors, which the intrinsics of this wing are made of."""
+"""LLVM's instructions for vectors, which intrinsics are made of."""
 
 from llvmlite import ir
 from numba import types

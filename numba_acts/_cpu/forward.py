@@ -619,10 +619,10 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
 
 def softmax(x, mask, out, outer, n, inner, beta):
     """Fill `out` with y. `mask` holds bytes, or is None."""
-    data = x, mask, out
-    work = out.size * WORTH[out.itemsize] * (2 if inner == 1 else 3)  # exponentials
+    data, itemsize = (x, mask, out), out.itemsize
+    work = out.size * WORTH[itemsize] * (2 if inner == 1 else 3)  # exponentials
     if inner == 1 and n <= CHUNK:
-        one = short_rows if n <= SHORT[out.itemsize] else rows
+        one = short_rows if n <= SHORT[itemsize] else rows
         if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
             alone((one, x.dtype, None, out.dtype), data, (n, inner, beta), outer)
         else:

@@ -1,4 +1,4 @@
-"""Eight numbers at a time: the arithmetic that the kernels of this wing are written in.
+"""Eight numbers at a time: the arithmetic that kernels are written in.
 
 A kernel handles `Lanes`, a vector of eight numbers that LLVM maps to the registers at hand, so that
 it never hangs on whether a loop happens to be vectorised. Lanes support ``+ - *`` with each other

@@ -1,1 +1,1 @@
-"""The GPU wing: kernels for NVIDIA GPUs; it needs an extra and is imported on first use."""
+"""Kernels for NVIDIA GPUs; they need an extra and are imported on first use."""

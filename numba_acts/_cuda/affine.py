@@ -134,7 +134,7 @@ def selected(lanes, access, dtype, index_dtype):
     return kernel
 
 
-# ---- what the hall calls ----------------------------------------------------------------------
+# ---- which kernels ----------------------------------------------------------------------------
 
 
 def product_dtype(dtype: np.dtype) -> np.dtype:

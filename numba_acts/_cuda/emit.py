@@ -1,4 +1,4 @@
-"""What the intrinsics of this wing are made of, where they are compiled and not simulated."""
+"""What intrinsics are made of, where they are compiled and not simulated."""
 
 from llvmlite import ir
 from numba.cuda import types

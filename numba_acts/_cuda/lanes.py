@@ -2,7 +2,7 @@
 
 A thread keeps its numbers in a small local array that the compiler holds in registers; for that,
 every place in it must be known when it compiles. How many numbers an intrinsic handles is the
-length of a tuple, as in the CPU wing.
+length of a tuple, as in `_cpu`.
 
 The compiler may contract a product and a sum to one operation, or not, as it sees fit in each
 kernel. Where bits must not depend on that, products that are added are made by `times`.

@@ -17,7 +17,7 @@ from numba_acts._cuda.memory import WIDE_BYTES, stored
 
 if not SIMULATED and not hasattr(np, "row_stack"):
     # numba-cuda 0.30, which gets no more features, asks for this name while it imports its own
-    # functions of arrays; NumPy 2.5 has dropped it. No kernel of this wing calls it.
+    # functions of arrays; NumPy 2.5 has dropped it. No kernel here calls it.
     vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)
     try:
         importlib.import_module("numba.cuda.cudaimpl")
@@ -53,7 +53,7 @@ class Queue:
 
 
 class Memory:
-    """Contiguous memory on a GPU, as a wing sees it: one axis and a dtype."""
+    """Contiguous memory on a GPU, as kernels take it: one axis and a dtype."""
 
     __slots__ = ("dtype", "owner", "pointer", "queue", "size")
 

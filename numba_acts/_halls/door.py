@@ -1,6 +1,6 @@
 """The door: which hall arguments belong to.
 
-A front room asks for the `hall` of its arrays, and calls there what it is after. One array of
+A public function asks for the `hall` of its arrays, and calls there what it is after. One array of
 another kind is enough: a hall knows what may stand beside its own.
 """
 

@@ -317,7 +317,7 @@ def _softmax(x: "Memory", mask: "Memory", *more: Any) -> None:
 
 
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
-    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the public function calls g."""
     plain = Plain.of(g, axis)
     saved = None if plain is None else plain.beside(y, plain.shape, "fV")
     if plain is not None and saved is not None and saved.dtype == plain.dtype:

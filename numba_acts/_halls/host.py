@@ -121,7 +121,7 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
 
 
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
-    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the front room calls g."""
+    """β y (g − ⟨g, y⟩) over `axis`; `name` is what the public function calls g."""
     if (
         type(g) is type(y) is _ndarray
         and type(axis) is int
