@@ -124,7 +124,7 @@ def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
     elif work.function == "vjp":
         wing.maxout.vjp(short, index, x, *lengths)
     elif work.function == "jvps":
-        wing.maxout.jvps(x, index, short, n, inner)
+        wing.maxout.jvps(x, index, short, *lengths)
     elif work.function == "copy":
         wing.copies.copy(x, x, lengths, 0, 0, (1, outer, outer * n), (n * inner, inner, 1))
     else:  # rows, pieces, units; d is 1024
