@@ -289,7 +289,7 @@ def maxout_with_index(
     >>> y, index
     (array([4., 0.]), array([1, 0], dtype=int32))
     """
-    found = hall(x, *out) if type(out) is tuple else hall(x, out)
+    found = hall(x, *out) if isinstance(out, tuple) else hall(x, out)
     return found.maxout_with_index(x, axis, index_dtype, out)
 
 
@@ -500,7 +500,7 @@ def maxout_affine_with_index(
     >>> maxout_affine_with_index(np.array([[-2.0], [0.5]]), np.array([[1.0], [-1.0]]))
     (array([2. , 0.5]), array([1, 0], dtype=int32))
     """
-    found = hall(x, weight, bias, *out) if type(out) is tuple else hall(x, weight, bias, out)
+    found = hall(x, weight, bias, *out) if isinstance(out, tuple) else hall(x, weight, bias, out)
     return found.maxout_affine(x, weight, bias, True, index_dtype, out)
 
 

@@ -527,6 +527,34 @@ def test_errors_come_before_anything_is_written(keywords, error, message, taken)
     assert not taken
 
 
+class Sometimes:
+    """An array of a library whose interface is there for those on a GPU alone."""
+
+    def __init__(self, array, there):
+        self.array, self.shape, self.dtype, self.there = array, array.shape, array.dtype, there
+
+    @property
+    def __cuda_array_interface__(self):
+        if not self.there:
+            raise AttributeError("not on a GPU")
+        return standin.Array(self.array).__cuda_array_interface__
+
+
+def test_arrays_of_a_library_that_are_not_all_there():
+    array = np.zeros((2, 3), np.float32)
+    there, here = Sometimes(array, True), Sometimes(array, False)
+    numba_acts.softmin(there, out=Sometimes(array.copy(), True))  # the type is known from here on
+    for call in (
+        lambda: numba_acts.softmin_vjp(here, there),
+        lambda: numba_acts.softmin_vjp(there, here),
+        lambda: numba_acts.softmin(here, out=there),
+        lambda: numba_acts.softmin(there, out=here),
+        lambda: numba_acts.softmin(there, where=here),
+    ):
+        with pytest.raises(TypeError, match="arrays must all be in one memory"):
+            call()
+
+
 class Streamed:
     """An array of nobody's, which names its stream; its memory is the host's."""
 

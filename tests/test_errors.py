@@ -376,7 +376,15 @@ for name in WITH_OUT:
 for name in PAIRS:
     right = GOOD[name][1]
     y, index = np.full(right, 7.0), np.full(right, 7, np.int32)
-    for label, given in [("one array", y), ("one", (y,)), ("three", (y, index, index))]:
+    wrong_pairs = {
+        "one array": y,
+        "one": (y,),
+        "three": (y, index, index),
+        "y alone": (y, None),
+        "the index alone": (None, index),
+        "none of two": (None, None),
+    }
+    for label, given in wrong_pairs.items():
         message = says(r"\bout\b", "pair|two|2")
         bad(name, (TypeError, ValueError), message, f"out is {label}", out=given)
     for dtype in (np.int64, np.float64):

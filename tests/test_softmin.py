@@ -79,6 +79,16 @@ def test_rank_zero_gives_the_scalar_one(x, axis):
     assert y == 1.0
 
 
+def test_bfloat16_in_the_other_byte_order(rng):
+    """`ml_dtypes` has no conversion to it, but memory of other machines can be viewed so."""
+    dtype = cases.as_dtype("bfloat16")
+    x = rng.normal(size=(3, 4)).astype(dtype)
+    swapped = x.byteswap().view(dtype.newbyteorder())
+    assert not swapped.dtype.isnative
+    y = softmin(swapped)
+    assert y.tobytes() == softmin(x).tobytes() and y.dtype.isnative
+
+
 @pytest.mark.parametrize("x", [np.nan, INFINITY, -INFINITY])
 def test_rank_zero_that_is_not_finite_gives_nan(x):
     assert np.isnan(softmin(x))

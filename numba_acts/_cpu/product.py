@@ -137,7 +137,7 @@ def products(g, y, i, count):
 
 @lane
 def few_rows(g, y, out, n, start, stop, factor):
-    """Rows of two or three numbers, as in `few_rows`."""
+    """Rows of two or three numbers, as in `forward`."""
     zero, whole = fill(factor, 0.0), start + ((stop - start) & -LANES)
     if n == 2:
         for i in range(start * n, whole * n, LANES * n):

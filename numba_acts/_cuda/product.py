@@ -67,7 +67,7 @@ def products(ours, theirs, terms, at, step, count):
 
 @specialised(row_threads)
 def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
-    """Contiguous slices, by threads as in `rows`: one read of g and of y and one write."""
+    """Contiguous slices, by threads as in `forward`: one read of g and of y and one write."""
     width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
     several, chunked = lanes > WARP, len(chunks) > 1
@@ -131,7 +131,7 @@ def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
 
 @specialised(column_threads)
 def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
-    """Slices whose numbers lie apart, by threads as in `columns`: one read each and one write."""
+    """Slices whose numbers lie apart, by threads as in `forward`: one read each and one write."""
     width, step, split = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
     lanes = own * len(shares)
@@ -196,7 +196,7 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, 
 
 @specialised(column_threads, tile_bytes(2))
 def images(neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, dtype):
-    """Whole images of few positions, by threads as in `images`, in a tile of g and one of y."""
+    """Whole images of few positions, by threads as in `forward`, in a tile of g and one of y."""
     width, split, own = len(vector), len(shares) > 1, len(slots)
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
     in_warp = min(neighbours, WARP)
@@ -337,7 +337,7 @@ def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, b
 
 
 def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float) -> Any:
-    """As `_softmax`."""
+    """The kernel, its blocks and its further arguments; None if a slice takes several."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)
@@ -359,7 +359,7 @@ def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, 
 def _long_product(
     g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
 ) -> None:
-    """As `_long_softmax`."""
+    """Chunks, their join, and the second reading, while a cache holds what was read."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)

@@ -12,7 +12,7 @@ _FLOATS = {np.dtype(kind) for kind in "efd"}
 
 def is_float(dtype: np.dtype) -> bool:
     """Is it one of floats that kernels know, in the machine's byte order?"""
-    return dtype in _FLOATS or dtype.name == "bfloat16"
+    return dtype in _FLOATS or dtype.isnative and dtype.name == "bfloat16"
 
 
 class Call:
@@ -30,8 +30,10 @@ class Call:
         if not dtype.isnative and dtype.names is None:
             value = value.astype(dtype.newbyteorder("="))
             dtype = value.dtype
-        if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.type.__module__ != "numpy":
-            raise TypeError(f"{name} must be {wanted}, got {dtype.name}")
+        numbers = dtype.kind in "biuf" and dtype.itemsize <= 8
+        if not (is_float(dtype) or numbers and dtype.type.__module__ == "numpy"):
+            given = "bfloat16" if dtype == BFLOAT16 else dtype.name
+            raise TypeError(f"{name} must be {wanted}, got {given}")
         return value
 
     def _array(self, name: str, value: Any, wanted: str) -> np.ndarray:

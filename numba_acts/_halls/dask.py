@@ -28,6 +28,10 @@ class Hall:
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
+    def ndim(self, name: str, array: Any) -> int:
+        """How many axes an argument has."""
+        return _admit(name, array)[0].ndim
+
     # ---- softmin and softmax2d ----------------------------------------------------------------
 
     def softmax(self, x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:

@@ -118,8 +118,10 @@ class Library:
         return array
 
     def plain(self, value: Any) -> "Dense | None":
-        """What a kernel needs to know of an array, if it is dense and writeable."""
-        interface = value.__cuda_array_interface__
+        """What a kernel needs to know of an array, if it is dense, writeable and on a GPU."""
+        interface = getattr(value, "__cuda_array_interface__", None)
+        if interface is None:
+            return None
         pointer, locked = interface["data"]
         if interface.get("strides") is not None or interface.get("mask") is not None or locked:
             return None
@@ -302,7 +304,7 @@ class Torch(Library):
 
     def plain(self, value: Any) -> "Dense | None":
         """What a kernel needs to know of an array, if it is dense and no gradient is lost."""
-        if not tensors.is_plain(self.torch, value):
+        if not value.is_cuda or not tensors.is_plain(self.torch, value):
             return None
         if value.is_neg() or not value.is_contiguous():
             return None

@@ -295,7 +295,7 @@ def pair(out: Any) -> Any:
     """The two arrays of an `out` for a result with its index."""
     if out is None:
         return None, None
-    if not isinstance(out, tuple) or len(out) != 2:
+    if not isinstance(out, tuple) or len(out) != 2 or out[0] is None or out[1] is None:
         raise TypeError(f"out must be a pair (y, index) of arrays, got {shown(out)}")
     return out
 
@@ -308,12 +308,12 @@ def _result(
 
 
 def _both(
-    call: Call, out: Any, shape: tuple[int, ...], dtypes: Sequence[np.dtype], order: list[int]
+    call: Call, outs: Any, shape: tuple[int, ...], dtypes: Sequence[np.dtype], order: list[int]
 ) -> list[Result | None]:
-    """A result and its index, which may be given as a pair."""
+    """A result and its index."""
     one, other = (
         _result(call, f"out[{i}]", given, shape, dtype, order)
-        for i, (given, dtype) in enumerate(zip(pair(out), dtypes, strict=True))
+        for i, (given, dtype) in enumerate(zip(outs, dtypes, strict=True))
     )
     if one.array is not None and other.array is not None:
         if np.shares_memory(one.array, other.array):
@@ -402,9 +402,12 @@ def maxout(call: Call, x: Any, axis: int, out: Any) -> Task:
 
 def maxout_with_index(call: Call, x: Any, axis: int, dtype: Any, out: Any) -> Task:
     """Pieces; the largest of each unit, and which it is."""
+    outs = pair(out)
     array, layout, shape = _pieces(call, x, axis)
     dtypes = array.dtype, dtype_of_index(call, dtype, array.shape[layout.axes[0]])
-    return _slices(layout, array.shape, [array], *_both(call, out, shape, dtypes, layout.reduced()))
+    return _slices(
+        layout, array.shape, [array], *_both(call, outs, shape, dtypes, layout.reduced())
+    )
 
 
 def _pieces(call: Call, x: Any, axis: Any) -> tuple[np.ndarray, Layout, tuple[int, ...]]:
@@ -521,6 +524,7 @@ def maxout_affine(
     call: Call, x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any
 ) -> Layer:
     """Inputs, weight and bias; the largest of each unit and, if `indexed`, which it is."""
+    outs = pair(out) if indexed else (out, None)
     arrays = {"weight": layer_weight(call, weight)}
     *units, pieces, depth = arrays["weight"].shape
     arrays = {"x": layer_inputs(call, x, depth)} | arrays
@@ -531,7 +535,7 @@ def maxout_affine(
     order = list(range(len(layer.shape)))
     if indexed:
         dtypes = layer.dtype, dtype_of_index(call, index_dtype, pieces)
-        return layer._replace(results=_both(call, out, layer.shape, dtypes, order))
+        return layer._replace(results=_both(call, outs, layer.shape, dtypes, order))
     return layer._replace(
         results=[_result(call, "out", out, layer.shape, layer.dtype, order), None]
     )
