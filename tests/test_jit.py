@@ -133,6 +133,7 @@ def test_all_axes(rng):
     assert_same(numba.njit(lambda x: na.softmin(x, None))(x), na.softmin(x, None))
 
 
+@FULL
 def test_special_values(rng):
     x = np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 1, 2], [np.inf] * 3, [-0.0, 0.0, -0.0]])
 
@@ -295,6 +296,7 @@ def test_in_parallel_loops(rng):
     assert_same(rows(x), na.softmin(x))
 
 
+@FULL
 def test_kernels_are_those_of_calls_from_python(rng):
     x = rng.normal(size=(3, 7)).astype(np.float32)
 

@@ -102,7 +102,8 @@ def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) ->
 
 def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
     kernel = _overload(key[0], *data, *numbers, 0, 0)
-    address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
+    with _compiler.switched_on():  # LLVM has a lock of its own, which no fork must find taken
+        address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
     loop = _overload(shared, 0, 0, 0, (*_unfolded(data), *numbers)).entry_point
     _together[key] = functools.partial(loop, address)
     return _together[key]
