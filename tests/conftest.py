@@ -59,11 +59,14 @@ def _name(value):
 def pytest_collection_modifyitems(config, items):
     """Leave what is rare to `--full`, and count it."""
     if not config.getoption("full"):
-        left = [item for item in items if _is_rare(item)]
+        kept: list = []
+        left: list = []
+        for item in items:
+            (left if _is_rare(item) else kept).append(item)
         config.stash[LEFT] = len(left)
         if hasattr(config, "workeroutput"):  # of pytest-xdist
             config.workeroutput["left"] = len(left)
-        items[:] = [item for item in items if not _is_rare(item)]
+        items[:] = kept
         config.hook.pytest_deselected(items=left)
 
 

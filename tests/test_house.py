@@ -76,10 +76,6 @@ def test_a_circle_would_be_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
-def package(name: str) -> str:
-    return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
-
-
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_private_name_is_taken_from_another_module(name):
     taken = list(imports(name))
