@@ -81,7 +81,7 @@ class _Untraced:
 
     def __getattr__(self, name: str) -> Any:
         def function(*given: Any) -> Any:
-            return sys.modules["torch"].compiler.disable(call)(name, *given)
+            return _modules["torch"].compiler.disable(call)(name, *given)
 
         return function
 

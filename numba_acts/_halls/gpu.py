@@ -90,7 +90,7 @@ class Call:
         return description(pointer, shape, None, dtype, owner)
 
     def memory(self, array: np.ndarray) -> "Memory":
-        """Contiguous memory as the wing sees it."""
+        """Contiguous memory as kernels take it."""
         pointer = array.ctypes.data
         return self.wing.launch.Memory(pointer, array.dtype, array.size, self.queue, array)
 
@@ -137,18 +137,13 @@ class Call:
                     operands.append(self.none(first.target.dtype))
                     continue
                 inside = i < task.in_place
-                over = [f for f in filled if not inside or _overlaps(array, f)]
+                over = [f for f in filled if not inside or rules.overlaps(array, f)]
                 operands.append(self.dense(array, first.target.dtype if converted else None, over))
             lengths = task.layout.lengths(task.shape)
             memory = [self.none() if one is None else one.memory for one in results]
             kernel(*operands, *memory, *lengths, *more)
         gifts = tuple(one.give() for one in present)
         return gifts if len(gifts) > 1 else gifts[0]
-
-
-def _overlaps(array: np.ndarray, target: np.ndarray) -> bool:
-    """Do two arrays share memory other than number for number?"""
-    return array is not target and rules.overlaps(array, target)
 
 
 class Result:

@@ -16,7 +16,7 @@ from numba_acts._cpu import affine as cpu_affine
 from numba_acts._cpu import forward, jacobian, product
 from numba_acts._cpu import maxout as cpu_maxout
 from numba_acts._halls import arrays, portions, rules, tensors
-from numba_acts._halls.portions import apart, beside, flat
+from numba_acts._halls.portions import each, flat, packed
 from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
 
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
@@ -266,7 +266,7 @@ def _in_range(task: Task) -> Task:
 
 
 def _check_range(index: np.ndarray, pieces: int) -> None:
-    if index.size and not cpu_maxout.in_range(flat(apart(portions.unrepeated(index))), pieces):
+    if index.size and not cpu_maxout.in_range(packed(portions.unrepeated(index)), pieces):
         low, high = index.min(), index.max()
         raise IndexError(
             f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"
@@ -283,7 +283,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     targets = list(map(_memory, layer.results))
     filled = [target for target in targets if target is not None]
     if filled[0].size:
-        given = {name: beside(array, *filled) for name, array in layer.arrays.items()}
+        given = {name: _unshared(a, filled, in_place=False) for name, a in layer.arrays.items()}
         for some, (weights, biases) in _by_units(layer, given["weight"], given.get("bias")):
             biases = weights[:0] if biases is None else biases
             task = weights, biases, _lengths(layer, some), indexed
@@ -302,13 +302,13 @@ def _by_units(layer: Layer, *given: Any) -> Iterator[tuple[slice, list[Any]]]:
     """A layer's arrays, flat; some units at a time where they have to be copied."""
     copied = [a for a in given if a is not None and not portions.dense(a)]
     if not copied or not layer.units:
-        yield slice(None), [None if a is None else flat(apart(a)) for a in given]
+        yield slice(None), each(packed, given)
         return
     (units,) = layer.units
     step = max(1, portions.BYTES * units // sum(a.nbytes for a in copied))
     for start in range(0, units, step):
         some = slice(start, start + step)
-        yield some, [None if a is None else flat(apart(a[some])) for a in given]
+        yield some, [None if a is None else packed(a[some]) for a in given]
 
 
 def _lengths(layer: Layer, some: slice) -> tuple[int, int, int]:
@@ -340,7 +340,7 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any
         units, _, depth = layer.lengths
         gradient = _once(g.reshape(-1, units))
         inputs = _once_in_rows(x.reshape(g.size // units, depth))
-        saved = inputs, flat(apart(weight)), flat(apart(index))
+        saved = inputs, packed(weight), packed(index)
         task: Any = gradient, *saved, *map(flat, results), *layer.lengths
         cpu_affine.affine_vjp(*task)
     dx, dweight, dbias = (call.give(a.astype(layer.dtype, copy=False)) for a in results)
@@ -351,13 +351,13 @@ def _once(matrix: np.ndarray) -> tuple[np.ndarray, int, int]:
     """A matrix's numbers, flat, and how far apart its rows and columns lie: 0 if repeated."""
     some = portions.unrepeated(matrix)
     rows = some.shape[1] if matrix.strides[0] else 0
-    return flat(apart(some)), rows, int(matrix.strides[1] != 0)
+    return packed(some), rows, int(matrix.strides[1] != 0)
 
 
 def _once_in_rows(matrix: np.ndarray) -> tuple[np.ndarray, int]:
     """The same of a matrix whose rows are read as they lie."""
     repeated = not matrix.strides[0]
-    return flat(apart(matrix[:1] if repeated else matrix)), 0 if repeated else matrix.shape[1]
+    return packed(matrix[:1] if repeated else matrix), 0 if repeated else matrix.shape[1]
 
 
 def maxout_affine_jvp(x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any) -> Any:
@@ -391,6 +391,6 @@ def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     _check_range(index, layer.pieces)
     rows = np.empty(layer.shape, layer.dtype)
     if rows.size:
-        operands = flat(apart(weight)), flat(apart(index)), flat(rows)
+        operands = packed(weight), packed(index), flat(rows)
         cpu_affine.affine_jacobian(*operands, *layer.lengths)
     return call.give(rows)

@@ -16,7 +16,7 @@ BYTES = 1 << 19  # of memory for copies
 
 
 def flat(array: np.ndarray) -> np.ndarray:
-    """A contiguous array's memory as a wing sees it: of one axis, and of no subclass."""
+    """A contiguous array's memory as kernels take it: of one axis, and of no subclass."""
     return np.asarray(array).ravel()
 
 
@@ -24,20 +24,14 @@ def dense(array: np.ndarray) -> bool:
     return array.flags.c_contiguous and array.flags.aligned
 
 
-def beside(array: np.ndarray, *targets: np.ndarray) -> np.ndarray:
-    """The array, or a copy if a result is to be written over it."""
-    over = any(np.may_share_memory(array, target) for target in targets)
-    return array.copy() if over else array
-
-
 def unrepeated(array: np.ndarray) -> np.ndarray:
     """The array without what is repeated in it, by strides of zero."""
     return array[tuple(slice(None) if step else slice(1) for step in array.strides)]
 
 
-def apart(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy if it isn't contiguous."""
-    return array if dense(array) else np.array(array, order="C")
+def packed(array: np.ndarray) -> np.ndarray:
+    """An array's numbers as `flat` has them; a copy if they don't lie so."""
+    return flat(array if dense(array) else np.array(array, order="C"))
 
 
 def _portions(layout: Layout, shape: Sequence[int], nbytes: int) -> Iterator[tuple[slice, ...]]:
@@ -80,7 +74,7 @@ def fill(
     arrays = [a for a in (*sources, *targets) if a is not None]
     copied = [a for a in arrays if not dense(a)]
     if not copied:
-        kernel(*_each(flat, sources), *_each(flat, targets), *layout.lengths(shape))
+        kernel(*each(flat, sources), *each(flat, targets), *layout.lengths(shape))
         return
     if layout.last < len(shape):  # parts of the others are not dense either
         copied = arrays
@@ -108,19 +102,18 @@ def _fill_part(
     def cut(array: np.ndarray) -> np.ndarray:
         return _part_of(layout, array, part)
 
-    given, parts = _each(cut, sources), _each(cut, targets)
-    into = _each(_memory_for, parts)
+    given, parts = each(cut, sources), each(cut, targets)
+    into = each(_memory_for, parts)
     if lands is not None:
         np.copyto(into[0], given[lands])
         given[lands] = into[0]
-    operands = _each(flat, _each(apart, given))
-    kernel(*operands, *_each(flat, into), *lengths)
+    kernel(*each(packed, given), *each(flat, into), *lengths)
     for filled, target in zip(into, parts, strict=True):
         if target is not None and not np.may_share_memory(filled, target):
             target[...] = filled
 
 
-def _each(function: Callable[[np.ndarray], np.ndarray], arrays: list[Any]) -> list[Any]:
+def each(function: Callable[[np.ndarray], np.ndarray], arrays: Sequence[Any]) -> list[Any]:
     """The function of each array; None, in the place of one, stays."""
     return [None if array is None else function(array) for array in arrays]
 

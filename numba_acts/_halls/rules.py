@@ -514,6 +514,17 @@ def layer_index(call: Call, given: Any, units: tuple[int, ...]) -> np.ndarray:
     return array
 
 
+def _arguments(call: Call, x: Any, weight: Any) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """A layer's inputs and weight by name, and the shape of its result."""
+    array = layer_weight(call, weight)
+    arrays = {"x": layer_inputs(call, x, array.shape[-1]), "weight": array}
+    return arrays, arrays["x"].shape[:-1] + array.shape[:-2]
+
+
+def _winners(call: Call, index: Any, weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return _in_shape("index", layer_index(call, index, weight.shape[:-2]), shape, RESULT)
+
+
 def _layer(arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> Layer:
     dtype = common(*(array.dtype for name, array in arrays.items() if name != "index"))
     *units, pieces, depth = arrays["weight"].shape
@@ -524,31 +535,23 @@ def maxout_affine(
     call: Call, x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: Any, out: Any
 ) -> Layer:
     """Inputs, weight and bias; the largest of each unit and, if `indexed`, which it is."""
-    outs = pair(out) if indexed else (out, None)
-    arrays = {"weight": layer_weight(call, weight)}
-    *units, pieces, depth = arrays["weight"].shape
-    arrays = {"x": layer_inputs(call, x, depth)} | arrays
+    outs = pair(out) if indexed else None
+    arrays, shape = _arguments(call, x, weight)
     if bias is not None:
         like = arrays["weight"].shape[:-1]
         arrays["bias"] = _in_shape("bias", call.admit("bias", bias), like, WITHOUT_D)
-    layer = _layer(arrays, arrays["x"].shape[:-1] + tuple(units))
-    order = list(range(len(layer.shape)))
+    layer, order = _layer(arrays, shape), list(range(len(shape)))
     if indexed:
-        dtypes = layer.dtype, dtype_of_index(call, index_dtype, pieces)
-        return layer._replace(results=_both(call, outs, layer.shape, dtypes, order))
-    return layer._replace(
-        results=[_result(call, "out", out, layer.shape, layer.dtype, order), None]
-    )
+        dtypes = layer.dtype, dtype_of_index(call, index_dtype, layer.pieces)
+        return layer._replace(results=_both(call, outs, shape, dtypes, order))
+    return layer._replace(results=[_result(call, "out", out, shape, layer.dtype, order), None])
 
 
 def maxout_affine_vjp(call: Call, g: Any, x: Any, weight: Any, index: Any) -> Layer:
     """A cotangent and what the result came from; gradients of x, weight and bias."""
-    array = layer_weight(call, weight)
-    *units, _, depth = array.shape
-    arrays = {"x": layer_inputs(call, x, depth), "weight": array}
-    shape = arrays["x"].shape[:-1] + tuple(units)
+    arrays, shape = _arguments(call, x, weight)
     arrays["g"] = _in_shape("g", call.admit("g", g), shape, RESULT)
-    arrays["index"] = _in_shape("index", layer_index(call, index, tuple(units)), shape, RESULT)
+    arrays["index"] = _winners(call, index, arrays["weight"], shape)
     return _layer(arrays, shape)
 
 
@@ -556,11 +559,9 @@ def maxout_affine_jvp(
     call: Call, x: Any, weight: Any, index: Any, dx: Any, dweight: Any, dbias: Any
 ) -> Layer:
     """What the result came from and tangents, of which some may be None; that of the result."""
-    array = layer_weight(call, weight)
-    *units, _, depth = array.shape
-    arrays = {"x": layer_inputs(call, x, depth), "weight": array}
-    shape = arrays["x"].shape[:-1] + tuple(units)
-    arrays["index"] = _in_shape("index", layer_index(call, index, tuple(units)), shape, RESULT)
+    arrays, shape = _arguments(call, x, weight)
+    array = arrays["weight"]
+    arrays["index"] = _winners(call, index, array, shape)
     for name, value, like, whose in (
         ("dx", dx, arrays["x"].shape, "x's shape"),
         ("dweight", dweight, array.shape, "weight's shape"),
