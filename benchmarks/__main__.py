@@ -20,6 +20,7 @@ PARTS = {
     "calls": "what a warm call on few numbers takes",
     "startup": "the import, and the first call in a new process",
     "scaling": "time over size, on one thread and on two",
+    "busy": "calls while other work takes the cores",
     "memory": "how much a call takes beyond its result",
     "accuracy": "errors against a reference of higher precision",
     "cuda-static": "the GPU's kernels compiled, without a GPU: registers, spills, wide accesses",

@@ -190,6 +190,41 @@ def scaling(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
     return figure
 
 
+def busy(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
+    """Draw the median of calls over size, and up from it the 99th percentile: a panel a load."""
+    loads, works = (list(dict.fromkeys(row[key] for row in rows)) for key in ("load", "work"))
+    figure = Figure((8, 0.6 + 2.9 * len(works)), layout="constrained")
+    handles: dict[str, Any] = {}
+    grid = figure.subplots(len(works), len(loads), squeeze=False, sharex=True, sharey=True)
+    for line, work in zip(grid, works, strict=True):
+        for axes, load in zip(line, loads, strict=True):
+            part = [row for row in rows if (row["work"], row["load"]) == (work, load)]
+            for library in tables.libraries(part):
+                base, _, threads = library.partition(", ")
+                if threads not in ("", "1 thread"):
+                    continue
+                points = sorted(
+                    (row["elements"], *(row["times"][library][key] for key in ("median", "p99")))
+                    for row in part
+                    if library in row["times"]
+                )
+                sizes, medians, slowest = zip(*points, strict=True)
+                style = _style(base, colours) | {"markersize": 3.5}
+                style["label"] += f", {threads}" if threads else ""
+                dash = "--" if threads else "-"
+                (drawn,) = axes.plot(sizes, medians, linestyle=dash, **style)
+                axes.vlines(sizes, medians, slowest, color=style["color"], linewidth=0.9)
+                handles.setdefault(style["label"], drawn)
+            axes.set(xscale="log", yscale="log", title=f"{work}, {load}")
+            axes.grid()
+            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        line[0].set_ylabel("time of a call")
+    for axes in grid[-1]:
+        axes.set_xlabel("numbers in all")
+    _legend(figure, handles)
+    return figure
+
+
 def errors(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
     """Draw each library's worst error, as a share of the bound, over length and over scale."""
     dtypes = sorted({row["dtype"] for row in rows})
@@ -229,8 +264,9 @@ def pictures(results: Results) -> dict[str, Callable[[dict[str, Any]], Figure]]:
         for function in dict.fromkeys(row["function"] for row in results.get(part, [])):
             rows = [row for row in results[part] if row["function"] == function]
             found[name.format(function)] = functools.partial(draw, rows)
-    if results.get("scaling"):
-        found["scaling"] = functools.partial(scaling, results["scaling"])
+    for part, draw in {"scaling": scaling, "busy": busy}.items():
+        if results.get(part):
+            found[part] = functools.partial(draw, results[part])
     return found
 
 

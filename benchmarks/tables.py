@@ -183,6 +183,24 @@ def scaling(rows: Sequence[Row]) -> str:
     )
 
 
+def busy(rows: Sequence[Row]) -> str:
+    """Return the median and the 99th percentile of calls while other work takes the cores."""
+    peers = libraries(rows)
+
+    def both(time: dict[str, float] | None) -> str:
+        return f"{duration(time['median'])}, {duration(time['p99'])}" if time else ""
+
+    return table(
+        ["cores", "work", "numbers", *map(name, peers)],
+        (
+            [row["load"], row["work"], f"{row['elements']:,}"]
+            + [both(row["times"].get(peer)) for peer in peers]
+            for row in rows
+        ),
+        text=2,
+    )
+
+
 def calls(rows: Sequence[Row]) -> str:
     """Return the cost of small calls, each call once for each library that has it."""
     peers = libraries(rows)
@@ -236,11 +254,19 @@ def _share(error: float) -> str:
     return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
 
 
+def was_busy(results: Results, part: str) -> str:
+    """Return a sentence if the machine had other work while a part was measured, or nothing."""
+    if part == "busy":  # on purpose
+        return ""
+    return str(results.get("busy_meanwhile", {}).get(part, ""))
+
+
 # The parts of a results file: title and table.
 PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "cases": ("Cases", cases),
     "scaling": ("Time over size", scaling),
     "small": ("Small cases on a GPU, as a graph replays them", cases),
+    "busy": ("On a busy machine: median and 99th percentile", busy),
     "calls": ("Small calls", calls),
     "startup": ("Imports and first calls", startup),
     "memory": ("Memory beyond the result", memory_use),
@@ -251,7 +277,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 def report(results: Results) -> str:
     """Return a whole results file: what it was measured on, and a table for each of its parts."""
     parts = [
-        f"## {title}\n\n{show(results[part])}"
+        "\n\n".join(filter(None, [f"## {title}", was_busy(results, part), show(results[part])]))
         for part, (title, show) in PARTS.items()
         if results.get(part)
     ]

@@ -11,10 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from numba_acts._busy import Watch
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
 PAUSE = 0.005  # seconds between libraries, for the threads of the last one to fall asleep
 SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
+
+WATCH = Watch()
 
 Call = Callable[[], object]
 Times = dict[str, dict[str, float]]
@@ -26,6 +30,7 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
     A call that would take more than its share of `budget` seconds gets fewer samples, at least 3.
     Before each sample the call runs once untimed, so that it finds its own code and data at hand.
     """
+    WATCH.look()
     repeats, most = {}, {}
     for name, call in calls.items():
         call()
@@ -89,6 +94,7 @@ def save(part: str, measured: Any, folder: Path = RESULTS) -> Path:
     results = json.loads(path.read_text()) if path.exists() else {}
     results["stamp"] = now
     results[part] = measured
+    results.setdefault("busy_meanwhile", {})[part] = WATCH.told()  # nothing, on a quiet machine
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
     try:

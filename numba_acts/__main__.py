@@ -36,8 +36,8 @@ import numba
 import numpy as np
 
 import numba_acts
-from numba_acts import _compiler
-from numba_acts._cpu import forward
+from numba_acts import _busy, _compiler
+from numba_acts._cpu import forward, threads
 
 Array = np.ndarray
 Pair = tuple[Array, Array]
@@ -528,7 +528,7 @@ def report() -> int:
     start = time.perf_counter()
     print(environment(), flush=True)
     table = rows()
-    outcomes = []
+    outcomes, watch = [], _busy.Watch()
     for done, row in enumerate(table):
         name = row.function.__name__
         show_progress(done, len(table), f"{name}: compiling, checking, timing")
@@ -537,8 +537,11 @@ def report() -> int:
         except Exception as failure:  # what raises has failed its check; the others still count
             problem = f"{type(failure).__name__}: {failure}"
             outcomes.append(Outcome(name, row.shape, np.inf, np.nan, np.nan, np.nan, problem))
+        watch.look()
     show_progress(len(table), len(table), "")
     print(format_table(outcomes), end="\n\n")
+    if busy := watch.told():
+        print(busy, "Times would be shorter on a quiet one.", end="\n\n")
 
     failed = [f"{o.name}: {o.problem}" for o in outcomes if o.problem]
     missing = set(public_functions()) - {o.name for o in outcomes}
@@ -581,11 +584,11 @@ def format_table(outcomes: Sequence[Outcome]) -> str:
 def environment() -> str:
     """Return the versions, the threads, the vector instructions and the GPU, a line each."""
     version = getattr(numba_acts, "__version__", "of unknown version")
-    threads = numba.get_num_threads()  # which starts the threads, and so chooses their layer
+    most = threads.most()  # which starts the threads, and so chooses their layer
     return (
         f"numba_acts {version}, numba {numba.__version__}, numpy {np.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}\n"
-        f"threads: {threads} on {os.cpu_count()} cores, "
+        f"threads: {most}, of {os.cpu_count()} cores {threads.usable()} usable, "
         f"threading layer {numba.threading_layer()}\n"
         f"SIMD:    {simd()}\n"
         f"GPU:     {gpu()}\n"

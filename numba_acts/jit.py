@@ -355,7 +355,7 @@ def _affine(x, weight, bias):
             )
             blocks = -(-y.size // (units * wide))
             task = x, weight, beside, _flat(y), _flat(index), units, pieces, depth
-            cpu_affine.affine_rows(*task, *_all(blocks))
+            cpu_affine.affine_rows(*task, np.int64(1), *_all(blocks))
 
     return affine, dtype
 
@@ -430,7 +430,7 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
             cpu_affine.tangent(
                 *(_copied(tangents[0]), _copied(x), _copied(weight)),
                 *(_copied(tangents[1]), _copied(biases), chosen, _flat(dy)),
-                *(units, pieces, depth, *_all(-(-dy.size // (units * rows)))),
+                *(units, pieces, depth, np.int64(rows), *_all(-(-dy.size // (units * rows)))),
             )
         return given_back(finished(dy), None)
 
@@ -502,12 +502,12 @@ def _run_softmax(contiguous):
 
 @functools.cache
 def _run_product(contiguous):
-    chunk, group_of = cpu_slices.CHUNK, cpu_slices.GROUP
+    chunk, group_of, whole = cpu_slices.CHUNK, cpu_slices.GROUP, cpu_product.WHOLE
     strip_of = _compiled(cpu_product.strip_width)
 
     @_inlined
     def run(g, y, dx, outer, n, inner, beta):
-        if n > (group_of if inner == 1 else chunk):
+        if n > (whole if inner == 1 else chunk):
             groups = -(-n // group_of)
             sums = np.empty(groups * 2 * LANES, dx.dtype)
             for bundle in range(outer * -(-inner // LANES)):
@@ -526,21 +526,22 @@ def _run_product(contiguous):
 
 @functools.cache
 def _run_maxout(contiguous):
-    spans = _compiled(cpu_maxout.spans)
+    span = cpu_maxout.SPAN
 
     @_inlined
     def run(x, y, index, outer, pieces, inner):
         if inner == 1:
             cpu_maxout.rows(x, y, index, pieces, *_all(outer))
         elif not contiguous:
-            cpu_maxout.columns(x, y, index, pieces, inner, *_all(outer * spans(inner)))
+            units = outer * -(-inner // span)
+            cpu_maxout.columns(x, y, index, pieces, inner, np.int64(span), *_all(units))
 
     return run
 
 
 @functools.cache
 def _run_spread(contiguous):
-    spans, counted = _compiled(cpu_maxout.spans), cpu_maxout.COUNTED
+    span, counted = cpu_maxout.SPAN, cpu_maxout.COUNTED
 
     @_inlined
     def run(g, index, dx, outer, pieces, inner):
@@ -550,7 +551,8 @@ def _run_spread(contiguous):
             if pieces > counted:
                 cpu_maxout.vjp_many(g, index, dx, pieces, inner, *_all(outer))
             else:
-                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, *_all(outer * spans(inner)))
+                units = outer * -(-inner // span)
+                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, np.int64(span), *_all(units))
 
     return run
 

@@ -29,7 +29,7 @@ COMMON = {
     "index_dtype": ("int32", "int64"),
     "layout": ("C",),
     "change": ("float64", "rows", "columns", "one number"),  # of an operand, in test_memory.py
-    "layer": ("omp",),
+    "layer": ("tbb",),
 }
 LEFT = pytest.StashKey[int]()
 

@@ -82,6 +82,25 @@ def made_up():
         "small": [
             {"function": "softmin", "dtype": "float32", "shape": [32, 128], "times": times(2e-6)}
         ],
+        "busy": [
+            {
+                "load": load,
+                "function": "softmin",
+                "work": work,
+                "elements": elements,
+                "times": {
+                    library: {"median": seconds, "p90": 2 * seconds, "p99": 3 * seconds}
+                    for library, seconds in busy_times(elements * 1e-9, work).items()
+                },
+            }
+            for load in ("quiet", "no core left")
+            for work in ("forward", "vjp")
+            for elements in (10**4, 10**6)
+        ],
+        "busy_meanwhile": {
+            "scaling": "The machine was busy meanwhile: made up.",
+            "calls": "",
+        },
         "calls": [{"call": "softmin of 32 float32, out=", "times": times(1.5e-6)}],
         "startup": {
             "import_numba": 0.5,
@@ -99,6 +118,12 @@ def made_up():
         ],
         "accuracy": accuracy,
     }
+
+
+def busy_times(seconds, work):
+    found = {"numba_acts": seconds, "numba_acts, 1 thread": 2 * seconds, "torch": 3 * seconds}
+    found["numba_acts, 8 threads"] = 1.2 * seconds
+    return found | ({"onnxruntime": seconds} if work == "forward" else {})
 
 
 def made_up_gpu():
@@ -208,7 +233,12 @@ def test_report_writes_tables_and_the_figures_that_they_show(tmp_path):
     text = report.write(file).read_text("utf-8")
     assert text.startswith("# Made-up processor\n\n" + tables.report(made_up()))
     shown = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert {"machine-softmax2d.svg", "machine-scaling.svg", "machine-softmin-errors.svg"} < {*shown}
+    assert {
+        "machine-softmax2d.svg",
+        "machine-scaling.svg",
+        "machine-busy.svg",
+        "machine-softmin-errors.svg",
+    } < {*shown}
     assert {path.name for path in tmp_path.glob("*.svg")} == {*shown}
 
 
@@ -225,6 +255,7 @@ def drawings():
         "multiples": lambda c: figures.multiples(results["cases"], c),
         "multiples of a GPU": lambda c: figures.multiples(gpu["cases"], c),
         "scaling": lambda c: figures.scaling(results["scaling"], c),
+        "busy": lambda c: figures.busy(results["busy"], c),
         "errors": lambda c: figures.errors(results["accuracy"], c),
         "headline": lambda c: figures.multiples(figures.headline(results), c),
         "nothing": lambda c: figures.multiples([], c),
@@ -262,3 +293,32 @@ def test_headline_is_one_float32_case_a_function():
     rows = figures.headline(made_up())
     assert [row["function"] for row in rows] == ["softmin", "softmax2d", "maxout"]
     assert all(re.fullmatch("float32", row["dtype"]) for row in rows)
+
+
+def test_busy_table_and_figure():
+    """Medians and 99th percentiles; lines for ours, ours alone, and peers that have the call."""
+    rows = made_up()["busy"]
+    shown = rows_of(tables.busy(rows))
+    assert shown[0][3:] == [
+        *("numba_acts", "numba_acts, 1 thread", "numba_acts, 8 threads"),
+        *("ONNX Runtime", "PyTorch"),
+    ]
+    assert shown[2][:3] == ["quiet", "forward", "10,000"]
+    assert shown[2][3].replace("\N{NO-BREAK SPACE}", " ") == "10.0 µs, 30.0 µs"
+    assert shown[4][6] == ""  # no vjp there
+    with figures.scheme("light") as colours:
+        figure = figures.busy(rows, colours)
+    assert [axes.get_title() for axes in figure.axes] == [
+        *("forward, quiet", "forward, no core left", "vjp, quiet", "vjp, no core left")
+    ]
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == [
+        *("numba_acts", "numba_acts, 1 thread", "ONNX Runtime", "PyTorch")
+    ]
+    assert list(lines[1].get_ydata()) == [2e-5, 2e-3]
+
+
+def test_says_that_the_machine_was_busy():
+    text = tables.report(made_up())
+    (place,) = [match.start() for match in re.finditer("The machine was busy meanwhile", text)]
+    assert text.index("## Time over size") < place < text.index("| function | slices of")

@@ -24,13 +24,12 @@ def taken(monkeypatch):
         names.append(name_of(key[0]))
         launch.alone(key, *task)
 
-    def count():
-        number = threads()
-        names[-1] += " shared" if number > 1 else ""
-        return number
+    def shared(*task):
+        names[-1] += " shared"
+        together(*task)
 
-    threads = launch._threads
-    monkeypatch.setattr(launch, "_threads", count)
+    together = launch.together
+    monkeypatch.setattr(launch, "together", shared)
     for room in (forward, product, jacobian, maxout, affine):
         monkeypatch.setattr(room, "run", run)
     for room in (forward, product):
@@ -88,8 +87,8 @@ def test_long_slices_are_read_twice_while_a_cache_holds_them(taken, rng):
 
 PRODUCT = [
     ((3, product.SHORT + 1), -1, ["rows"]),
-    ((3, slices.GROUP), -1, ["rows shared"]),
-    ((1, slices.GROUP + 1), -1, ["long_dots shared", "long_writes shared"]),
+    ((3, product.WHOLE), -1, ["rows shared"]),
+    ((1, product.WHOLE + 1), -1, ["long_dots shared", "long_writes shared"]),
     ((2, 3, 5), 1, ["few_columns"]),
     ((2, 300, 301), 0, ["few_columns shared"]),
     ((2, 4, 5), 1, ["columns"]),

@@ -2,6 +2,7 @@
 
 import compileall
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,14 +12,13 @@ import pytest
 from cases import FULL
 
 PACKAGE = Path(__file__).parents[1] / "numba_acts"
-LIBRARIES = f"{sys.prefix}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}"  # where pip puts TBB
 
 
 def run(code, folder=PACKAGE.parent, before=(), **environment):
     """What a fresh interpreter prints; its exit status is 0 or the test fails."""
     done = subprocess.run(
         [*before, sys.executable, "-W", "error", "-c", code],
-        env=os.environ | {"PYTHONPATH": str(folder), "LD_LIBRARY_PATH": LIBRARIES} | environment,
+        env=os.environ | {"PYTHONPATH": str(folder)} | environment,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -254,11 +254,11 @@ import os, sys, threading
 import numba, numpy as np
 from numba.np.ufunc import parallel
 layer = os.environ["NUMBA_THREADING_LAYER"]
+import numba_acts
 try:
     parallel._launch_threads()
 except ValueError:
     sys.exit(print("missing") or 0)
-import numba_acts
 numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
 x = np.random.default_rng(0).normal(size=(2000, 100))
 expected = np.exp(-x) / np.exp(-x).sum(-1, keepdims=True)
@@ -346,19 +346,19 @@ def sums(x):
     for i in numba.prange(len(x)):
         s[i] = x[i].sum()
     return s
-from numba_acts._cpu import launch
+from numba_acts._cpu.threads import most
 sums(x)
-print(right(), launch._threads())
+print(right(), most())
 stop = threading.Event()
 def work():
     while not stop.is_set():
         sums(x)
 thread = threading.Thread(target=work)
 thread.start()
-print(all(right() for _ in range(300)), launch._threads())
+print(all(right() for _ in range(300)), most())
 stop.set()
 thread.join()
-print(launch._threads())
+print(most())
 """
     assert run_on("workqueue", code) == ["True", "2", "True", "1", "2"]
 
@@ -385,6 +385,96 @@ thread.join()
 print(codes == [0] * 5)
 """
     assert run_on(layer, code)[-1] == "True"  # TBB says first what a fork may break
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_in_the_users_own_parallel_loop(layer):
+    """Rows of the user's prange, which call the library's kernels; then calls from Python again."""
+    code = """
+@numba.njit(parallel=True)
+def own(x, out):
+    for i in numba.prange(len(x)):
+        out[i] = numba_acts.softmin(x[i])
+out = np.empty_like(x)
+assert right()
+own(x, out)
+print(np.allclose(out, expected), right())
+"""
+    assert run_on(layer, code) == ["True", "True"]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@FULL
+def test_interrupted(layer):
+    """Control-C arrives when the call is done; calls after it are right, on all threads."""
+    code = """
+import signal, time
+from numba_acts._cpu import launch
+assert right()
+counts, together, launch.REST = [], launch.together, 0  # OpenMP on a busy machine
+launch.together = lambda *task: counts.append(task[-1]) or together(*task)
+done = interrupted = 0
+for _ in range(5):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        while True:
+            numba_acts.softmin(x)
+            done += 1
+    except KeyboardInterrupt:
+        interrupted += 1
+    assert not launch._callers
+time.sleep(0.1)
+counts.clear()
+print(done > 0, interrupted, right(), counts[-1])
+"""
+    assert run_on(layer, code) == ["True", "5", "True", "2"]
+
+
+def test_a_call_does_not_wait_for_threads_that_are_elsewhere():
+    """TBB's only worker is in another loop until the call has returned: it would wait for ever."""
+    code = """
+@numba.njit(parallel=True, nogil=True)
+def held(flags):
+    for i in numba.prange(2):
+        flags[i] = 1
+        while flags[2] == 0:
+            flags[3 + i] += 1  # or the loop would be taken for one without an end
+assert right()
+flags = np.zeros(5, np.int64)
+held(np.array([0, 0, 1, 0, 0]))
+thread = threading.Thread(target=held, args=(flags,))
+thread.start()
+while not flags[:2].all():
+    pass
+print(all(right() for _ in range(20)))
+flags[2] = 1
+thread.join()
+"""
+    assert run_on("tbb", code) == ["True"]
+
+
+CHOSEN = """
+import numba
+if {running}:
+    numba.get_num_threads()
+import os, numba_acts, numpy as np
+from numba_acts._cpu import threads
+numba_acts.softmin(np.ones((3000, 100)))
+print(numba.threading_layer(), threads.most(), len(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.mark.skipif(not (sys.platform == "linux" and platform.machine() == "x86_64"), reason="TBB")
+def test_users_settings_are_kept(monkeypatch):
+    default = {"NUMBA_THREADING_LAYER": "default"}
+    assert run(CHOSEN.format(running=False), **default)[0] == "tbb"
+    assert run(CHOSEN.format(running=True), **default)[0] != "tbb"
+    assert run(CHOSEN.format(running=False), NUMBA_THREADING_LAYER="omp")[0] == "omp"
+    _, most, _ = run(CHOSEN.format(running=False), NUMBA_NUM_THREADS="5")
+    assert most == "5"
+    one = "import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])"
+    monkeypatch.delenv("NUMBA_NUM_THREADS")  # set for the tests
+    assert run(one + CHOSEN.format(running=False))[1:] == ["1", "1"]
 
 
 def test_report_names_its_commands():

@@ -94,7 +94,8 @@ def _performance() -> str:
         where = "cuda" if tables.on_gpu(file) else "cpu"
         parts.append(f"## {tables.machine(file)}\n\nOn {tables.stamp(file)}")
         rows = file.get("cases", [])
-        parts += [_measured_by(where), tables.slower(rows)] if rows else []
+        if rows:
+            parts += [_measured_by(where), tables.slower(rows), tables.was_busy(file, "cases")]
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
             parts.append(f"### {function}")
@@ -110,6 +111,15 @@ def _performance() -> str:
             if part in ("cases", "accuracy") or not file.get(part):
                 continue
             parts.append(f"### {title}\n\n{_measured_by('cuda' if part == 'small' else part)}")
+            parts.append(tables.was_busy(file, part))
+            if part == "busy":
+                parts.append(
+                    _picture(
+                        f"{name}-busy",
+                        "Median and 99th percentile of a call over size, for three loads of the "
+                        "machine, beside other libraries.",
+                    )
+                )
             if part == "scaling":
                 parts.append(
                     _picture(
@@ -120,7 +130,7 @@ def _performance() -> str:
                 )
             shown = show(file[part])
             parts.append(_folded(f"All of {title.lower()}", shown) if len(shown) > 3000 else shown)
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _measured_by(part: str) -> str:

@@ -22,7 +22,7 @@ from numba_acts._cpu.lanes import (
     splat,
     transposed,
 )
-from numba_acts._cpu.launch import kernel, run
+from numba_acts._cpu.launch import crew, kernel, run
 from numba_acts._cpu.memory import (
     WIDE_BYTES,
     add_products,
@@ -52,6 +52,7 @@ SIX = 6  # pieces whose products are summed side by side
 DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
+LEAST = 4  # units, at least, that a panel of rows is made for
 SPAN = 256  # numbers of a row that are handled at a time
 SUMS = 1 << 16  # sums of a gradient that one thread keeps at a time
 
@@ -152,8 +153,8 @@ def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wid
 
 
 @kernel
-def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
-    """y = max over i of weight[u, i]·x + bias[u, i]; a unit of work is a panel of rows of x.
+def affine_rows(x, weight, bias, out, index, units, pieces, depth, shares, start, stop):
+    """y = max over i of weight[u, i]·x + bias[u, i]; work: a panel of rows of x, a share of units.
 
     The products of a panel with some units' pieces stay in the second cache, where the maximum is
     taken. Each is summed in an order of its own depth: it depends on no batch and no threads.
@@ -167,16 +168,19 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, start, stop):
     chunk = max(LANES, ((depth + chunks - 1) // chunks + LANES - 1) & -LANES)
     z, panel = memory(x, (together * pieces + SIX) * width), memory(x, chunk * width)
     rows = out.size // units
-    for block in range(start, stop):
+    for work in range(start, stop):
+        block = work // shares
+        share = work - block * shares
         first = block * width
         samples = min(width, rows - first)
-        for u in range(0, units, together):
-            some = min(together, units - u)
+        first_unit, last_unit = share * units // shares, (share + 1) * units // shares
+        for u in range(first_unit, last_unit, together):
+            some = min(together, last_unit - u)
             for i in range(0, some * pieces * width, wide):
                 store(z, i, fill(load_wide(z, 0), 0))
             for k in range(0, depth, chunk):
                 last = min(k + chunk, depth)
-                if u == 0 or depth > chunk:
+                if u == first_unit or depth > chunk:
                     for s in range(0, width, wide):
                         there, count = (first + s) * depth, max(0, min(wide, samples - s))
                         pack(x, there, depth, count, k, last, panel, s * chunk, wide)
@@ -361,19 +365,19 @@ def gradient_weight(
 
 
 @kernel
-def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, start, stop):
+def tangent(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth, together, start, stop):
     """dy = weight[u, i*]·dx + dweight[u, i*]·x + dbias[u, i*]; an empty tangent is zero.
 
-    A unit of work is `ROWS` rows, for which each unit's pieces are read from memory once.
+    A unit of work is `together` rows, for which each unit's pieces are read from memory once.
     """
     dx, x, weight = operand(dx, dy), operand(x, dy), operand(weight, dy)
     dweight, dbias = operand(dweight, dy), operand(dbias, dy)
     index, dy = elements(index), elements(dy)
     zero = extract(fill(load_some(dy, 0, 1), 0), 0)
     for block in range(start, stop):
-        rows = min((block + 1) * ROWS, index.size // units)
+        rows = min((block + 1) * together, index.size // units)
         for u in range(units):
-            for r in range(block * ROWS, rows):
+            for r in range(block * together, rows):
                 piece = u * pieces + np.intp(get(index, r * units + u))
                 v = zero
                 if dx.size:
@@ -404,9 +408,10 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
     wide = WIDE_BYTES // (4 if held(y.dtype).names else y.itemsize)
-    blocks = -(-y.size // (units * PANELS * wide))
+    blocks, work = -(-y.size // (units * PANELS * wide)), y.size * pieces * depth // 16
+    shares = min(-(-units // LEAST), -(-2 * crew(work) // max(1, blocks)))
     data = x, weight, bias, y, index
-    run(affine_rows, blocks, y.size * pieces * depth // 16, data, units, pieces, depth)
+    run(affine_rows, blocks * shares, work, data, units, pieces, depth, shares)
 
 
 def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
@@ -418,15 +423,18 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     (g, row, column), (x, x_row) = g, x
     work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
     run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
-    together = max(1, min(UNITS, units, SUMS // (pieces * max(LANES, min(SPAN, depth)))))
+    fit = SUMS // (pieces * max(LANES, min(SPAN, depth)))
+    together = max(1, min(UNITS, units // crew(work), fit))
     data = g, x, index, dweight, dbias
     run(gradient_weight, -(-units // together), work, data, *lengths, x_row, together)
 
 
 def affine_jvp(dx, x, weight, dweight, dbias, index, dy, units, pieces, depth):
     """Fill dy."""
-    blocks, data = -(-dy.size // (units * ROWS)), (dx, x, weight, dweight, dbias, index, dy)
-    run(tangent, blocks, dy.size * depth // 8, data, units, pieces, depth)
+    rows, work = dy.size // units, dy.size * depth // 8
+    together = max(1, min(ROWS, rows // crew(work)))
+    data = dx, x, weight, dweight, dbias, index, dy
+    run(tangent, -(-rows // together), work, data, units, pieces, depth, together)
 
 
 def affine_jacobian(weight, index, out, units, pieces, depth):

@@ -22,7 +22,7 @@ from numba_acts._cpu.lanes import (
     splat,
     where,
 )
-from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
+from numba_acts._cpu.launch import PARALLEL_FROM, alone, crew, kernel, run
 from numba_acts._cpu.memory import (
     FAR_FROM,
     apart,
@@ -76,8 +76,8 @@ RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has
 RING_FROM = 1 << 20  # in arrays of so many numbers, which come from memory and not from a cache
 AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
-UNITS = 8  # units that few columns are divided into, for several threads,
-LEAST = 4  # each of at least so many groups of eight
+UNITS = 4  # units that few columns are divided into for each thread,
+LEAST = 4  # of at least so many groups of eight, if that leaves a unit for each
 
 
 # ---- a slice ----------------------------------------------------------------------------------
@@ -585,10 +585,12 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
     x, mask, sums, out = operand(x, out), elements(mask), elements(sums), elements(out)
     law = exponent_law(out, beta)
     groups, pitch = (n + GROUP - 1) // GROUP, sums_pitch(inner)
+    m = weight = fill(splat(law[0]), 0.0)
     for unit in range(start, stop):
         group, first, count = long_place(base + unit, n, inner)
-        m, total, lost = join(sums, unit // groups * groups * pitch, groups, pitch, law)
-        weight = divide(fill(m, 1.0), lowered(finish(total, lost)))
+        if unit == start or group == 0:
+            m, total, lost = join(sums, unit // groups * groups * pitch, groups, pitch, law)
+            weight = divide(fill(m, 1.0), lowered(finish(total, lost)))
         for chunk in range(min(GROUP // CHUNK, (n - group + CHUNK - 1) // CHUNK)):
             size = min(CHUNK, n - group - chunk * CHUNK)
             if x is None:
@@ -636,20 +638,21 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        units, *tiles = _tiles(out.dtype, outer, n, inner, work, x.size >= RING_FROM)
+        units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
         run(columns, units, work, data, n, inner, *tiles, beta)
 
 
 @functools.lru_cache(1 << 10)
-def _tiles(dtype, outer, n, inner, work, from_memory):
+def _tiles(dtype, outer, n, inner, count, from_memory):
     """How many tiles columns are divided into, groups of eight in each, tiles held at a time."""
     number, columns = computed(dtype).itemsize, -(-inner // LANES)
     ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
     room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
     fit = room // (-(-n // LANES) * SQUARE * ring * number)
     groups = min(fit, TILE_GROUPS[ring], columns)
-    if work >= PARALLEL_FROM:  # tiles for several threads
-        groups = min(groups, max(LEAST, -(-columns * outer // UNITS)))
+    if count > 1:  # tiles for several threads
+        least = min(LEAST, columns * outer // count)
+        groups = min(groups, max(least, -(-columns * outer // (UNITS * count))))
     while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
         groups -= 1
     groups = max(1, groups)

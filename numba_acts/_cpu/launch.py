@@ -1,14 +1,15 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
 import functools
+import math
 import os
-import sys
-import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
@@ -17,15 +18,26 @@ from numba.np.numpy_support import from_dtype
 from numba.np.ufunc import parallel as layer
 
 from numba_acts import _compiler
+from numba_acts._cpu import threads
+from numba_acts._cpu.lanes import LANES
 from numba_acts._dtypes import held
 
-# Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3, OpenMP: a
-# call in two threads costs 5 µs more, and twice that while another library's threads wait busily.
+# Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3: a call in
+# two threads costs 5 µs more, and twice that while another library's threads wait busily.
 PARALLEL_FROM = 1 << 16
+# Work that takes one thread as long as it takes to wake another, some 2 µs. A call that takes W on
+# one thread takes W/k + k·w on k, which is least for √(W/w) of them.
+WAKING = 1 << 13
+# A thread's part of the units is handed out in so many claims, each of at least so much work.
+CLAIMS, CLAIM = 8, 1 << 15
+LINE = 16  # numbers of eight bytes that two caches do not quarrel about
+SLOW, REST = 1e-3, 100  # see `together`
 
-_pool = threading.Lock()
+_callers: list[Any] = []  # who computes; appended to and taken from in one step each
 _forked = False
+_alone_until = 0.0
 
+threads.find_tbb()
 
 _STAMP = _compiler.stamp(__package__)
 
@@ -60,11 +72,62 @@ def call(typingctx, address, arguments):
     return types.void(address, arguments), emit
 
 
-def _shared(address, units, threads, arguments):
-    """Each thread its part of the units."""
-    for p in prange(threads):
-        t = np.int64(p)
-        call(address, (*arguments, t * units // threads, (t + 1) * units // threads))
+@intrinsic
+def claim(typingctx, counters, i):
+    """Add one to counters[i] for all threads to see; what was there before."""
+
+    def emit(context, builder, sig, args):
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        place = builder.gep(array.data, [args[1]])
+        return builder.atomic_rmw("add", place, args[1].type(1), "monotonic")
+
+    return types.int64(counters, types.int64), emit
+
+
+@intrinsic
+def limit(typingctx, count):
+    """Have this thread's loops take so many threads; how many it was before."""
+
+    def emit(context, builder, sig, args):
+        number, small = args[0].type, ir.IntType(32)
+        kinds = {"get_num_threads": (number, []), "set_num_threads": (ir.VoidType(), [small])}
+        get, put = (
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(*kind), name)
+            for name, kind in kinds.items()
+        )
+        before = builder.call(get, [])
+        builder.call(put, [builder.trunc(args[0], small)])
+        return before
+
+    return types.int64(types.int64), emit
+
+
+def _shared(address, units, step, count, arguments):
+    """Have each thread claim `step` units at a time: of its own part, then of the others' parts.
+
+    So nobody waits for a thread that has not begun, and a part of memory stays with its thread from
+    call to call. True if each began while something was left.
+    """
+    claims = (units + step - 1) // step
+    counters = np.empty(count * LINE, np.int64)
+    for t in range(count):
+        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0
+    before = limit(count)
+    for p in prange(count):
+        own = np.int64(p)
+        for k in range(count):
+            t = (own + k) % count
+            stop = (t + 1) * claims // count
+            while counters[t * LINE] < stop:
+                first = claim(counters, t * LINE) * step
+                if first < stop * step:
+                    counters[own * LINE + 1] = 1
+                    call(address, (*arguments, first, min(first + step, units)))
+    limit(before)
+    began = 0
+    for t in range(count):
+        began += counters[t * LINE + 1]
+    return began == count
 
 
 # One parallel loop for all kernels, which it knows by their addresses: a loop of its own for each
@@ -104,7 +167,7 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
     kernel = _overload(key[0], *data, *numbers, 0, 0)
     with _compiler.switched_on():  # LLVM has a lock of its own, which no fork must find taken
         address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
-    loop = _overload(shared, 0, 0, 0, (*_unfolded(data), *numbers)).entry_point
+    loop = _overload(shared, 0, 0, 0, 0, (*_unfolded(data), *numbers)).entry_point
     _together[key] = functools.partial(loop, address)
     return _together[key]
 
@@ -114,17 +177,11 @@ def _unfolded(data: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*data[:-1], *data[-1]) if type(data[-1]) is tuple else data
 
 
-def _threads() -> int:
-    """How many threads a call may use: what `numba.get_num_threads` says, without its locks.
-
-    Numba's own layer, workqueue, ends the process where two threads start a loop at once. Nobody
-    else can, while one thread alone runs Python.
-    """
-    if not layer._is_initialized:
-        numba.get_num_threads()
-    if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
+def crew(work: int) -> int:
+    """How many threads a call of so much work takes, if it has units for all."""
+    if work < PARALLEL_FROM or _forked or (_alone_until and time.monotonic() < _alone_until):
         return 1
-    return layer._get_num_threads()
+    return min(threads.most() // (len(_callers) or 1), math.isqrt(work // WAKING))
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
@@ -133,37 +190,56 @@ def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int)
     entry(*data, *numbers, 0, units)
 
 
+def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
+    """`alone` on `count` threads.
+
+    Other layers than TBB wait at the end for each thread, also for one that came when nothing was
+    left since its processor is busy: a call that has taken long for that is the last for a while,
+    a hundred times as long, that is not made alone.
+    """
+    global _alone_until
+    entry = _together.get(key) or _compile_together(key, data, numbers)
+    claims = count * min(CLAIMS, max(1, work // (count * CLAIM)))
+    step = -(-units // claims)
+    if step > LANES:
+        step = -(-step // LANES) * LANES  # rows that are handled eight by eight
+    start = time.monotonic()
+    began = entry(units, step, count, (*_unfolded(data), *numbers))
+    if not (began or threads.shared()) and (spent := time.monotonic() - start) > SLOW:
+        _alone_until = start + (1 + REST) * spent
+
+
 def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> None:
-    """Run a kernel over `units` of work, on this thread or on all.
+    """Run a kernel over `units` of work, on this thread or on several.
 
     The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
     the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
     it starts and stops. `work` is the number of float32 numbers that take as long to read and
-    write. The threads serve one call at a time: a second caller computes on its own thread, as does
-    a child forked after the threads were started (no threading layer survives both). The bits of
-    the result are the same.
+    write. Callers who come at once share TBB's threads; those of the other layers serve one
+    call at a time, and a second caller computes on its own thread. So does a child forked after the
+    threads were started (no layer survives both). The bits of the result are the same.
     """
     kinds = [one]
     for some in data:
         kinds.append(getattr(some, "dtype", some))
     key = tuple(kinds)
-    if work < PARALLEL_FROM or units < 2 or _forked or not _pool.acquire(blocking=False):
+    if work < PARALLEL_FROM or units < 2:
         alone(key, data, numbers, units)
         return
+    _callers.append(key)
     try:
-        threads = min(_threads(), units)
-        if threads > 1:
-            entry = _together.get(key) or _compile_together(key, data, numbers)
-            entry(units, threads, (*_unfolded(data), *numbers))
+        count = min(crew(work), units)
+        if count > 1 and (len(_callers) == 1 or threads.shared()):
+            together(key, data, numbers, units, work, count)
         else:
             alone(key, data, numbers, units)
     finally:
-        _pool.release()
+        _callers.pop()
 
 
 def _in_child() -> None:
-    global _pool, _forked
-    _pool = threading.Lock()
+    global _forked
+    _callers.clear()
     starting = not layer._backend_init_thread_lock.acquire(blocking=False)
     _forked = layer._is_initialized or starting  # and never done: by a thread that is not here
     if not starting:

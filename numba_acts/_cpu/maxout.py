@@ -38,10 +38,11 @@ from numba_acts._cpu.memory import (
     store_some,
     winners,
 )
+from numba_acts._cpu.slices import span_for
 
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
-SPAN = 1024  # neighbouring positions that one unit of work handles
+SPAN = 1024  # neighbouring positions that one unit of work handles at most
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -154,6 +155,35 @@ def largest(x, first, pieces):
 
 
 @lane
+def largest_along(x, first, pieces):
+    """The same of one unit of at least 64 contiguous pieces."""
+    best = eight(x, first, LANES)
+    total = added(best)
+    for start in range(LANES * LANES, pieces, LANES * LANES):
+        new = eight(x, first + min(start, pieces - LANES * LANES), LANES)
+        best = larger(new, best)
+        total = total + added(new)
+    a, b, c, d, e, f, g, h = best
+    top = maximum(maximum(maximum(a, b), maximum(c, d)), maximum(maximum(e, f), maximum(g, h)))
+    value, numbers = first_max(top, lane_places())[0], extract(lanes_sum(total), 0)
+    return value, numbers == numbers and value != 0
+
+
+@lane
+def write_along(x, out, index, u, pieces):
+    """Write the winner of one unit of contiguous pieces."""
+    if index is None:
+        if pieces >= LANES * LANES:
+            value, certain = largest_along(x, u * pieces, pieces)
+            if certain:
+                put(out, u, value)
+                return
+    value, piece = along(x, u * pieces, pieces)
+    put(out, u, value)
+    note_one(index, u, piece)
+
+
+@lane
 def winners_across(x, out, index, u, pieces):
     """Write the winners of eight units of at least eight contiguous pieces."""
     if index is None:
@@ -206,9 +236,7 @@ def rows(x, out, index, pieces, start, stop):
     for u in range(start, whole, LANES):
         winners_across(x, out, index, u, pieces)
     for u in range(whole, stop):
-        value, piece = along(x, u * pieces, pieces)
-        put(out, u, value)
-        note_one(index, u, piece)
+        write_along(x, out, index, u, pieces)
 
 
 @kernel
@@ -229,17 +257,17 @@ def columns_further(x, out, index, pieces, inner, start, stop):
 
 
 @kernel
-def columns(x, out, index, pieces, inner, start, stop):
-    """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: a span."""
+def columns(x, out, index, pieces, inner, span, start, stop):
+    """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
     given = x, out, index
     x, index = elements(x), elements(index)
-    out = results(out, inner, min(SPAN, inner))
-    spans, counted = (inner + SPAN - 1) // SPAN, min(pieces, COUNTED)
+    out = results(out, inner, min(span, inner))
+    spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
     numbers = splat(np.int32(0))
     for unit in range(start, stop):
         outer = unit // spans
-        column = (unit - outer * spans) * SPAN
-        stop_column = min(column + SPAN, inner)
+        column = (unit - outer * spans) * span
+        stop_column = min(column + span, inner)
         for c in range(column, stop_column, LANES):
             count = min(LANES, stop_column - c)
             first = outer * pieces * inner + c
@@ -334,15 +362,15 @@ def vjp_rows(g, index, out, pieces, start, stop):
 
 
 @kernel
-def vjp_columns(g, index, out, pieces, inner, start, stop):
-    """Pieces that lie apart: each of them is written whole, a span at a time."""
-    g, index, out = elements(g), elements(index), results(out, inner, min(SPAN, inner))
+def vjp_columns(g, index, out, pieces, inner, span, start, stop):
+    """Pieces that lie apart: each of them is written whole, a `span` at a time."""
+    g, index, out = elements(g), elements(index), results(out, inner, min(span, inner))
     zero = fill(load_some(out, 0, 1), 0)
-    spans = (inner + SPAN - 1) // SPAN
+    spans = (inner + span - 1) // span
     for unit in range(start, stop):
         outer = unit // spans
-        column = (unit - outer * spans) * SPAN
-        stop_column = min(column + SPAN, inner)
+        column = (unit - outer * spans) * span
+        stop_column = min(column + span, inner)
         for i in range(pieces):
             for c in range(column, stop_column, LANES):
                 count = min(LANES, stop_column - c)
@@ -390,7 +418,8 @@ def maxout(x, out, index, outer, pieces, inner):
     elif inner == 1:
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
-        run(columns, outer * spans(inner), x.size, (x, out, index), pieces, inner)
+        span = span_for(outer, inner, SPAN, x.size)
+        run(columns, outer * -(-inner // span), x.size, (x, out, index), pieces, inner, span)
 
 
 def vjp(g, index, out, outer, pieces, inner):
@@ -403,7 +432,8 @@ def vjp(g, index, out, outer, pieces, inner):
     elif pieces > COUNTED:
         run(vjp_many, outer, out.size, data, pieces, inner)
     else:
-        run(vjp_columns, outer * spans(inner), out.size, data, pieces, inner)
+        span = span_for(outer, inner, SPAN, out.size)
+        run(vjp_columns, outer * -(-inner // span), out.size, data, pieces, inner, span)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):
@@ -414,9 +444,6 @@ def jvps(tangent, index, out, outer, pieces, inner):
 def in_range(index, pieces):
     """Is every index one of a piece?"""
     found = np.zeros(1, np.uint8)
-    run(outside, spans(index.size), index.size // 4, (index, found), pieces)  # quick work
+    spans = -(-index.size // SPAN)
+    run(outside, spans, index.size // 4, (index, found), pieces)  # quick work
     return not found[0]
-
-
-def spans(count):
-    return -(-count // SPAN)

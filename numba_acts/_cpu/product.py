@@ -42,12 +42,14 @@ from numba_acts._cpu.slices import (
     padding,
     place,
     read_eight_rows,
+    span_for,
     sums_across,
     write_eight_rows,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 SHORT = 31  # the same for products, whose rows take less work
+WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
 STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
@@ -91,6 +93,19 @@ def dot_along(g, y, first, n, zero, shelf):
             four = four + term(g, y, first, last + 16, end, shelf)
         total, lost = add(total, lost, four)
     return lanes_sum(total), lanes_sum(lost)
+
+
+@lane
+def dot_by_groups(g, y, first, n, zero, shelf):
+    """The same, where a slice is longer than a group as the sum of its groups."""
+    if n <= GROUP:
+        return dot_along(g, y, first, n, zero, shelf)
+    total = lost = zero
+    for group in range(0, n, GROUP):
+        size = min(GROUP, n - group)
+        more, errors = dot_along(g, y, first + group, size, zero, shelf)
+        total, lost = add(total, lost + errors, more)
+    return total, lost
 
 
 @lane
@@ -155,7 +170,7 @@ def few_rows(g, y, out, n, start, stop, factor):
 
 @kernel
 def rows(g, y, out, n, inner, beta, start, stop):
-    """Contiguous slices of at most `GROUP` numbers; their second reading is from a cache.
+    """Contiguous slices of at most `WHOLE` numbers; their second reading is from a cache.
 
     Up to `SHORT` numbers a row, eight of them go across the lanes, as in
     `short_rows`.
@@ -201,7 +216,7 @@ def rows(g, y, out, n, inner, beta, start, stop):
         release(lanes)
     shelf = scratch(y, 2 * LANES)
     for r in range(row, stop):
-        total, lost = dot_along(g, y, r * n, n, zero, shelf)
+        total, lost = dot_by_groups(g, y, r * n, n, zero, shelf)
         product_contiguous(g, y, out, r * n, n, finish(total, lost), factor)
     release(shelf)
     settle(out)
@@ -332,16 +347,18 @@ def long_writes(g, y, sums, out, n, inner, beta, base, start, stop):
     out = results(out, n, n if inner == 1 else LANES)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
+    dot = fill(factor, 0.0)
     for unit in range(start, stop):
         group, first, count = long_place(base + unit, n, inner)
         size = min(GROUP, n - group)
-        total = lost = fill(factor, 0.0)
-        bundle = unit // groups * groups
-        for s in range(bundle, bundle + groups):
-            total, lost = add(
-                total, lost + load(sums, (2 * s + 1) * LANES), load(sums, 2 * s * LANES)
-            )
-        dot = finish(total, lost)
+        if unit == start or group == 0:
+            total = lost = fill(factor, 0.0)
+            bundle = unit // groups * groups
+            for s in range(bundle, bundle + groups):
+                total, lost = add(
+                    total, lost + load(sums, (2 * s + 1) * LANES), load(sums, 2 * s * LANES)
+                )
+            dot = finish(total, lost)
         if inner == 1:
             product_contiguous(g, y, out, first, size, dot, factor)
         else:
@@ -355,7 +372,7 @@ def long_writes(g, y, sums, out, n, inner, beta, base, start, stop):
 def product(g, y, out, outer, n, inner, beta):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
     data, work = (g, y, out), out.size * WORTH[out.itemsize]
-    if n > (GROUP if inner == 1 else CHUNK):
+    if n > (WHOLE if inner == 1 else CHUNK):
         for sums, base, units, part in batches(out, outer, n, inner, work):
             run(long_dots, units, part, (g, y, sums), n, inner, base)
             run(long_writes, units, part, (g, y, sums, out), n, inner, beta, base)
@@ -366,7 +383,7 @@ def product(g, y, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        strip = strip_width(n, inner)
+        strip = span_for(outer, inner, strip_width(n, inner), work)
         run(columns, outer * -(-inner // strip), work, data, n, inner, strip, beta)
 
 

@@ -16,6 +16,7 @@ A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by i
 import numpy as np
 
 from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane, transposed, where
+from numba_acts._cpu.launch import crew
 from numba_acts._cpu.memory import (
     computed,
     eight,
@@ -32,10 +33,12 @@ from numba_acts._cpu.memory import (
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 WORTH = {2: 1, 4: 1, 8: 2}  # the work of one number, by its bytes; with its exponential twice that
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
-GROUP = 64 * CHUNK  # numbers of a long slice that one thread sums
+GROUP = 16 * CHUNK  # numbers of a long slice that one thread sums
 FEW = 3  # slices of at most so many numbers are held in registers, in arrays that a cache holds,
 FEW_SPAN = 4096  # so many neighbouring ones in a unit
-BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them
+BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them,
+GROUPS = 2  # or so many groups of them for each thread
+APART = 64  # columns that one thread writes at least
 SQUARE, HALF = LANES * LANES, LANES // 2
 BLOCK = 4 * LANES  # numbers that are added in pairs before the rounding errors are carried
 PART = 3 * LANES  # what is known of a part of a long slice: maxima, sums and their errors
@@ -282,11 +285,22 @@ def sums_pitch(inner):
     return PART + GROUP // CHUNK * (1 if inner == 1 else LANES)
 
 
+def span_for(outer, columns, most, work):
+    """Neighbouring columns in a unit: at most `most`, or as few as leave some for each thread.
+
+    Fewer than `APART` would have threads write into the same lines of a cache.
+    """
+    return min(most, max(APART, outer * columns // crew(work) & -LANES))
+
+
 def batches(out, outer, n, inner, work):
-    """Long slices, as many at once as the last cache may keep between their two readings."""
+    """Long slices, as many at once as the last cache may keep between their two readings.
+
+    More of them where that leaves no work for some threads.
+    """
     bundles, groups = outer * -(-inner // LANES), -(-n // GROUP)
     numbers = n * min(inner, LANES)
-    batch = min(bundles, max(1, BATCH // numbers))
+    batch = min(bundles, max(1, BATCH // numbers, -(-GROUPS * crew(work) // groups)))
     sums = np.empty(batch * groups * sums_pitch.py_func(inner), computed(out.dtype))
     for first in range(0, bundles, batch):
         count = min(batch, bundles - first)

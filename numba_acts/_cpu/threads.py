@@ -1,0 +1,117 @@
+"""The threads that a call may use: which of Numba's layers runs them, and how many there may be."""
+
+import contextlib
+import ctypes
+import functools
+import math
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+from numba.core import config
+from numba.np.ufunc import parallel as layer
+
+ROOT = Path("/")
+
+
+# ---- TBB, whose loops are finished by whoever is there ----------------------------------------
+
+
+def find_tbb() -> None:
+    """Load the environment's TBB, so that Numba, which prefers it, finds it by its name.
+
+    pip puts it where the loader of libraries does not look (numba#6108). A user's choice of another
+    layer, and one that runs already, are kept; where there is no TBB, nothing is done.
+    """
+    names = {"linux": ("lib", "libtbb.so.12"), "win32": ("Library", "bin", "tbb12.dll")}
+    if layer._is_initialized or sys.platform not in names:
+        return
+    if str(config.THREADING_LAYER).lower() in ("omp", "workqueue"):
+        return
+    schemes = sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")
+    for scheme in schemes:
+        path = Path(sysconfig.get_path("data", scheme), *names[sys.platform])
+        if path.exists():
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(path))
+                return
+
+
+# ---- how many the process may use -------------------------------------------------------------
+
+
+def quota(root: Path = ROOT) -> float:
+    """How many processors' time the process's control groups allow it, of version 1 and 2."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    paths = {}
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            paths["cgroup" if controllers else "cgroup2"] = path
+    limits = [math.inf]
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        base, point = before.split()[3:5]
+        kind, *_, options = after.split()
+        if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
+            folder = root / point.lstrip("/")
+            limits.extend(_limits(folder, paths[kind].removeprefix(base.rstrip("/"))))
+    return min(limits)
+
+
+def _limits(folder: Path, path: str) -> Iterator[float]:
+    """The limits of a group and of those above it, up to a folder where they are mounted."""
+    group = Path(path.strip("/"))
+    for inside in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):
+            at = folder / inside
+            if (at / "cpu.max").exists():
+                share, period = (at / "cpu.max").read_text().split()
+            else:
+                share = (at / "cpu.cfs_quota_us").read_text()
+                period = (at / "cpu.cfs_period_us").read_text()
+            if float(share) > 0:  # neither "max" nor -1
+                yield float(share) / float(period)
+
+
+def usable(root: Path = ROOT) -> int:
+    """The processors that the process may run on, or its quota's worth of them, rounded down."""
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, math.floor(min(processors, quota(root))))
+
+
+@functools.cache
+def _allowed() -> int:
+    """What is usable, unless the user has said how many threads there are to be."""
+    chosen = config.NUMBA_NUM_THREADS != config.NUMBA_DEFAULT_NUM_THREADS
+    if chosen or "NUMBA_NUM_THREADS" in os.environ:
+        return int(config.NUMBA_NUM_THREADS)
+    return usable()
+
+
+def most() -> int:
+    """How many threads a call may use: `numba.get_num_threads()`, without its locks, at most.
+
+    Numba's own layer, workqueue, ends the process where two threads start a loop at once. Nobody
+    else can, while one thread alone runs Python.
+    """
+    if not layer._is_initialized:
+        numba.get_num_threads()
+    if layer._threading_layer == "workqueue" and len(sys._current_frames()) > 1:
+        return 1
+    return min(layer._get_num_threads(), _allowed())
+
+
+def shared() -> bool:
+    """Do the layer's threads serve many calls at once, and is none of them waited for?"""
+    return layer._threading_layer == "tbb"

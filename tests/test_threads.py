@@ -1,0 +1,260 @@
+"""How many threads a call takes, that there is work for all of them, and what a quota allows."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numba_acts
+from numba_acts._cpu import launch, maxout, threads
+
+# ---- what the process may use -----------------------------------------------------------------
+
+V2 = "30 1 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
+V1 = "31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct"
+V1_MEMORY = "32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+V1_DOCKER = "33 30 0:29 /docker/ab12 /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu"
+UNIFIED = "34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"
+
+QUOTAS = {
+    "version 2, in a container": (
+        ["0::/"],
+        [V2],
+        {"cpu.max": "150000 100000\n"},
+        1.5,
+    ),
+    "version 2, no limit": (["0::/"], [V2], {"cpu.max": "max 100000\n"}, math.inf),
+    "version 2, a service": (
+        ["0::/system.slice/it.service"],
+        [V2],
+        {"system.slice/it.service/cpu.max": "300000 100000\n"},
+        3.0,
+    ),
+    "version 2, the group above allows less": (
+        ["0::/pod/it"],
+        [V2],
+        {"pod/cpu.max": "200000 100000\n", "pod/it/cpu.max": "max 100000\n"},
+        2.0,
+    ),
+    "version 1": (
+        ["4:memory:/it", "3:cpu,cpuacct:/it"],
+        [V1_MEMORY, V1],
+        {
+            "cpu,cpuacct/it/cpu.cfs_quota_us": "50000\n",
+            "cpu,cpuacct/it/cpu.cfs_period_us": "100000\n",
+        },
+        0.5,
+    ),
+    "version 1, no limit": (
+        ["3:cpu,cpuacct:/"],
+        [V1],
+        {"cpu,cpuacct/cpu.cfs_quota_us": "-1\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
+        math.inf,
+    ),
+    "version 1, the host's path": (
+        ["3:cpu:/docker/ab12"],
+        [V1_DOCKER],
+        {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        4.0,
+    ),
+    "a path that is not there": (
+        ["0::/kubepods/pod7/ab12"],
+        [V2],
+        {"cpu.max": "250000 100000\n"},
+        2.5,
+    ),
+    "both versions": (
+        ["3:cpu,cpuacct:/it", "0::/it"],
+        [V1, UNIFIED],
+        {
+            "cpu,cpuacct/it/cpu.cfs_quota_us": "700000\n",
+            "cpu,cpuacct/it/cpu.cfs_period_us": "100000\n",
+            "unified/it/cgroup.procs": "",
+        },
+        7.0,
+    ),
+    "not a number": (["0::/"], [V2], {"cpu.max": "\n"}, math.inf),
+    "no groups": (None, [], {}, math.inf),
+}
+
+
+@pytest.fixture(params=QUOTAS)
+def tree(request, tmp_path):
+    """A made-up tree of control groups, and the processors that they allow."""
+    groups, mounts, files, allowed = QUOTAS[request.param]
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text("\n".join(groups) + "\n")
+        (tmp_path / "proc/self/mountinfo").write_text("\n".join(mounts) + "\n")
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path, allowed
+
+
+def test_quota(tree):
+    root, allowed = tree
+    assert threads.quota(root) == allowed
+
+
+def test_no_more_threads_than_processors_or_their_quota(tree, monkeypatch):
+    root, allowed = tree
+    for processors in (1, 2, 3, 64):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=processors: set(range(n)))
+        assert threads.usable(root) == max(1, int(min(processors, allowed)))
+
+
+def test_this_machine():
+    assert 1 <= threads.usable() <= (os.cpu_count() or 1)
+    assert threads.quota(Path("/nowhere")) == math.inf
+
+
+# ---- what a call takes ------------------------------------------------------------------------
+
+COUNTS = [1, 2, 3, 4, 7, 8, 16, 32, 64]
+
+
+@pytest.fixture(params=COUNTS)
+def many(request, monkeypatch):
+    """As many threads, of which the process has fewer."""
+    monkeypatch.setattr(threads, "most", lambda: request.param)
+    return request.param
+
+
+def test_no_more_threads_than_the_work_is_worth(many):
+    assert launch.crew(launch.PARALLEL_FROM - 1) == 1
+    assert launch.crew(70_000) <= 2
+    taken = [launch.crew(1 << k) for k in range(10, 40)]
+    assert taken == sorted(taken) and taken[-1] == many
+    for k, count in enumerate(taken, 10):
+        # one more would cost what it saves: W/k − W/(k + 1) is at most what waking one takes
+        assert count in (1, many) or (1 << k) / (count * (count + 1)) < 2 * launch.WAKING
+
+
+@pytest.fixture
+def crews(many, monkeypatch):
+    """For each large part of a call: the kernel, its units, its threads, how many it might have."""
+    found = []
+
+    def together(key, data, numbers, units, work, count):
+        found.append((key[0].__name__, units, count, launch.crew(work)))
+        launch.alone(key, data, numbers, units)
+
+    def run(one, units, work, *rest):
+        if work >= launch.PARALLEL_FROM and launch.crew(work) > 1:
+            wanted.append(one.__name__)
+        original(one, units, work, *rest)
+
+    wanted: list[str] = []
+    original = launch.run
+    monkeypatch.setattr(launch, "together", together)
+    for room in ("forward", "product", "jacobian", "maxout", "affine"):
+        monkeypatch.setattr(f"numba_acts._cpu.{room}.run", run)
+    yield found
+    assert [name for name, *_ in found] == wanted  # no large part was left to one thread
+
+
+def ones(*shape):
+    return np.ones(shape, np.float32)
+
+
+def product(y, axis):
+    return numba_acts.softmin_vjp(y, y, axis)
+
+
+# A call for each traversal, with work for 64 threads wherever slices are not very few and long.
+CALLS = {
+    "rows": lambda: numba_acts.softmin(ones(20_000, 1000)),
+    "short rows": lambda: numba_acts.softmin(ones(2_000_000, 10)),
+    "columns": lambda: numba_acts.softmin(ones(21, 512, 512), 0),
+    "few columns": lambda: numba_acts.softmin(ones(40, 14 * 14, 64), 1),
+    "tall columns": lambda: numba_acts.softmin(ones(4000, 600), 0),
+    "columns of two": lambda: numba_acts.softmin(ones(2, 600_000), 0),
+    "long slices": lambda: numba_acts.softmin(ones(16, 1_000_000)),
+    "a long slice": lambda: numba_acts.softmin(ones(1, 8_000_000)),
+    "long columns": lambda: numba_acts.softmin(ones(40_000, 512), 0),
+    "product, rows": lambda: product(ones(20_000, 1000), -1),
+    "product, columns": lambda: product(ones(21, 512, 512), 0),
+    "product, tall columns": lambda: product(ones(1000, 4200), 0),
+    "product, columns of two": lambda: product(ones(2, 600_000), 0),
+    "product, long slices": lambda: product(ones(16, 1_000_000), -1),
+    "product, a long slice": lambda: product(ones(1, 8_000_000), -1),
+    "product, long columns": lambda: product(ones(40_000, 512), 0),
+    "Jacobian": lambda: numba_acts.softmin_jacobian(ones(1000, 100)),
+    "Jacobian's diagonal": lambda: numba_acts.softmin_jacobian_diag(ones(1000, 1000)),
+    "maxout": lambda: numba_acts.maxout(ones(1_000_000, 4)),
+    "maxout of many": lambda: numba_acts.maxout_with_index(ones(1000, 3000)),
+    "maxout, columns": lambda: numba_acts.maxout(ones(2000, 4200), 0),
+    "maxout, spread": lambda: numba_acts.maxout_jacobian(np.zeros(10**6, np.int32), 4),
+    "maxout, spread columns": lambda: numba_acts.maxout_jacobian(np.zeros(4200, np.int32), 500, 0),
+    "maxout, tangents": lambda: numba_acts.maxout_jvp(ones(10**6, 2), np.zeros(10**6, np.int32)),
+    "affine, few rows": lambda: numba_acts.maxout_affine(ones(8, 700), ones(240, 4, 700)),
+    "affine": lambda: numba_acts.maxout_affine(ones(900, 100), ones(64, 4, 100)),
+    "affine, tangents": lambda: numba_acts.maxout_affine_jvp(
+        ones(900, 100), ones(64, 4, 100), np.zeros((900, 64), np.int32), dx=ones(900, 100)
+    ),
+    "affine, gradients": lambda: numba_acts.maxout_affine_vjp(
+        ones(900, 64), ones(900, 100), ones(64, 4, 100), np.zeros((900, 64), np.int32)
+    ),
+    "affine, Jacobian": lambda: numba_acts.maxout_affine_jacobian(
+        ones(64, 4, 100), np.zeros((900, 64), np.int32)
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_units_for_all_threads(call, crews, many):
+    CALLS[call]()
+    assert crews or many == 1
+    for name, units, count, worth in crews:
+        assert units >= count == worth, name
+
+
+# ---- what is handed out -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [2, 3, 15, 16, 17, 63, 64, 65, 1000, 4097])
+def test_each_unit_is_done_once(units, many, monkeypatch):
+    """By a kernel that adds one to what it is given: 64 threads share what one layer has."""
+    counts = np.zeros(units, np.float32)
+    x, key = np.ones(units, np.float32), (maxout.rows, np.dtype("f4"), np.dtype("f4"), None)
+    for work in (1 << 16, 1 << 20, 1 << 30):
+        counts[:] = np.nan
+        launch.together(key, (x, counts, None), (1,), units, work, max(1, min(many, units)))
+        np.testing.assert_array_equal(counts, x)
+
+
+# ---- other layers than TBB: a call that waited in vain is the last for a while ------------------
+
+
+def test_rest_after_a_call_that_waited(monkeypatch):
+    now, spent, began = [1000.0], [0.0], [True]
+
+    def entry(*_):
+        now[0] += spent[0]
+        return began[0]
+
+    x, y = ones(64, 1000).ravel(), ones(64, 1000).ravel()
+    task = (("stand-in",), (x, None, y), (1000,), 64, 128_000, 2)
+    monkeypatch.setattr(launch, "_alone_until", 0.0)
+    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(threads, "most", lambda: 2)
+    monkeypatch.setitem(launch._together, task[0], entry)
+
+    def threads_after(seconds, all_began, shared=False):
+        spent[0], began[0] = seconds, all_began
+        monkeypatch.setattr(threads, "shared", lambda: shared)
+        launch.together(*task)
+        return launch.crew(128_000)
+
+    assert threads_after(0.008, True) == 2  # long, but all had work
+    assert threads_after(0.0005, False) == 2  # late, but nothing was lost
+    assert threads_after(0.008, False, shared=True) == 2  # nobody waited
+    assert threads_after(0.008, False) == 1
+    now[0] += 0.75
+    assert launch.crew(128_000) == 1
+    now[0] += 0.1
+    assert launch.crew(128_000) == 2
