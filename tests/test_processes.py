@@ -411,7 +411,7 @@ def test_interrupted(layer):
 import signal, time
 from numba_acts._cpu import launch
 assert right()
-counts, together, launch.REST = [], launch.together, 0  # OpenMP on a busy machine
+counts, together, launch.LOST = [], launch.together, 9  # or calls go alone on a busy machine
 launch.together = lambda *task: counts.append(task[-1]) or together(*task)
 done = interrupted = 0
 for _ in range(5):

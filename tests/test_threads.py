@@ -4,6 +4,7 @@ import math
 import os
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -134,6 +135,12 @@ def test_no_more_threads_than_the_work_is_worth(many):
         assert count in (1, many) or (1 << k) / (count * (count + 1)) < 2 * launch.WAKING
 
 
+def test_threads_are_shared_among_callers(many, monkeypatch):
+    for callers in (0, 1, 2, 5, 100):
+        monkeypatch.setattr(launch, "_callers", [None] * callers)
+        assert launch.crew(1 << 40) == max(1, many // max(1, callers))
+
+
 @pytest.fixture
 def crews(many, monkeypatch):
     """For each large part of a call: the kernel, its units, its threads, how many it might have."""
@@ -227,34 +234,59 @@ def test_each_unit_is_done_once(units, many, monkeypatch):
         np.testing.assert_array_equal(counts, x)
 
 
-# ---- other layers than TBB: a call that waited in vain is the last for a while ------------------
+# ---- a call that waited for others is the last for a while ------------------------------------
 
 
 def test_rest_after_a_call_that_waited(monkeypatch):
-    now, spent, began = [1000.0], [0.0], [True]
+    now, spent, waited = [1000.0], [0.0], [0.0]
 
     def entry(*_):
         now[0] += spent[0]
-        return began[0]
+        return waited[0]
 
-    x, y = ones(64, 1000).ravel(), ones(64, 1000).ravel()
+    x, y = ones(64_000), ones(64_000)
     task = (("stand-in",), (x, None, y), (1000,), 64, 128_000, 2)
     monkeypatch.setattr(launch, "_alone_until", 0.0)
-    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(launch, "_rest", launch.REST)
+    monkeypatch.setattr(launch.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(threads, "most", lambda: 2)
     monkeypatch.setitem(launch._together, task[0], entry)
 
-    def threads_after(seconds, all_began, shared=False):
-        spent[0], began[0] = seconds, all_began
-        monkeypatch.setattr(threads, "shared", lambda: shared)
+    def rest(seconds, part):
+        """Seconds that calls are made alone after one that took so long, and waited for a part."""
+        spent[0], waited[0] = seconds, part
         launch.together(*task)
-        return launch.crew(128_000)
+        seconds = 0.0
+        while launch.crew(128_000) == 1:
+            now[0], seconds = now[0] + 0.001, seconds + 0.001
+        return seconds
 
-    assert threads_after(0.008, True) == 2  # long, but all had work
-    assert threads_after(0.0005, False) == 2  # late, but nothing was lost
-    assert threads_after(0.008, False, shared=True) == 2  # nobody waited
-    assert threads_after(0.008, False) == 1
-    now[0] += 0.75
-    assert launch.crew(128_000) == 1
-    now[0] += 0.1
-    assert launch.crew(128_000) == 2
+    assert rest(0.008, 0.1) == 0  # long, but all had work
+    assert rest(0.0005, 1.0) == 0  # nobody came, but nothing was lost
+    lost = 0.008 * 0.5
+    for times in (10, 20, 40, 80, 160, 160):
+        assert rest(0.008, 0.5) == pytest.approx(times * lost, abs=0.0011)
+    assert rest(0.001, 0.1) == 0
+    assert rest(0.008, 0.5) == pytest.approx(10 * lost, abs=0.0011)
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_which_part_of_the_time_was_waited_for(clock, monkeypatch):
+    """One unit for two threads: one of them has nothing to do, which shows without a clock too."""
+    monkeypatch.setattr(launch, "CLOCK", clock)
+    loop = numba.njit(parallel=True, nogil=True)(launch._shared)
+    address, units = _address_of_maxout_rows(), 2
+    x, y = ones(units << 20), np.empty(units, np.float32)
+    task = (x, y, None, 1 << 20)
+    assert loop(address, units, 1, 1, task) == pytest.approx(0, abs=0.1)
+    np.testing.assert_array_equal(y, 1)
+    waited = loop(address, 1, 1, 2, task)
+    assert 0 <= waited <= 1 if clock else waited == 1
+    assert loop(address, units, 1, 1, task) < 0.1
+
+
+def _address_of_maxout_rows():
+    x, y = ones(8), np.empty(1, np.float32)
+    key = (maxout.rows, x.dtype, y.dtype, None)
+    launch.together(key, (x, y, None), (8,), 1, 1 << 20, 1)
+    return launch._together[key].args[0]  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,12 +31,14 @@ PARALLEL_FROM = 1 << 16
 WAKING = 1 << 13
 # A thread's part of the units is handed out in so many claims, each of at least so much work.
 CLAIMS, CLAIM = 8, 1 << 15
+CLOCK = platform.machine() in ("x86_64", "AMD64")
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
-SLOW, REST = 1e-3, 100  # see `together`
+LOST = 1e-3  # seconds of waiting for other threads from which a call is the last for a while:
+REST, MOST_REST = 10, 160  # so many times what was lost, twice that when it happens again, at most
 
 _callers: list[Any] = []  # who computes; appended to and taken from in one step each
 _forked = False
-_alone_until = 0.0
+_alone_until, _rest = 0.0, REST
 
 threads.find_tbb()
 
@@ -85,6 +88,18 @@ def claim(typingctx, counters, i):
 
 
 @intrinsic
+def cycles(typingctx):
+    """The processor's clock; 0 where programs may not read it."""
+
+    def emit(context, builder, sig, args):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        clock = cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter")
+        return builder.call(clock, []) if CLOCK else ir.Constant(ir.IntType(64), 0)
+
+    return types.int64(), emit
+
+
+@intrinsic
 def limit(typingctx, count):
     """Have this thread's loops take so many threads; how many it was before."""
 
@@ -106,12 +121,13 @@ def _shared(address, units, step, count, arguments):
     """Have each thread claim `step` units at a time: of its own part, then of the others' parts.
 
     So nobody waits for a thread that has not begun, and a part of memory stays with its thread from
-    call to call. True if each began while something was left.
+    call to call. Returns which part of the time somebody had nothing left to do.
     """
+    start = cycles()
     claims = (units + step - 1) // step
     counters = np.empty(count * LINE, np.int64)
     for t in range(count):
-        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0
+        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0  # next, began
     before = limit(count)
     for p in prange(count):
         own = np.int64(p)
@@ -123,11 +139,14 @@ def _shared(address, units, step, count, arguments):
                 if first < stop * step:
                     counters[own * LINE + 1] = 1
                     call(address, (*arguments, first, min(first + step, units)))
+        counters[own * LINE + 2] = cycles()
     limit(before)
-    began = 0
+    end, idle, began = cycles(), counters[2], 0
     for t in range(count):
-        began += counters[t * LINE + 1]
-    return began == count
+        idle, began = min(idle, counters[t * LINE + 2]), began + counters[t * LINE + 1]
+    if end > start:
+        return (end - idle) / (end - start)
+    return 0.0 if began == count else 1.0  # without a clock: had somebody nothing to do at all?
 
 
 # One parallel loop for all kernels, which it knows by their addresses: a loop of its own for each
@@ -139,7 +158,7 @@ shared = _compiled(_shared, parallel=True)
 # of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
-_together: dict[Any, Callable[..., None]] = {}
+_together: dict[Any, Callable[..., float]] = {}
 
 
 def _kind(value: Any) -> types.Type:
@@ -179,9 +198,9 @@ def _unfolded(data: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def crew(work: int) -> int:
     """How many threads a call of so much work takes, if it has units for all."""
-    if work < PARALLEL_FROM or _forked or (_alone_until and time.monotonic() < _alone_until):
+    if work < PARALLEL_FROM or _forked or (_alone_until and time.perf_counter() < _alone_until):
         return 1
-    return min(threads.most() // (len(_callers) or 1), math.isqrt(work // WAKING))
+    return min(threads.most() // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
@@ -193,20 +212,24 @@ def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int)
 def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
     """`alone` on `count` threads.
 
-    Other layers than TBB wait at the end for each thread, also for one that came when nothing was
-    left since its processor is busy: a call that has taken long for that is the last for a while,
-    a hundred times as long, that is not made alone.
+    Other layers than TBB wait at the end for every thread, also for one that has not begun since
+    its processor is busy; and all wait for one that was stopped in the middle. A call that has lost
+    time by that is the last for a while that is not made alone.
     """
-    global _alone_until
+    global _alone_until, _rest
     entry = _together.get(key) or _compile_together(key, data, numbers)
     claims = count * min(CLAIMS, max(1, work // (count * CLAIM)))
     step = -(-units // claims)
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
-    start = time.monotonic()
-    began = entry(units, step, count, (*_unfolded(data), *numbers))
-    if not (began or threads.shared()) and (spent := time.monotonic() - start) > SLOW:
-        _alone_until = start + (1 + REST) * spent
+    start = time.perf_counter()
+    waited = entry(units, step, count, (*_unfolded(data), *numbers))
+    end = time.perf_counter()
+    if (lost := waited * (end - start)) > LOST:
+        _alone_until = end + _rest * lost
+        _rest = min(2 * _rest, MOST_REST)
+    else:
+        _rest = REST
 
 
 def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> None:
