@@ -16,6 +16,7 @@ from numba_acts._busy import Watch
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
 PAUSE = 0.005  # seconds between libraries, for the threads of the last one to fall asleep
+WARM = 0.005  # seconds that a call runs untimed before each sample
 SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
 
 WATCH = Watch()
@@ -28,7 +29,9 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
     """Median and minimum seconds of each call, from `rounds` samples taken in turn.
 
     A call that would take more than its share of `budget` seconds gets fewer samples, at least 3.
-    Before each sample the call runs once untimed, so that it finds its own code and data at hand.
+    Before each sample the call runs untimed for a moment, so that it finds its own code and data at
+    hand, and its threads awake: some systems wake a thread on the caller's own core, and move it to
+    another one only milliseconds later.
     """
     WATCH.look()
     repeats, most = {}, {}
@@ -38,14 +41,18 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
         call()
         seconds = time.perf_counter() - start
         repeats[name] = max(1, int(SHORTEST / max(seconds, 1e-9)))
-        most[name] = max(3, min(rounds, int(budget / len(calls) / (2 * seconds + PAUSE))))
+        share = budget / len(calls)
+        most[name] = max(3, min(rounds, int(share / (2 * seconds + PAUSE + WARM))))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds):
         for name, call in calls.items():
             if round_ >= most[name]:
                 continue
             time.sleep(PAUSE)
+            awake = time.perf_counter() + WARM
             call()
+            while time.perf_counter() < awake:
+                call()
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 call()
