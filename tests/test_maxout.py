@@ -19,6 +19,7 @@ from numba_acts import (
     softmin,
     softmin_vjp,
 )
+from numba_acts._cpu import maxout as maxout_room
 
 INFINITY = np.inf
 MEGABYTE = 2**20
@@ -55,6 +56,74 @@ def test_index_past_2_to_the_31():
         maxout_with_index(x)
     with pytest.raises(IndexError, match=rf"index must lie in \[0, {pieces}\)"):
         maxout_jvp(x, np.int64(pieces))
+
+
+DOUBTS = {  # what is among the numbers
+    "numbers alone": [],
+    "NaN": [np.nan],
+    "NaN and infinities": [np.nan, INFINITY, -INFINITY],
+    "both infinities": [INFINITY, -INFINITY],
+    "zeros of both signs are the largest": [0.0, -0.0],
+}
+
+
+def around(length):
+    """Shapes with an axis of maxout, or columns beside each other, of that length."""
+    return [((3, length), 1), ((length, 3), 0), ((5, length), 0), ((2, 3, length), 1)]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_wide_vectors_find_the_first_largest(dtype, doubt, rng):
+    """Many numbers at a time, where the maximum is certain; the bits of the first, where it is not.
+
+    Lengths about one, two, four wide vectors of each dtype.
+    """
+    for length in (1, 31, 32, 63, 64, 65, 127, 128, 129, 255, 256, 300):
+        for shape, axis in [
+            ((3, length), 1),
+            ((length, 3), 0),
+            ((5, length), 0),
+            ((2, 3, length), 1),
+        ]:
+            x = -1 - rng.random(shape).astype(dtype)
+            for value in DOUBTS[doubt]:
+                x[rng.random(shape) < rng.choice([0.02, 0.3])] = value
+            y, (best, index) = maxout(x, axis), maxout_with_index(x, axis)
+            want = np.take_along_axis(x, np.expand_dims(x.argmax(axis), axis), axis)
+            for got in (y, best):
+                assert got.tobytes() == np.squeeze(want, axis).tobytes(), (shape, axis)
+            np.testing.assert_array_equal(index, x.argmax(axis))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+@pytest.mark.parametrize("pieces", [2 * maxout_room.PART, 3 * maxout_room.PART + 1, 200_001])
+def test_long_rows_in_parts(pieces, dtype, rng):
+    """The first of equal ones, the first NaN, in each part of rows that threads share."""
+    for rows in (1, 2):
+        for _ in range(12):
+            x = rng.integers(-100, 100, (rows, pieces)).astype(dtype)
+            for at in rng.integers(0, pieces, (3, rows)):
+                x[np.arange(rows), at] = rng.choice([np.nan, 101]) if dtype == np.float32 else 101
+            y, index = maxout_with_index(x)
+            np.testing.assert_array_equal(index, x.argmax(1))
+            np.testing.assert_array_equal(y, x.max(1))
+            np.testing.assert_array_equal(maxout(x), y)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.bool_])
+def test_wide_vectors_of_integers(dtype, rng):
+    for shape, axis in [
+        ((3, 700), 1),
+        ((700, 3), 0),
+        ((5, 700), 0),
+        ((2, 3, 700), 1),
+        ((16, 64), 1),
+    ]:
+        x = rng.integers(0, 256, shape, np.uint8).astype(dtype)
+        if np.dtype(dtype).kind == "i":
+            x -= 100  # some slices have 0 for their largest
+        np.testing.assert_array_equal(maxout(x, axis), x.max(axis))
 
 
 @pytest.mark.parametrize("index_dtype", INDEX_DTYPES)

@@ -194,6 +194,8 @@ CALLS = {
     "Jacobian's diagonal": lambda: numba_acts.softmin_jacobian_diag(ones(1000, 1000)),
     "maxout": lambda: numba_acts.maxout(ones(1_000_000, 4)),
     "maxout of many": lambda: numba_acts.maxout_with_index(ones(1000, 3000)),
+    "maxout of a long row": lambda: numba_acts.maxout(ones(1, 8_000_000)),
+    "maxout of long rows": lambda: numba_acts.maxout_with_index(ones(3, 8_000_000)),
     "maxout, columns": lambda: numba_acts.maxout(ones(2000, 4200), 0),
     "maxout, spread": lambda: numba_acts.maxout_jacobian(np.zeros(10**6, np.int32), 4),
     "maxout, spread columns": lambda: numba_acts.maxout_jacobian(np.zeros(4200, np.int32), 500, 0),
@@ -248,6 +250,7 @@ def test_rest_after_a_call_that_waited(monkeypatch):
     task = (("stand-in",), (x, None, y), (1000,), 64, 128_000, 2)
     monkeypatch.setattr(launch, "_alone_until", 0.0)
     monkeypatch.setattr(launch, "_rest", launch.REST)
+    monkeypatch.setattr(launch, "LOST", 1e-3)
     monkeypatch.setattr(launch.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(threads, "most", lambda: 2)
     monkeypatch.setitem(launch._together, task[0], entry)

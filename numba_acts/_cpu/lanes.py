@@ -15,7 +15,15 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from numba_acts._compiler import switched_on
-from numba_acts._cpu.emit import INT32, broadcast, compare, fold, multiply_add, replaces
+from numba_acts._cpu.emit import (
+    INT32,
+    broadcast,
+    compare,
+    fold,
+    multiply_add,
+    replaces,
+    zero_of,
+)
 
 LANES = 8
 
@@ -197,12 +205,27 @@ def lanes_sum(typingctx, lanes):
 
 
 @intrinsic
+def signs_of_zero(typingctx, lanes):
+    """May the sign of a zero be in question: is some lane a zero, and not an integer?"""
+
+    def emit(context, builder, sig, args):
+        bits = ir.IntType(lanes.count)
+        if not isinstance(lanes.dtype, types.Float):
+            return ir.Constant(ir.IntType(1), 0)
+        zero = broadcast(builder, zero_of(args[0].type.element), lanes.count)
+        zeros = builder.bitcast(builder.fcmp_ordered("==", args[0], zero), bits)
+        return builder.icmp_unsigned("!=", zeros, bits(0))
+
+    return types.boolean(lanes), emit
+
+
+@intrinsic
 def lanes_max(typingctx, lanes):
-    """The largest of the eight, in every lane."""
+    """The largest, in every lane."""
 
     def emit(context, builder, sig, args):
         def larger(a, b):
-            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+            return builder.select(compare(builder, lanes, ">", a, b), a, b)
 
         return fold(builder, args[0], larger)
 

@@ -15,12 +15,14 @@ from numba_acts._cpu.lanes import (
     fill,
     lane,
     lane_places,
+    lanes_max,
     lanes_sum,
     maximum,
+    signs_of_zero,
     splat,
     transposed,
 )
-from numba_acts._cpu.launch import kernel, run
+from numba_acts._cpu.launch import crew, kernel, run
 from numba_acts._cpu.memory import (
     eight,
     elements,
@@ -29,6 +31,7 @@ from numba_acts._cpu.memory import (
     get,
     load,
     load_some,
+    load_wide,
     narrow,
     put,
     results,
@@ -36,6 +39,7 @@ from numba_acts._cpu.memory import (
     spread,
     store,
     store_some,
+    wide_lanes,
     winners,
 )
 from numba_acts._cpu.slices import span_for
@@ -43,6 +47,7 @@ from numba_acts._cpu.slices import span_for
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 SPAN = 1024  # neighbouring positions that one unit of work handles at most
+PART = 1 << 15  # pieces of a long unit, at least, that a thread takes
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -155,28 +160,42 @@ def largest(x, first, pieces):
 
 
 @lane
-def largest_along(x, first, pieces):
-    """The same of one unit of at least 64 contiguous pieces."""
-    best = eight(x, first, LANES)
-    total = added(best)
-    for start in range(LANES * LANES, pieces, LANES * LANES):
-        new = eight(x, first + min(start, pieces - LANES * LANES), LANES)
-        best = larger(new, best)
-        total = total + added(new)
-    a, b, c, d, e, f, g, h = best
-    top = maximum(maximum(maximum(a, b), maximum(c, d)), maximum(maximum(e, f), maximum(g, h)))
-    value, numbers = first_max(top, lane_places())[0], extract(lanes_sum(total), 0)
-    return value, numbers == numbers and value != 0
+def four(x, i, step):
+    """Four wide vectors, `step` apart."""
+    return (
+        load_wide(x, i),
+        load_wide(x, i + step),
+        load_wide(x, i + 2 * step),
+        load_wide(x, i + 3 * step),
+    )
+
+
+@lane
+def largest_wide(x, first, step, steps, last, wide):
+    """The maxima of four wide vectors, `step` after `step`, at most `last`; are they certain?"""
+    a, b, c, d = four(x, first, wide)
+    total = (a + b) + (c + d)
+    for k in range(1, steps):
+        e, f, g, h = four(x, first + min(k * step, last), wide)
+        a, b, c, d = maximum(e, a), maximum(f, b), maximum(g, c), maximum(h, d)
+        total = total + ((e + f) + (g + h))
+    total = extract(lanes_sum(total), 0)  # no number if there is a NaN
+    zeros = signs_of_zero(a) or signs_of_zero(b) or signs_of_zero(c) or signs_of_zero(d)
+    return a, b, c, d, total == total and not zeros
 
 
 @lane
 def write_along(x, out, index, u, pieces):
     """Write the winner of one unit of contiguous pieces."""
+    wide = wide_lanes(x)
+    step = 4 * wide
     if index is None:
-        if pieces >= LANES * LANES:
-            value, certain = largest_along(x, u * pieces, pieces)
+        if pieces >= step:
+            steps, last = (pieces + step - 1) // step, pieces - step
+            a, b, c, d, certain = largest_wide(x, u * pieces, step, steps, last, wide)
             if certain:
-                put(out, u, value)
+                top = maximum(maximum(a, b), maximum(c, d))
+                put(out, u, extract(lanes_max(top), 0))
                 return
     value, piece = along(x, u * pieces, pieces)
     put(out, u, value)
@@ -256,6 +275,26 @@ def columns_further(x, out, index, pieces, inner, start, stop):
             note_one(index, u, winner)
 
 
+@lane
+def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
+    """Write the maxima of columns, a hundred or so side by side; returns the first column left.
+
+    The first whose maxima are not certain are left, and those after them.
+    """
+    step = 4 * wide
+    for c in range(column, stop_column - step + 1, step):
+        first, last = outer * pieces * inner + c, pieces * inner
+        a, b, c_, d, certain = largest_wide(x, first, inner, pieces, last, wide)
+        if not certain:
+            return c
+        there = outer * inner + c
+        store(out, there, a)
+        store(out, there + wide, b)
+        store(out, there + 2 * wide, c_)
+        store(out, there + 3 * wide, d)
+    return column + (stop_column - column) // step * step
+
+
 @kernel
 def columns(x, out, index, pieces, inner, span, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
@@ -264,11 +303,15 @@ def columns(x, out, index, pieces, inner, span, start, stop):
     out = results(out, inner, min(span, inner))
     spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
     numbers = splat(np.int32(0))
+    wide = wide_lanes(x)
     for unit in range(start, stop):
         outer = unit // spans
         column = (unit - outer * spans) * span
         stop_column = min(column + span, inner)
-        for c in range(column, stop_column, LANES):
+        certain = column
+        if index is None:
+            certain = columns_wide(x, out, outer, pieces, inner, column, stop_column, wide)
+        for c in range(certain, stop_column, LANES):
             count = min(LANES, stop_column - c)
             first = outer * pieces * inner + c
             there = outer * inner + c
@@ -413,13 +456,35 @@ def jvp(tangent, index, out, pieces, inner, start, stop):
 
 def maxout(x, out, index, outer, pieces, inner):
     """Fill `out` with the maxima, and `index`, unless it is None, with the winning pieces."""
-    if inner == 1 and pieces <= FEW:
+    if inner == 1 and outer < (count := min(crew(x.size), pieces // PART)):
+        for u in range(outer):
+            one = None if index is None else index[u : u + 1]
+            _divided(x[u * pieces : (u + 1) * pieces], out[u : u + 1], one, count)
+    elif inner == 1 and pieces <= FEW:
         run(few, outer, x.size, (x, out, index, (0,) * pieces))
     elif inner == 1:
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
         span = span_for(outer, inner, SPAN, x.size)
         run(columns, outer * -(-inner // span), x.size, (x, out, index), pieces, inner, span)
+
+
+def _divided(x, out, index, count):
+    """One unit by parts, two for each thread and the rest: their winners, of those the winner."""
+    size = x.size // (2 * count)
+    whole, rest = x.size // size, x.size % size
+    best = np.empty(whole + (rest > 0), out.dtype)
+    front = back = winner = None
+    if index is not None:
+        winners, winner = np.empty(best.size, index.dtype), np.empty(1, index.dtype)
+        front, back = winners[:whole], winners[whole:]
+    run(rows, whole, x.size, (x[: whole * size], best[:whole], front), size)
+    if rest:
+        run(rows, 1, rest, (x[whole * size :], best[whole:], back), rest)
+    run(rows, 1, best.size, (best, out, winner), best.size)
+    if index is not None:
+        part = winner[0].item()
+        index[0] = part * size + winners[part].item()
 
 
 def vjp(g, index, out, outer, pieces, inner):
