@@ -97,11 +97,11 @@ def test_wide_vectors_find_the_first_largest(dtype, doubt, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float32])
-@pytest.mark.parametrize("pieces", [2 * maxout_room.PART, 3 * maxout_room.PART + 1, 200_001])
+@pytest.mark.parametrize("pieces", [2 * maxout_room.PART, 3 * maxout_room.PART + 1])
 def test_long_rows_in_parts(pieces, dtype, rng):
     """The first of equal ones, the first NaN, in each part of rows that threads share."""
     for rows in (1, 2):
-        for _ in range(12):
+        for _ in range(4):
             x = rng.integers(-100, 100, (rows, pieces)).astype(dtype)
             for at in rng.integers(0, pieces, (3, rows)):
                 x[np.arange(rows), at] = rng.choice([np.nan, 101]) if dtype == np.float32 else 101

@@ -4,6 +4,8 @@ Arrays come flat, as C-contiguous (outer, pieces, inner), results as (outer, inn
 first NaN wins, and otherwise the first of the largest pieces.
 """
 
+from typing import Any
+
 import numpy as np
 
 from numba_acts._cpu.lanes import (
@@ -47,7 +49,7 @@ from numba_acts._cpu.slices import span_for
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 SPAN = 1024  # neighbouring positions that one unit of work handles at most
-PART = 1 << 15  # pieces of a long unit, at least, that a thread takes
+PART = 1 << 18  # pieces of a long unit, at least, that a thread takes
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -474,7 +476,8 @@ def _divided(x, out, index, count):
     size = x.size // (2 * count)
     whole, rest = x.size // size, x.size % size
     best = np.empty(whole + (rest > 0), out.dtype)
-    front = back = winner = None
+    front: Any = None
+    back, winner = front, front
     if index is not None:
         winners, winner = np.empty(best.size, index.dtype), np.empty(1, index.dtype)
         front, back = winners[:whole], winners[whole:]
