@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import time
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +37,9 @@ LINE = 16  # numbers of eight bytes that two caches do not quarrel about
 LOST = 1e-3  # seconds of waiting for other threads from which a call is the last for a while:
 REST, MOST_REST = 10, 160  # so many times what was lost, twice that when it happens again, at most
 
-_callers: list[Any] = []  # who computes; appended to and taken from in one step each
+_callers: dict[int, Any] = {}  # threads that make a large call, each with its kernel
 _forked = False
-_alone_until, _rest = 0.0, REST
+_alone_until, _rest, _cycle = 0.0, REST, math.inf
 
 threads.find_tbb()
 
@@ -121,32 +122,36 @@ def _shared(address, units, step, count, arguments):
     """Have each thread claim `step` units at a time: of its own part, then of the others' parts.
 
     So nobody waits for a thread that has not begun, and a part of memory stays with its thread from
-    call to call. Returns which part of the time somebody had nothing left to do.
+    call to call. Returns how long somebody had nothing left to do while others were at work, beyond
+    what two claims take, and the whole time, by the processor's clock. Without one: whether some
+    thread had nothing to do at all, and 1.
     """
     start = cycles()
     claims = (units + step - 1) // step
     counters = np.empty(count * LINE, np.int64)
     for t in range(count):
-        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0  # next, began
+        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0  # next, claims made
     before = limit(count)
     for p in prange(count):
-        own = np.int64(p)
+        own, begun = np.int64(p), cycles()
         for k in range(count):
             t = (own + k) % count
             stop = (t + 1) * claims // count
             while counters[t * LINE] < stop:
                 first = claim(counters, t * LINE) * step
                 if first < stop * step:
-                    counters[own * LINE + 1] = 1
+                    counters[own * LINE + 1] += 1
                     call(address, (*arguments, first, min(first + step, units)))
         counters[own * LINE + 2] = cycles()
+        counters[own * LINE + 3] = cycles() - begun
     limit(before)
-    end, idle, began = cycles(), counters[2], 0
+    end, idle, least, busy = cycles(), counters[2], claims, 0
     for t in range(count):
-        idle, began = min(idle, counters[t * LINE + 2]), began + counters[t * LINE + 1]
+        idle, busy = min(idle, counters[t * LINE + 2]), busy + counters[t * LINE + 3]
+        least = min(least, counters[t * LINE + 1])
     if end > start:
-        return (end - idle) / (end - start)
-    return 0.0 if began == count else 1.0  # without a clock: had somebody nothing to do at all?
+        return max(0, end - idle - 2 * busy // claims), end - start
+    return 1 - min(1, least), 1
 
 
 # One parallel loop for all kernels, which it knows by their addresses: a loop of its own for each
@@ -158,7 +163,7 @@ shared = _compiled(_shared, parallel=True)
 # of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
-_together: dict[Any, Callable[..., float]] = {}
+_together: dict[Any, Callable[..., tuple[int, int]]] = {}
 
 
 def _kind(value: Any) -> types.Type:
@@ -214,18 +219,20 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
 
     Other layers than TBB wait at the end for every thread, also for one that has not begun since
     its processor is busy; and all wait for one that was stopped in the middle. A call that has lost
-    time by that is the last for a while that is not made alone.
+    time by that, and not by units of unequal size, is the last for a while that is not made alone.
     """
-    global _alone_until, _rest
+    global _alone_until, _rest, _cycle
     entry = _together.get(key) or _compile_together(key, data, numbers)
     claims = count * min(CLAIMS, max(1, work // (count * CLAIM)))
     step = -(-units // claims)
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
     start = time.perf_counter()
-    waited = entry(units, step, count, (*_unfolded(data), *numbers))
+    waited, whole = entry(units, step, count, (*_unfolded(data), *numbers))
     end = time.perf_counter()
-    if (lost := waited * (end - start)) > LOST:
+    if CLOCK:  # a call that did not wait for the interpreter's lock as well shows its cycle
+        _cycle = min(_cycle, (end - start) / whole)
+    if (lost := waited * (_cycle if CLOCK else end - start)) > LOST:
         _alone_until = end + _rest * lost
         _rest = min(2 * _rest, MOST_REST)
     else:
@@ -249,15 +256,16 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     if work < PARALLEL_FROM or units < 2:
         alone(key, data, numbers, units)
         return
-    _callers.append(key)
+    me = get_ident()
     try:
+        _callers[me] = key
         count = min(crew(work), units)
         if count > 1 and (len(_callers) == 1 or threads.shared()):
             together(key, data, numbers, units, work, count)
         else:
             alone(key, data, numbers, units)
     finally:
-        _callers.pop()
+        _callers.pop(me, None)
 
 
 def _in_child() -> None:

@@ -290,7 +290,8 @@ def span_for(outer, columns, most, work):
 
     Fewer than `APART` would have threads write into the same lines of a cache.
     """
-    return min(most, max(APART, outer * columns // crew(work) & -LANES))
+    count = crew(work)
+    return min(most, max(APART, outer * columns // count & -LANES)) if count > 1 else most
 
 
 def batches(out, outer, n, inner, work):

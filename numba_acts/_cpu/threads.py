@@ -5,6 +5,7 @@ import ctypes
 import functools
 import math
 import os
+import site
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ def find_tbb() -> None:
         return
     if str(config.THREADING_LAYER).lower() in ("omp", "workqueue"):
         return
-    schemes = sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")
+    schemes = [sysconfig.get_default_scheme()]
+    if site.ENABLE_USER_SITE:
+        schemes.append(sysconfig.get_preferred_scheme("user"))
     for scheme in schemes:
         path = Path(sysconfig.get_path("data", scheme), *names[sys.platform])
         if path.exists():
@@ -44,26 +47,30 @@ def find_tbb() -> None:
 
 
 def quota(root: Path = ROOT) -> float:
-    """How many processors' time the process's control groups allow it, of version 1 and 2."""
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    paths = {}
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
+    """How many processors' time the process's control groups allow it, of version 1 and 2.
+
+    Lines that are not as Linux writes them are passed over.
+    """
+    paths, limits = {}, [math.inf]
+    for _, controllers, path in _lines(root / "proc/self/cgroup", ":", 3):
         if not controllers or "cpu" in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = path
-    limits = [math.inf]
-    for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        base, point = before.split()[3:5]
-        kind, *_, options = after.split()
-        if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
-            folder = root / point.lstrip("/")
-            limits.extend(_limits(folder, paths[kind].removeprefix(base.rstrip("/"))))
+    for before, after in _lines(root / "proc/self/mountinfo", " - ", 2):
+        mount, (kind, *options) = before.split(" "), after.split(" ")
+        if len(mount) > 4 and (
+            kind == "cgroup2" or (kind == "cgroup" and "cpu" in options[-1].split(","))
+        ):
+            path = paths.get(kind, "").removeprefix(mount[3].rstrip("/"))
+            limits.extend(_limits(root / mount[4].lstrip("/"), path) if kind in paths else [])
     return min(limits)
+
+
+def _lines(file: Path, separator: str, parts: int) -> Iterator[list[str]]:
+    """The lines of a file that have so many parts; paths may hold any byte but a line's end."""
+    with contextlib.suppress(OSError):
+        for line in file.read_bytes().decode(errors="surrogateescape").split("\n"):
+            if len(found := line.split(separator, parts - 1)) == parts:
+                yield found
 
 
 def _limits(folder: Path, path: str) -> Iterator[float]:
@@ -84,7 +91,7 @@ def _limits(folder: Path, path: str) -> Iterator[float]:
 def usable(root: Path = ROOT) -> int:
     """The processors that the process may run on, or its quota's worth of them, rounded down."""
     if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
+        processors = len(os.sched_getaffinity(os.getpid()))  # a thread may have another
     else:
         processors = os.cpu_count() or 1
     return max(1, math.floor(min(processors, quota(root))))
