@@ -272,7 +272,7 @@ def right():
 
 
 def run_on(layer, code, **environment):
-    environment |= {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    environment = {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": layer} | environment
     printed = run(PREPARE + code, **environment)
     if printed == ["missing"]:
         pytest.skip(f"Numba has no threading layer {layer} here")
@@ -401,6 +401,24 @@ own(x, out)
 print(np.allclose(out, expected), right())
 """
     assert run_on(layer, code) == ["True", "True"]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@FULL
+def test_more_threads_than_processors(layer):
+    """As the user has asked for, and as a container has that sees more than it may use."""
+    code = """
+from numba_acts._cpu import launch, threads
+counts, together = set(), launch.together
+launch.together = lambda *task: counts.add(task[-1]) or together(*task)
+x = np.random.default_rng(0).normal(size=(4000, 1000)).astype(np.float32)
+calls = lambda: [numba_acts.softmin(x, axis) for axis in (0, 1, None)] + [numba_acts.maxout(x, 0)]
+alone = calls()
+numba.set_num_threads(64)
+launch.LOST = 9
+print(threads.most(), all(map(np.array_equal, alone, calls())), max(counts))
+"""
+    assert run_on(layer, code, NUMBA_NUM_THREADS="64")[:2] == ["64", "True"]
 
 
 @pytest.mark.parametrize("layer", LAYERS)
