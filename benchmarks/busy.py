@@ -7,6 +7,7 @@ threads wait busily after its call, and with more threads than there are cores.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -22,6 +23,7 @@ import numpy as np
 
 from benchmarks import tables, timing
 from benchmarks.cases import Case
+from numba_acts._cpu.threads import usable
 
 ROWS = 10, 100, 1000, 10_000
 LENGTH = 1000
@@ -131,25 +133,24 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks busy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="samples of each call (default: 5)")
     rounds = parser.parse_args(arguments).rounds
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    loads = {QUIET: 0, "one core left": (cores or 1) - 1, "no core left": cores or 1}
+    cores = usable()
+    loads = {QUIET: 0, "one core left": cores - 1, "no core left": cores}
+    calls = list(itertools.product(("forward", "vjp"), ROWS))
     found: list[dict[str, Any]] = []
     with servers([*LIBRARIES, TURNS, *MORE]) as lines:
-        for work in "forward", "vjp":  # which makes the arrays and compiles
-            for rows in ROWS:
-                measure(lines, (work, rows), 1)
+        for call in calls:  # which makes the arrays and compiles
+            measure(lines, call, 1)
         for load, others in loads.items():
             few = lines if load == QUIET else {name: lines[name] for name in LIBRARIES}
             with taken(others):
-                for work in "forward", "vjp":
-                    for rows in ROWS:
-                        times = measure(few, (work, rows), rounds)
-                        row = {"load": load, "function": "softmin", "work": work}
-                        found.append(row | {"elements": rows * LENGTH, "times": times})
-                        for library, time_ in times.items():
-                            shown = " ".join(f"{1e6 * t:10.1f}" for t in time_.values())
-                            text = f"{load:14}{work:8}{rows * LENGTH:9}  {library:40}{shown} µs"
-                            print(text, flush=True)
+                for work, rows in calls:
+                    times = measure(few, (work, rows), rounds)
+                    row = {"load": load, "function": "softmin", "work": work}
+                    found.append(row | {"elements": rows * LENGTH, "times": times})
+                    for library, time_ in times.items():
+                        shown = " ".join(f"{1e6 * t:10.1f}" for t in time_.values())
+                        text = f"{load:14}{work:8}{rows * LENGTH:9}  {library:40}{shown} µs"
+                        print(text, flush=True)
     print(tables.busy(found))
     print(f"written to {timing.save('busy', found)}")
     return 0

@@ -145,6 +145,12 @@ def multiples(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
     return figure
 
 
+def _over_size(axes: Any, title: str) -> None:
+    axes.set(xscale="log", yscale="log", title=title)
+    axes.grid()
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+
+
 def scaling(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
     """Draw time over size on logarithmic axes: a panel a function and length, a line a library."""
     panels: dict[tuple[str, int], list[Row]] = {}
@@ -180,9 +186,7 @@ def scaling(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
                 list(best), list(best.values()), color=colours["quiet"], linewidth=1.2, zorder=2
             )
             handles.setdefault("copy", drawn)
-        axes.set(xscale="log", yscale="log", title=f"{function}, slices of {length:,}")
-        axes.grid()
-        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        _over_size(axes, f"{function}, slices of {length:,}")
     for axes in grid[-1]:
         axes.set_xlabel("numbers in all")
     grid[0, 0].set_ylabel("time")
@@ -215,9 +219,7 @@ def busy(rows: Sequence[Row], colours: dict[str, Any]) -> Figure:
                 (drawn,) = axes.plot(sizes, medians, linestyle=dash, **style)
                 axes.vlines(sizes, medians, slowest, color=style["color"], linewidth=0.9)
                 handles.setdefault(style["label"], drawn)
-            axes.set(xscale="log", yscale="log", title=f"{work}, {load}")
-            axes.grid()
-            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+            _over_size(axes, f"{work}, {load}")
         line[0].set_ylabel("time of a call")
     for axes in grid[-1]:
         axes.set_xlabel("numbers in all")

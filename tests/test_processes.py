@@ -482,7 +482,10 @@ print(numba.threading_layer(), threads.most(), len(os.sched_getaffinity(0)))
 """
 
 
-@pytest.mark.skipif(not (sys.platform == "linux" and platform.machine() == "x86_64"), reason="TBB")
+@pytest.mark.skipif(
+    not (sys.platform == "linux" and platform.machine() == "x86_64"),
+    reason="affinities are Linux's, and TBB comes as a dependency on x86-64 alone",
+)
 def test_users_settings_are_kept(monkeypatch):
     default = {"NUMBA_THREADING_LAYER": "default"}
     assert run(CHOSEN.format(running=False), **default)[0] == "tbb"

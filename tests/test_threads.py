@@ -83,6 +83,7 @@ QUOTAS = {
         {"cpu.max": "150000 100000\n"},
         1.5,
     ),
+    "no period": (["0::/"], [V2], {"cpu.max": "100 0\n"}, math.inf),
     "not a number": (["0::/"], [V2], {"cpu.max": "\n"}, math.inf),
     "no groups": (None, [], {}, math.inf),
 }

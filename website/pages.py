@@ -112,22 +112,8 @@ def _performance() -> str:
                 continue
             parts.append(f"### {title}\n\n{_measured_by('cuda' if part == 'small' else part)}")
             parts.append(tables.was_busy(file, part))
-            if part == "busy":
-                parts.append(
-                    _picture(
-                        f"{name}-busy",
-                        "Median and 99th percentile of a call over size, for three loads of the "
-                        "machine, beside other libraries.",
-                    )
-                )
-            if part == "scaling":
-                parts.append(
-                    _picture(
-                        f"{name}-scaling",
-                        "Time over size on logarithmic axes, with "
-                        "one thread and with several, beside other libraries.",
-                    )
-                )
+            if part in OVER_SIZE:
+                parts.append(_picture(f"{name}-{part}", OVER_SIZE[part]))
             shown = show(file[part])
             parts.append(_folded(f"All of {title.lower()}", shown) if len(shown) > 3000 else shown)
     return "\n\n".join(filter(None, parts))
@@ -188,6 +174,13 @@ below. Lower is better throughout."""
 NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
+
+OVER_SIZE = {  # parts with a picture of their own, and what it shows
+    "scaling": "Time over size on logarithmic axes, with one thread and with several, beside other "
+    "libraries.",
+    "busy": "Median and 99th percentile of a call over size, for three loads of the machine, "
+    "beside other libraries.",
+}
 
 SUBJECTS: dict[str, Callable[[str], str]] = {
     "file": _file,

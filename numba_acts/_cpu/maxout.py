@@ -477,7 +477,8 @@ def _divided(x, out, index, count):
     whole, rest = x.size // size, x.size % size
     best = np.empty(whole + (rest > 0), out.dtype)
     front: Any = None
-    back, winner = front, front
+    back: Any = None
+    winner: Any = None
     if index is not None:
         winners, winner = np.empty(best.size, index.dtype), np.empty(1, index.dtype)
         front, back = winners[:whole], winners[whole:]

@@ -56,12 +56,11 @@ def quota(root: Path = ROOT) -> float:
         if not controllers or "cpu" in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = path
     for before, after in _lines(root / "proc/self/mountinfo", " - ", 2):
-        mount, (kind, *options) = before.split(" "), after.split(" ")
-        if len(mount) > 4 and (
-            kind == "cgroup2" or (kind == "cgroup" and "cpu" in options[-1].split(","))
-        ):
-            path = paths.get(kind, "").removeprefix(mount[3].rstrip("/"))
-            limits.extend(_limits(root / mount[4].lstrip("/"), path) if kind in paths else [])
+        mount, words = before.split(" "), after.split(" ")
+        kind, options = words[0], words[-1].split(",")
+        if len(mount) > 4 and kind in paths and (kind == "cgroup2" or "cpu" in options):
+            path = paths[kind].removeprefix(mount[3].rstrip("/"))
+            limits.extend(_limits(root / mount[4].lstrip("/"), path))
     return min(limits)
 
 
@@ -77,7 +76,7 @@ def _limits(folder: Path, path: str) -> Iterator[float]:
     """The limits of a group and of those above it, up to a folder where they are mounted."""
     group = Path(path.strip("/"))
     for inside in (group, *group.parents):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             at = folder / inside
             if (at / "cpu.max").exists():
                 share, period = (at / "cpu.max").read_text().split()
