@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CAPABILITY = (9, 0)
-SIZES = 132, 227 << 10, 50 << 20  # multiprocessors, shared memory of a block, L2 cache
+SIZES = 132, 227 << 10, 50 << 20, 8  # multiprocessors, shared memory of a block, L2, clusters
 RESERVED = 1 << 10  # of shared memory in a block, which the system has for itself
 NEWEST_PTX = 9.0
 REGISTERS = 65_536  # of a multiprocessor
@@ -48,12 +48,15 @@ class Work(NamedTuple):
 
 
 BF16 = "bfloat16"
-ROWS = [(1000, n, 1) for n in (4, 128, 256, 1024, 4096, 32_768, 1_000_000)]
+ROWS = [(1000, n, 1) for n in (4, 128, 256, 1024, 4096, 8192, 16_384, 65_536, 262_144, 1_000_000)]
 IMAGES = [(4, c, 512 * 512) for c in (3, 8)]
 WORK = [
     *(Work("softmax", shape) for shape in ROWS),
     *(Work("softmax", (1000, n, 1), wide=False, ceiling=80) for n in (1, 7, 10, 1001)),
-    *(Work("softmax", (1000, 4096, 1), dtype) for dtype in ("float16", BF16)),
+    *(Work("softmax", (1000, n, 1), dtype) for n in (4096, 65_536) for dtype in ("float16", BF16)),
+    *(Work("softmax", (1000, n, 1), wide=False) for n in (16_383, 65_535)),
+    Work("softmax", (1000, 65_536, 1), "float64", ceiling=128),
+    Work("softmax", (1000, 65_536, 1), more={"masked": True}),
     Work("softmax", (1000, 4096, 1), "float64", ceiling=96),
     Work("softmax", (1000, 4096, 1), more={"masked": True}, ceiling=80),
     *(Work("softmax", shape) for shape in IMAGES),
@@ -67,7 +70,9 @@ WORK = [
     Work("softmax", (1024, 10_000, 49), wide=False, ceiling=112),
     *(Work("softmax", (4, 21, 512 * 512), d, 80, False) for d in ("float16", BF16, "float64")),
     Work("softmax", (1000, 128, 1), "int8", wide=False, ceiling=64),
-    *(Work("product", (1000, n, 1)) for n in (4, 128, 1024, 4096, 16_384, 1_000_000)),
+    *(Work("product", (1000, n, 1)) for n in (4, 128, 1024, 4096, 8192, 65_536, 1_000_000)),
+    *(Work("product", (1000, 65_536, 1), d, 128) for d in ("float64", BF16)),
+    Work("product", (1000, 65_535, 1), wide=False),
     *(Work("product", (1000, n, 1), wide=False, ceiling=96) for n in (1, 10, 1001)),
     *(Work("product", (1000, 4096, 1), dtype) for dtype in ("float16", BF16, "float64")),
     *(Work("product", shape, ceiling=96) for shape in IMAGES),
@@ -230,7 +235,7 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
 
     from numba_acts._cuda import launch
 
-    options = {"launch_bounds": kernel.threads, "lto": True}
+    options = {"launch_bounds": kernel.bounds, "lto": True}
     made = _Kernel(kernel.function, launch.signature(arguments).args, **options)
     library = made._codelibrary
     version = re.search(r"\.version (\d+\.\d+)", library.get_asm_str(cc=CAPABILITY))
@@ -314,7 +319,9 @@ def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
     _stand_in()
     work, kernel, blocks, given = _chosen(wanted)[number]
     seen = compiled(kernel, given)
-    elements = max(1, round(np.prod(work.shape) / (blocks * kernel.threads)))  # of a thread
+    elements = max(
+        1, round(np.prod(work.shape) / (np.prod(blocks) * kernel.threads))
+    )  # of a thread
     if kernel.name.endswith("images"):  # of its loop's turn
         elements = math.prod(map(len, kernel.constants[2:5]))
     row = (

@@ -61,14 +61,15 @@ kernelapi.FakeCUDAShared.array = shared_array
 sys.setswitchinterval(1e-5)
 
 slices.NUMBERS = {np.float32: 16, np.float64: 8}
-slices.CHUNK_LANES, slices.CHUNKS, slices.SHARED_THREADS = 64, 2, 128
+slices.CHUNK_LANES, slices.SPREAD = 64, (1, 2)
+slices.SHARED_THREADS, slices.ABREAST_THREADS = 128, 64
 slices.ROW_THREADS = slices.COLUMN_THREADS = 32
 slices.JOIN_LANES, slices.TILE_BYTES = 64, 1000
 
 from numba_acts._cuda import affine, copies, forward, jacobian, maxout, product  # noqa: E402
 
 jacobian.JACOBIAN_THREADS = maxout.THREADS = affine.THREADS = copies.THREADS = 32
-affine.ROWS, affine.CACHED = 4, 0.01
+affine.ROWS, affine.PIECES = 4, 500
 CHUNK = {1: 64 * 16, 2: 64 * 8}  # of float32, by the number of operands
 
 ROOMS = (affine, copies, forward, jacobian, maxout, product)
@@ -133,12 +134,14 @@ FORWARD = [
     ((9, 6), -1, ["rows"]),  # some lanes of a warp a row
     ((3, 200), -1, ["rows"]),  # a warp a row
     ((2, CHUNK[1]), -1, ["rows"]),  # warps that meet
-    ((2, CHUNK[1] + 3), -1, ["rows"]),  # chunks that meet
-    ((3, 2 * CHUNK[1] + 4), -1, LONG),
+    ((2, CHUNK[1] + 3), -1, ["spread"]),  # two chunks of a block, one after the other
+    ((3, 3 * CHUNK[1] + 4), -1, ["spread"]),  # and side by side
+    ((3, 4 * CHUNK[1] + 4), -1, LONG),
     ((2, 3, 5), 1, ["columns"]),
     ((2, 3, 8), 1, ["columns"]),  # four neighbours in a thread
     ((1, 40, 3), 1, ["columns"]),  # warps that share
-    ((2, 40, 40), 1, ["columns"]),  # the same, in a wide grid
+    ((2, 40, 40), 1, ["columns"]),  # the same, four columns of a thread
+    ((2, 300, 40), 1, ["columns"]),  # parts of lanes that share
     ((1, 700, 3), 1, ["columns"]),  # lanes and warps that share
     ((8, 6, 7), 1, ["images"]),  # several images in a block, fewer in the last
     ((7, 6, 7), 1, ["images"]),  # that don't fill accesses
@@ -199,8 +202,9 @@ def test_a_subnormal_weight(shape, dtype):
 PRODUCT = [
     ((9, 6), -1, ["rows"]),
     ((3, 200), -1, ["rows"]),
-    ((2, CHUNK[2] + 3), -1, ["rows"]),
-    ((2, 2 * CHUNK[2] + 1), -1, ["rows", "join", "finish_rows"]),
+    ((2, CHUNK[2] + 3), -1, ["spread"]),
+    ((2, 3 * CHUNK[2] + 1), -1, ["spread"]),
+    ((2, 4 * CHUNK[2] + 1), -1, ["rows", "join", "finish_rows"]),
     ((2, 3, 5), 1, ["columns"]),
     ((2, 3, 8), 1, ["columns"]),
     ((1, 40, 3), 1, ["columns"]),

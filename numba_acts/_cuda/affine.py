@@ -2,14 +2,12 @@
 
 x is (rows, d), a weight (units, pieces, d), a bias (units, pieces) or empty, y and index
 (rows, units), all of them flat here. The matrix products are those of the caller's library, which
-has cuBLAS; bias, maximum and index follow in one kernel, while the pieces of a batch of rows are in
-the L2 cache. cuBLAS chooses how to sum by the number of rows, so that here, unlike elsewhere in
+has cuBLAS; bias, maximum and index follow in one kernel. cuBLAS chooses how to sum by the number of rows, so that here, unlike elsewhere in
 this library, the last bits of a row may depend on the batch around it. Integers, which cuBLAS has
 no products for, have a plain kernel.
 
 The derivatives send g to the winning pieces, (rows, units·pieces), and take products with that.
-Those of weight and bias are sums over all rows, added batch after batch, whose rows are as many as
-the L2 cache holds: their last bits depend on the device's cache too.
+Those of weight and bias are sums over all rows, added batch after batch.
 """
 
 import math
@@ -20,11 +18,11 @@ from numba import cuda
 
 from numba_acts._cuda import maxout
 from numba_acts._cuda.lanes import WARP
-from numba_acts._cuda.launch import Memory, Queue, device, run, specialised
+from numba_acts._cuda.launch import Memory, run, specialised
 from numba_acts._cuda.memory import WIDE_BYTES, get, held, load, put, store
 
 # Chosen by counting for compute capability 9.0, to be tuned on one.
-CACHED = 0.5  # of the L2 cache, for pieces that are written and read while it holds them
+PIECES = 1 << 28  # bytes at most, of the pieces of a batch of rows
 ROWS = 128  # of a batch, or a multiple: tiles of matrix products are filled
 THREADS = 128
 
@@ -170,10 +168,9 @@ def _multiply(a: Memory, b: Memory, out: Memory, *task: Any) -> None:
     run(kernel, -(-rows * columns // THREADS), a, b, out, *lengths, *a_strides, *b_strides)
 
 
-def _batches(rows: int, width: int, dtype: np.dtype, queue: Queue) -> Any:
-    """Rows whose pieces stay in the cache, as (first, count)."""
-    cached = int(CACHED * device(queue.device).cache)
-    together = max(ROWS, cached // (width * dtype.itemsize) // ROWS * ROWS)
+def _batches(rows: int, width: int, dtype: np.dtype) -> Any:
+    """Rows whose pieces take little memory, as (first, count)."""
+    together = max(ROWS, PIECES // (width * dtype.itemsize) // ROWS * ROWS)
     for first in range(0, rows, together):
         yield first, min(together, rows - first)
 
@@ -190,7 +187,7 @@ def affine(
 ) -> None:
     """Fill y and, unless it is empty, index; an empty bias is none."""
     rows, width, dtype = y.size // units, units * pieces, product_dtype(x.dtype)
-    for first, count in _batches(rows, width, dtype, y.queue):
+    for first, count in _batches(rows, width, dtype):
         z = y.queue.empty(count * width, dtype)
         _multiply(x.past(first * depth), weight, z, count, depth, width, False, True)
         into, winners = y.past(first * units), index.past(first * units if index.size else 0)
@@ -212,7 +209,7 @@ def affine_vjp(
     """Fill dx, dweight and dbias, which are of `product_dtype`."""
     rows, width, queue = index.size // units, units * pieces, g.queue
     kind = (dweight.dtype.type,)
-    for first, count in _batches(rows, width, dweight.dtype, queue):
+    for first, count in _batches(rows, width, dweight.dtype):
         routed = queue.empty(count * width, g.dtype)
         ones = queue.empty(count, g.dtype)
         given, winners = g.past(first * units), index.past(first * units)
@@ -244,7 +241,7 @@ def affine_jvp(
 ) -> None:
     """Fill dy; an empty tangent is zero."""
     rows, width, dtype = dy.size // units, units * pieces, product_dtype(x.dtype)
-    for first, count in _batches(rows, width, dtype, dy.queue):
+    for first, count in _batches(rows, width, dtype):
         terms = []
         for a, b in ((dx, weight), (x, dweight)):
             present = dx.size if b is weight else dweight.size

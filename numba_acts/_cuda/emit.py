@@ -5,7 +5,7 @@ from numba.cuda import types
 from numba.cuda.core import config
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-I8, I16, I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
+I8, I16, I32, I64 = map(ir.IntType, (8, 16, 32, 64))
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 
 if not SIMULATED:

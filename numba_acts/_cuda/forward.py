@@ -10,20 +10,30 @@ import numpy as np
 from numba import cuda
 
 from numba_acts._cuda.exponential import exponent_law, lowered, raised_exp
-from numba_acts._cuda.lanes import WARP, afresh, lane, maximum, pairs, syncthreads, times
-from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
-from numba_acts._cuda.memory import WIDE_BYTES, computed, get, like, put
+from numba_acts._cuda.lanes import (
+    WARP,
+    afresh,
+    arrive,
+    lane,
+    maximum,
+    pairs,
+    push,
+    syncthreads,
+    times,
+    wait,
+)
+from numba_acts._cuda.launch import CLUSTER, Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, computed, fetched, get, like, put
 from numba_acts._cuda.slices import (
     CHUNK_LANES,
-    CHUNKS,
     COLUMN_THREADS,
     JOIN_LANES,
     NOTHING,
     ROW_THREADS,
     SPAN,
     access_of,
-    batches,
     bring,
+    cluster_place,
     column_base,
     column_of,
     column_threads,
@@ -35,12 +45,14 @@ from numba_acts._cuda.slices import (
     images_of,
     images_together,
     joining_warps,
+    keep,
+    kept,
     lanes_max,
     lanes_sum,
     largest,
     meet,
     order,
-    power,
+    place_of,
     read_signed,
     row_of,
     row_threads,
@@ -48,6 +60,11 @@ from numba_acts._cuda.slices import (
     scatter,
     shared_max,
     shared_sum,
+    spread_blocks,
+    spread_bytes,
+    spread_for,
+    spread_threads,
+    start_of,
     take,
     tile_bytes,
     tile_of,
@@ -66,11 +83,19 @@ def finite(m, zero):
     return zero if m == NOTHING else m
 
 
+@lane
+def powers_sum(numbers, powers, shift, law, sums, vectors, vector):
+    """The sum of exp(number − shift) over a warp's numbers of a chunk."""
+    for e in range(len(vectors) * len(vector)):
+        powers[e] = raised_exp(numbers[e] - shift, law)
+    return lanes_sum(total(powers, 0, 1, sums, (0,), vectors, vector), 1, WARP)
+
+
 # ---- rows ------------------------------------------------------------------------------------
 
 
 @specialised(row_threads)
-def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtype):
+def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
     """Contiguous slices, held in registers: one read and one write of memory.
 
     Each chunk of a row has `lanes` threads: a part of a warp, which then holds several rows, and
@@ -80,9 +105,9 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
     """
     width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
-    several, chunked = lanes > WARP, len(chunks) > 1
+    several = lanes > WARP
     one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
-    room, deep, padded = together * count, len(vectors), power(len(chunks))
+    room, deep = together * count, len(vectors)
 
     def kernel(x, mask, out, outer, n, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -96,7 +121,7 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
         writes, here = thread % WARP == 0, thread // WARP
         mine = thread // lanes * len(warps)
@@ -116,25 +141,13 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
             if several:
                 meet(m, shared_maxima, writes, here, mine, 1, values, warps)
                 m = largest(values, 0, 1, len(warps))
-            shift = finite(m, zero) if chunked or partial else m
+            shift = finite(m, zero) if partial else m
             for e in range(count):
                 powers[e] = raised_exp(numbers[at + e] - shift, law)
             s = lanes_sum(total(powers, 0, 1, sums, one, vectors, vector), 1, last)
             if several:
                 meet(s, shared_sums, writes, here, mine, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
-            if chunked:
-                c = thread % padded  # a lane a chunk
-                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
-                take(shared_maxima, safe, 1, values, warps)
-                m_c = largest(values, 0, 1, len(warps))
-                take(shared_sums, safe, 1, values, warps)
-                m = lanes_max(m_c, 1, padded)
-                scale = lowered(raised_exp(m_c - finite(m, zero), law))
-                s = times(pairs(values, 0, 1, warps), scale)
-                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
-                for e in range(count):
-                    powers[e] = raised_exp(numbers[at + e] - m, law)
             if partial:
                 if thread == 0:
                     put(out, 2 * block, m)
@@ -152,21 +165,163 @@ def rows(lanes, chunks, together, vectors, vector, access, masked, partial, dtyp
     return kernel
 
 
+@specialised(spread_threads, spread_bytes(1), spread_blocks)
+def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dtype):
+    """Rows of several chunks, one read and one write: a block has a row, or a cluster of blocks.
+
+    A block has as many chunks side by side as `chunks` is long, a thread a lane of one in registers
+    and, unless all are `held` there, of another in shared memory. The maxima and sums of all chunks
+    go to every block of the cluster, whose warps join them each for itself.
+    """
+    width, count, side = len(vector), len(vector) * len(vectors), len(chunks)
+    step, threads, rounds = CHUNK_LANES * width, CHUNK_LANES * side, 1 if held else 2
+    size, own = CHUNK_LANES * count, side * rounds
+    in_chunk = (0,) * (CHUNK_LANES // WARP)
+    warps, many = side * len(in_chunk), len(in_chunk)
+    quarters = (0,) * -(-own * (CLUSTER if clustered else 1) // WARP)
+    meeting, table, parted = warps * rounds, len(quarters) * WARP, len(quarters)
+    deep, words = len(vectors), words_of(access, dtype)
+    ways = vectors, vector, access, words, step, threads * width, fetches
+
+    def kernel(x, mask, out, n, parts, sign, high, low, floor):
+        law = like(out, sign), like(out, high), like(out, low), like(out, floor)
+        zero, nothing = like(out, 0.0), like(out, NOTHING)
+        numbers = cuda.local.array(count, dtype)
+        powers = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        joined = cuda.local.array(parted, dtype)
+        bits = cuda.local.array(width, np.uint8)
+        shared_maxima = cuda.shared.array(meeting, dtype)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        all_maxima = cuda.shared.array(table, dtype)
+        all_sums = cuda.shared.array(table, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        row, rank, ranks = cluster_place(clustered)
+        base = row * n
+        first = place_of(thread, rank, own, size, width)
+        later, mine = first + side * size, thread * width
+        if not held:
+            left = within(n - later, size)
+            keep(x, mask, masked, bits, law[0], base + later, left, tile, mine, powers, ways)
+        t = afresh(thread, zero)
+        first = place_of(t, rank, own, size, width)
+        left = within(n - first, size)
+        for k in range(len(vectors)):
+            if k * step < left:
+                i, at = base + first + k * step, k * width
+                read_signed(x, mask, masked, bits, i, numbers, at, vector, access, law[0])
+            else:
+                fill(numbers, k * width, vector, nothing)
+        warp, writes = t // WARP, t % WARP == 0
+        m = lanes_max(largest(numbers, 0, 1, count), 1, WARP)
+        if writes:
+            shared_maxima[warp] = m
+        if not held:
+            fetched()
+            t = afresh(thread, m)
+            later, mine = place_of(t, rank, own, size, width) + side * size, t * width
+            kept(tile, mine, within(n - later, size), powers, law[0], nothing, ways)
+            m = lanes_max(largest(powers, 0, 1, count), 1, WARP)
+            if writes:
+                shared_maxima[warps + warp] = m
+        syncthreads()
+        t = afresh(thread, m)
+        warp, writes = t // WARP, t % WARP == 0
+        take(shared_maxima, warp // many * many, 1, values, in_chunk)
+        shift = finite(largest(values, 0, 1, len(in_chunk)), zero)
+        s = powers_sum(numbers, powers, shift, law, sums, vectors, vector)
+        if writes:
+            shared_sums[warp] = s
+        if not held:
+            t = afresh(thread, s)
+            warp, writes = t // WARP, t % WARP == 0
+            later, mine = place_of(t, rank, own, size, width) + side * size, t * width
+            kept(tile, mine, within(n - later, size), powers, law[0], nothing, ways)
+            take(shared_maxima, warps + warp // many * many, 1, values, in_chunk)
+            shift = finite(largest(values, 0, 1, len(in_chunk)), zero)
+            s = powers_sum(powers, powers, shift, law, sums, vectors, vector)
+            if writes:
+                shared_sums[warps + warp] = s
+        syncthreads()
+        if clustered:
+            wait()
+        t = afresh(thread, s)
+        if t < own * ranks:
+            to = t // own
+            c = t - to * own
+            place = rank * own + c
+            take(shared_maxima, c * len(in_chunk), 1, values, in_chunk)
+            m = largest(values, 0, 1, len(in_chunk))
+            take(shared_sums, c * len(in_chunk), 1, values, in_chunk)
+            s = pairs(values, 0, 1, in_chunk)
+            if clustered:
+                push(all_maxima, place, to, m)
+                push(all_sums, place, to, s)
+            else:
+                all_maxima[place] = m
+                all_sums[place] = s
+        if clustered:
+            arrive()
+            wait()
+        else:
+            syncthreads()
+        m = nothing
+        for q in range(len(quarters)):
+            c = q * WARP + t % WARP
+            if c < parts:
+                m = maximum(m, all_maxima[c])
+        m = lanes_max(m, 1, WARP)
+        for q in range(len(quarters)):
+            c = q * WARP + t % WARP
+            s = zero
+            if c < parts:
+                scale = lowered(raised_exp(all_maxima[c] - finite(m, zero), law))
+                s = times(all_sums[c], scale)
+            joined[q] = lanes_sum(s, 1, WARP)
+        weight = like(out, 1.0) / pairs(joined, 0, 1, quarters)
+        t, base = afresh(thread, weight), afresh(row, weight) * n
+        first = place_of(t, rank, own, size, width)
+        later, mine = first + side * size, t * width
+        if not held:
+            left = within(n - later, size)
+            kept(tile, mine, left, powers, law[0], nothing, ways)
+            for e in range(count):
+                powers[e] = raised_exp(powers[e] - m, law) * weight
+            for k in range(len(vectors)):
+                if k * step < left:
+                    i, at = base + later + k * step, k * width
+                    write_masked(powers, at, mask, masked, bits, out, i, vector, access)
+        left = within(n - first, size)
+        for e in range(count):
+            powers[e] = raised_exp(numbers[e] - m, law) * weight
+        for k in range(len(vectors)):
+            if k * step < left:
+                i, at = base + first + k * step, k * width
+                write_masked(powers, at, mask, masked, bits, out, i, vector, access)
+
+    return kernel
+
+
 # ---- columns ---------------------------------------------------------------------------------
 
 
 @specialised(column_threads)
-def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, partial, dtype):
+def columns(
+    neighbours, shares, slots, split, vectors, vector, across, exact, masked, partial, dtype
+):
     """Slices whose numbers lie apart, held in registers: one read and one write of memory.
 
     Consecutive threads take consecutive columns, counted through all images, as many at once as the
     tuple `across` is long. Where a slice is too long for a thread, several share it, as the rows'
-    lanes would: a thread is `neighbours` columns wide and has the numbers of as many lanes as
-    `slots` is long. If `partial`, a block takes one chunk of longer slices, as in `rows`.
+    lanes would: a block is `neighbours` threads wide, and each has the numbers of as many lanes as
+    `slots` is long, or one of `split` parts of a lane. Where a thread has whole slices, `exact` is
+    how long they are, else 0. If `partial`, a block takes one chunk of longer slices, as in `rows`.
     """
-    width, step, split = len(vector), len(across), len(shares) > 1
+    width, step, meets = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
-    lanes = own * len(shares)
+    lanes = own * len(shares) // split
     chunk_size = lanes * len(vectors) * width
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
@@ -187,15 +342,16 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
         mine, share, where = column_of(thread, neighbours, in_warp)
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
-        base = column_base(column, n, inner)
         alive = column < outer * inner
-        first = part * chunk_size + share * (own * width)
+        first = part * chunk_size + start_of(share, split, own, len(vectors), width, lanes)
+        base = column_base(column, n, inner) + first * inner
+        left = within(n - first, chunk_size) if alive else np.int32(0)
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
-                    i = first + b * width + k * (lanes * width) + v
+                    i = b * width + k * (lanes * width) + v
                     at = ((b * len(vectors) + k) * width + v) * step
-                    if alive and (exact or i < n):
+                    if alive and i < exact if exact else i < left:
                         place = base + i * inner
                         read_signed(
                             x, mask, masked, bits, place, numbers, at, across, across, law[0]
@@ -204,13 +360,13 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
                         fill(numbers, at, across, NOTHING)
         for u in range(step):
             m = largest(numbers, u, step, count)
-            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
+            m = shared_max(m, meets, shared_maxima, where, in_warp, values, parts_of_block)
             shift = finite(m, zero) if partial else m
             for e in range(count):
                 at = e * step + u
                 numbers[at] = raised_exp(numbers[at] - shift, law)
             s = total(numbers, u, step, sums, slots, vectors, vector)
-            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            s = shared_sum(s, meets, shared_sums, where, in_warp, values, parts_of_block)
             if partial:
                 if share == 0 and alive:
                     put(out, 2 * (column * parts + part), m)
@@ -221,13 +377,13 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, p
                     numbers[e * step + u] = numbers[e * step + u] * weight
         if not partial:
             first_y = numbers[0]
-            base, inner, n = afresh(base, first_y), afresh(inner, first_y), afresh(n, first_y)
+            base, inner = afresh(base, first_y), afresh(inner, first_y)
             for b in range(own):
                 for k in range(len(vectors)):
                     for v in range(width):
-                        i = first + b * width + k * (lanes * width) + v
+                        i = b * width + k * (lanes * width) + v
                         at = ((b * len(vectors) + k) * width + v) * step
-                        if alive and (exact or i < n):
+                        if alive and i < exact if exact else i < left:
                             place = base + i * inner
                             write_masked(
                                 numbers, at, mask, masked, bits, out, place, across, across
@@ -332,15 +488,18 @@ def join(warps, dtype):
 
 @specialised(lambda *constants: CHUNK_LANES)
 def finish_rows(vectors, vector, access, masked, dtype):
-    """Second reading of long contiguous slices, a block a chunk, and their result."""
+    """Second reading of long contiguous slices, a block a chunk, and their result.
+
+    The last comes first: what was read last may still be in a cache.
+    """
     width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
     count = len(vectors) * width
 
-    def kernel(x, mask, joined_sums, out, n, parts, sign, high, low, floor):
+    def kernel(x, mask, joined_sums, out, n, parts, last, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
         numbers = cuda.local.array(count, dtype)
         bits = cuda.local.array(width, np.uint8)
-        block = np.int64(cuda.blockIdx.x)
+        block = last - np.int64(cuda.blockIdx.x)
         row = block // parts
         start = (block - row * parts) * chunk + np.int64(cuda.threadIdx.x) * width
         m, weight = get(joined_sums, 2 * row), get(joined_sums, 2 * row + 1)
@@ -408,10 +567,13 @@ def _softmax(
     dtype = computed(out.dtype)
     law, masked = exponent_law(beta, dtype), mask.size > 0
     ordered = order(n, out.dtype, width_of(x, out), 1)
-    if inner == 1 and ordered.chunks <= CHUNKS:
-        access = access_of(ordered.vector, x, mask, out)
+    access = access_of(ordered.vector, x, mask, out)
+    if inner == 1 and ordered.chunks == 1:
         kernel, blocks = rows_for(rows, 1, ordered, access, outer, (masked, False, dtype))
         return kernel, blocks, (outer, n, 1, *law)
+    if inner == 1:
+        found = spread_for(spread, 1, ordered, access, (x, mask, out), outer, (masked, dtype))
+        return (*found, (n, ordered.chunks, *law)) if found else (None, 0, ())
     together = images_together(1, ordered, (x, mask, out), outer, n, inner)
     if together:
         given = 1, ordered, (x, mask, out), outer, n, inner, together, (masked, dtype)
@@ -426,32 +588,25 @@ def _softmax(
 def _long_softmax(
     x: Memory, mask: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
 ) -> None:
-    """Chunks, their join, and the second reading, while a cache holds what was read."""
+    """Chunks, their join, and the second reading."""
     dtype = computed(out.dtype)
     law, masked = exponent_law(beta, dtype), mask.size > 0
     ordered = order(n, out.dtype, width_of(x, out), 1)
     access = access_of(ordered.vector, x, mask, out)
-    parts = ordered.chunks
-    for first, images in batches(out, outer, n, inner):
-        given, bits, into = (a.past(first) if a.size else a for a in (x, mask, out))
-        slices = images * inner
-        sums, stats = (out.queue.empty(2 * slices * count, dtype) for count in (parts, 1))
-        if inner == 1:
-            one = ordered._replace(chunks=1)
-            kernel, _ = rows_for(rows, 1, one, access, images, (masked, True, dtype))
-            run(kernel, slices * parts, given, bits, sums, images, n, parts, *law)
-        else:
-            arrays = given, bits, into
-            kernel, blocks = columns_for(columns, ordered, arrays, images, n, inner, masked)
-            run(kernel, blocks, given, bits, sums, images, n, inner, parts, *law)
-        run(join(joining_warps(), dtype), slices, sums, stats, parts, *law)
-        if inner == 1:
-            kernel = finish_rows(
-                as_tuple(ordered.vectors), *vectors_of(ordered, access), masked, dtype
-            )
-            run(kernel, slices * parts, given, bits, stats, into, n, parts, *law)
-        else:
-            spans = -(-n // SPAN)
-            blocks = -(-slices // COLUMN_THREADS) * spans
-            kernel = finish_columns(as_tuple(SPAN), masked, dtype)
-            run(kernel, blocks, given, bits, stats, into, images, n, inner, spans, *law)
+    parts, slices, arrays = ordered.chunks, outer * inner, (x, mask, out)
+    sums, stats = (out.queue.empty(2 * slices * count, dtype) for count in (parts, 1))
+    if inner == 1:
+        kernel, _ = rows_for(rows, 1, ordered, access, outer, (masked, True, dtype))
+        run(kernel, slices * parts, x, mask, sums, outer, n, parts, *law)
+    else:
+        kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner, masked)
+        run(kernel, blocks, x, mask, sums, outer, n, inner, parts, *law)
+    run(join(joining_warps(), dtype), slices, sums, stats, parts, *law)
+    if inner == 1:
+        kernel = finish_rows(as_tuple(ordered.vectors), *vectors_of(ordered, access), masked, dtype)
+        run(kernel, slices * parts, x, mask, stats, out, n, parts, slices * parts - 1, *law)
+    else:
+        spans = -(-n // SPAN)
+        blocks = -(-slices // COLUMN_THREADS) * spans
+        kernel = finish_columns(as_tuple(SPAN), masked, dtype)
+        run(kernel, blocks, x, mask, stats, out, outer, n, inner, spans, *law)

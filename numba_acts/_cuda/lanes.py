@@ -20,6 +20,7 @@ from numba.cuda import types
 
 from numba_acts._cuda.emit import (
     I32,
+    I64,
     SIMULATED,
     assembly,
     call_llvm,
@@ -56,6 +57,29 @@ if SIMULATED:
 
     def afresh(number, after):
         return number
+
+    # A cluster is one block here, which meets itself.
+
+    def cluster_number():
+        return np.int64(cuda.blockIdx.x)
+
+    def cluster_rank():
+        return 0
+
+    def cluster_size():
+        return 1
+
+    def push(shared, i, rank, value):
+        shared[i] = value
+
+    def arrive_early():
+        pass
+
+    def arrive():
+        syncthreads()
+
+    def wait():
+        pass
 
     def syncthreads() -> None:
         thread: Any = threading.current_thread()
@@ -148,6 +172,60 @@ else:
             return assembly(builder, args[0].type, code, constraint, *args, effect=True)
 
         return types.int64(types.int64, after), emit
+
+    def _of_cluster(register):
+        @intrinsic
+        def number(typingctx):
+            def emit(context, builder, sig, args):
+                found = assembly(builder, I32, f"mov.u32 $0, %{register};", "=r")
+                return builder.zext(found, I64)
+
+            return types.int64(), emit
+
+        return number
+
+    cluster_number = _of_cluster("clusterid.x")  # which cluster of the grid
+    cluster_rank = _of_cluster("cluster_ctarank")  # which block of its cluster this is
+    cluster_size = _of_cluster("cluster_nctarank")
+
+    def _at_barrier(code):
+        @intrinsic
+        def meeting(typingctx):
+            def emit(context, builder, sig, args):
+                kind = ir.FunctionType(ir.VoidType(), [])
+                call = ir.InlineAsm(kind, code, "~{memory}", side_effect=True)
+                builder.call(call, [], attrs=("convergent",))
+                return context.get_dummy_value()
+
+            return types.void(), emit
+
+        return meeting
+
+    # A block may write to another's shared memory once that has begun, and may leave once nobody
+    # will write to its own: all arrive before the first write, and wait after the last.
+    arrive_early = _at_barrier("barrier.cluster.arrive.relaxed.aligned;")
+    arrive = _at_barrier("barrier.cluster.arrive.release.aligned;")
+    wait = _at_barrier("barrier.cluster.wait.acquire.aligned;")
+
+    @intrinsic
+    def push(typingctx, shared, i, rank, value):
+        """shared[i] = value in the block of that rank of the cluster."""
+        size, kind = (32, "f") if value == types.float32 else (64, "d")
+
+        def emit(context, builder, sig, args):
+            place = register(context, builder, shared, args[0], args[1])
+            code = (
+                "{ .reg .u64 t; .reg .u32 a; cvta.to.shared.u64 t, $0; cvt.u32.u64 a, t; "
+                f"mapa.shared::cluster.u32 a, a, $1; st.shared::cluster.f{size} [a], $2; }}"
+            )
+            rank = builder.trunc(args[2], I32)
+            operands = builder.ptrtoint(place, I64), rank, args[3]
+            assembly(
+                builder, ir.VoidType(), code, f"l,r,{kind},~{{memory}}", *operands, effect=True
+            )
+            return context.get_dummy_value()
+
+        return types.void(shared, types.int64, types.int64, value), emit
 
     @intrinsic
     def exchange(typingctx, value, distance):

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ if not SIMULATED and not hasattr(np, "row_stack"):
         del vars(np)["row_stack"]
 
 LARGEST_GRID = 2**31 - 1  # blocks
+CLUSTER = 8  # blocks of a cluster, which every device that has clusters can take
 PLANS = 4096  # that are remembered
 
 
@@ -87,16 +89,23 @@ class Memory:
         return self.pointer % (count * self.dtype.itemsize) == 0
 
 
+class Clusters(NamedTuple):
+    """Blocks in clusters: those of one run at once and reach each other's shared memory."""
+
+    number: int
+    size: int  # blocks of each
+
+
 # ---- compilation ------------------------------------------------------------------------------
 
 
-def _dispatcher(function: Callable[..., None], threads: int) -> Any:
+def _dispatcher(function: Callable[..., None], bounds: Any) -> Any:
     """Compile on first use, and keep that on disk."""
     if SIMULATED:
         return cuda.jit(function)
     from numba.cuda.dispatcher import CUDACache
 
-    kernel = cuda.jit(lto=True, launch_bounds=threads)(function)
+    kernel = cuda.jit(lto=True, launch_bounds=bounds)(function)
     _compiler.keep(kernel, CUDACache, _stamp())
     return kernel
 
@@ -110,21 +119,21 @@ class Kernel:
     """A kernel for some constants, compiled for each device and each combination of dtypes.
 
     `shared` is how many bytes of shared memory a block is given when it is started, beside the
-    arrays whose sizes are known when it is compiled.
+    arrays whose sizes are known when it is compiled. A multiprocessor is to have so many `blocks`
+    at once, or as many as come; 0 says so.
     """
 
-    def __init__(
-        self, function: Callable[..., None], name: str, threads: int, shared: int, constants: Any
-    ):
+    def __init__(self, function: Callable[..., None], name: str, sizes: Any, constants: Any):
         self.function, self.name, self.constants = function, name, constants
-        self.threads, self.shared = threads, shared
+        self.threads, self.shared, blocks = sizes
+        self.bounds = (self.threads, blocks) if blocks else self.threads  # as the compiler has them
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
     @functools.cached_property
     def dispatcher(self) -> Any:
         """Numba's."""
-        return _dispatcher(self.function, self.threads)
+        return _dispatcher(self.function, self.bounds)
 
     def compiled(self, device: int, arguments: tuple[Any, ...]) -> Any:
         """What the driver starts; the device's context must be current."""
@@ -162,18 +171,21 @@ def signature(arguments: tuple[Any, ...]) -> Any:
 
 
 def specialised(
-    threads: Callable[..., int], shared: Callable[..., int] = lambda *constants: 0
+    threads: Callable[..., int],
+    shared: Callable[..., int] = lambda *constants: 0,
+    blocks: Callable[..., int] = lambda *constants: 0,
 ) -> Callable[[Callable[..., Any]], Any]:
     """A maker of kernels from constants, each made once.
 
-    `threads` in a block, and the `shared` memory it is given, follow from the constants.
+    `threads` in a block, the `shared` memory it is given, and the `blocks` that a multiprocessor is
+    to have at once follow from the constants.
     """
 
     def decorate(factory: Callable[..., Any]) -> Any:
         @functools.cache
         def kernel(*constants: Any) -> Kernel:
-            sizes = threads(*constants), shared(*constants)
-            return Kernel(factory(*constants), factory.__name__, *sizes, constants)
+            sizes = threads(*constants), shared(*constants), blocks(*constants)
+            return Kernel(factory(*constants), factory.__name__, sizes, constants)
 
         kernel.factory = factory  # type: ignore[attr-defined]
         return kernel
@@ -212,9 +224,13 @@ def planned(choose: Callable[..., Any], arrays: tuple[Memory, ...], *given: Any)
 
 
 @functools.lru_cache(1 << 10)
-def _configuration(blocks: int, threads: int, shared: int) -> Any:
+def _configuration(blocks: int | Clusters, threads: int, shared: int) -> Any:
     from cuda.core import LaunchConfig
 
+    if isinstance(blocks, Clusters):
+        return LaunchConfig(
+            grid=blocks.number, cluster=blocks.size, block=threads, shmem_size=shared
+        )
     return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
 
 
@@ -237,6 +253,7 @@ class Device(NamedTuple):
     multiprocessors: int
     shared: int  # bytes that a block may have
     cache: int  # bytes of L2
+    clusters: int = 1  # blocks of a cluster at most
 
 
 @functools.cache
@@ -246,13 +263,15 @@ def device(number: int) -> Device:
         return Device(2, 48 << 10, 48 << 10)
     found = cuda.gpus[number]
     shared, cache = found.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, found.L2_CACHE_SIZE
-    return Device(found.MULTIPROCESSOR_COUNT, shared, cache)
+    clusters = CLUSTER if found.compute_capability >= (9, 0) else 1
+    return Device(found.MULTIPROCESSOR_COUNT, shared, cache, clusters)
 
 
-def run(kernel: Kernel, blocks: int, *arguments: Any) -> None:
+def run(kernel: Kernel, blocks: int | Clusters, *arguments: Any) -> None:
     """Put a kernel in the stream of its first argument, which is memory; do not wait for it."""
-    if blocks > LARGEST_GRID:
-        raise ValueError(f"an array needs {blocks} blocks of threads, a GPU takes {LARGEST_GRID}")
+    count = math.prod(blocks) if isinstance(blocks, Clusters) else blocks
+    if count > LARGEST_GRID:
+        raise ValueError(f"an array needs {count} blocks of threads, a GPU takes {LARGEST_GRID}")
     if SIMULATED:
         from numba_acts._cuda.memory import Address
 
@@ -300,7 +319,9 @@ def _launch() -> Any:
     return launch
 
 
-def _start(kernel: Kernel, blocks: int, queue: Queue, arguments: tuple[Any, ...]) -> None:
+def _start(
+    kernel: Kernel, blocks: int | Clusters, queue: Queue, arguments: tuple[Any, ...]
+) -> None:
     handle = kernel.compiled(queue.device, arguments)
     values = [a.pointer if type(a) is Memory else a for a in arguments]
     configuration = _configuration(blocks, kernel.threads, kernel.shared)

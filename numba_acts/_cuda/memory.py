@@ -99,6 +99,17 @@ if SIMULATED:
 
     store_once = store
 
+    def window(tile, at):
+        return tile[at:]
+
+    def fetch(x, i, place, at, numbers):
+        registers = np.empty(len(numbers), held(x.dtype))
+        load(x, i, registers, 0, numbers)
+        store(place, at, registers, 0, numbers)
+
+    def fetched():
+        pass
+
     def get(x, i):
         number = np.empty(1, held(x.dtype))
         load(x, i, number, 0, (0,))
@@ -113,7 +124,7 @@ if SIMULATED:
 else:
     from numba.cuda.extending import intrinsic
 
-    _GLOBAL = 1  # the address space
+    _GLOBAL, _SHARED = 1, 3  # address spaces
 
     def _address(context, builder, memory, value, index, wanted):
         """The place of an element in global or shared memory, as one of the type wanted there."""
@@ -258,6 +269,49 @@ else:
     store_once = intrinsic(
         _store(True)
     )  # of what nobody will read soon: it need not stay in a cache
+
+    @intrinsic
+    def window(typingctx, tile, at):
+        """Where tile[at] is in a block's shared memory, in bytes."""
+
+        def emit(context, builder, sig, args):
+            place = register(context, builder, tile, *args)
+            place = builder.addrspacecast(place, place.type.pointee.as_pointer(_SHARED))
+            return builder.ptrtoint(place, I32)
+
+        return types.int32(tile, types.int64), emit
+
+    @intrinsic
+    def fetch(typingctx, x, i, place, at, numbers):
+        """x[i:] to `at` numbers behind a place in shared memory, in the background.
+
+        As many as the tuple is long, of 4, 8 or 16 bytes in all.
+        """
+        size, kind = len(numbers) * size_of(x.dtype), element_type(x.dtype)
+
+        def emit(context, builder, sig, args):
+            source = builder.bitcast(args[0], kind.as_pointer())
+            source = builder.gep(source, [args[1]], source_etype=kind)
+            source = builder.ptrtoint(source, ir.IntType(64))
+            behind = builder.mul(builder.trunc(args[3], I32), I32(size_of(x.dtype)))
+            code = (
+                f"cp.async.{'cg' if size == WIDE_BYTES else 'ca'}.shared.global [$0], [$1], {size};"
+            )
+            operands = builder.add(args[2], behind), source
+            assembly(builder, ir.VoidType(), code, "r,l,~{memory}", *operands, effect=True)
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, types.int32, types.int64, numbers), emit
+
+    @intrinsic
+    def fetched(typingctx):
+        """Wait for what this thread fetched."""
+
+        def emit(context, builder, sig, args):
+            assembly(builder, ir.VoidType(), "cp.async.wait_all;", "~{memory}", effect=True)
+            return context.get_dummy_value()
+
+        return types.void(), emit
 
     @intrinsic
     def get(typingctx, x, i):

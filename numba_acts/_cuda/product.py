@@ -9,19 +9,28 @@ import numpy as np
 from numba import cuda
 
 from numba_acts._cuda.exponential import factor
-from numba_acts._cuda.lanes import WARP, afresh, lane, pairs, syncthreads, times
-from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
-from numba_acts._cuda.memory import WIDE_BYTES, computed, get, like, put
+from numba_acts._cuda.lanes import (
+    WARP,
+    afresh,
+    arrive,
+    lane,
+    pairs,
+    push,
+    syncthreads,
+    times,
+    wait,
+)
+from numba_acts._cuda.launch import CLUSTER, Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.memory import WIDE_BYTES, computed, fetched, get, like, put
 from numba_acts._cuda.slices import (
     CHUNK_LANES,
-    CHUNKS,
     COLUMN_THREADS,
     JOIN_LANES,
     ROW_THREADS,
     SPAN,
     access_of,
-    batches,
     bring,
+    cluster_place,
     column_base,
     column_of,
     column_threads,
@@ -33,16 +42,23 @@ from numba_acts._cuda.slices import (
     images_of,
     images_together,
     joining_warps,
+    keep,
+    kept,
     lanes_sum,
     meet,
     order,
-    power,
+    place_of,
     read,
     row_of,
     row_threads,
     rows_for,
     scatter,
     shared_sum,
+    spread_blocks,
+    spread_bytes,
+    spread_for,
+    spread_threads,
+    start_of,
     take,
     tile_bytes,
     tile_of,
@@ -66,16 +82,16 @@ def products(ours, theirs, terms, at, step, count):
 
 
 @specialised(row_threads)
-def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
+def rows(lanes, together, vectors, vector, access, partial, dtype):
     """Contiguous slices, by threads as in `forward`: one read of g and of y and one write."""
     width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
-    several, chunked = lanes > WARP, len(chunks) > 1
+    several = lanes > WARP
     one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
-    room, deep, padded = together * count, len(vectors), power(len(chunks))
+    room, deep = together * count, len(vectors)
 
     def kernel(g, y, out, outer, n, parts, beta):
-        scale, zero = like(y, beta), like(y, 0.0)
+        scale = like(y, beta)
         ours = cuda.local.array(room, dtype)
         theirs = cuda.local.array(room, dtype)
         terms = cuda.local.array(count, dtype)
@@ -84,7 +100,7 @@ def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial, chunked)
+        first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
         writes, here = thread % WARP == 0, thread // WARP
         mine = thread // lanes * len(warps)
@@ -106,12 +122,6 @@ def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
             if several:
                 meet(s, shared_sums, writes, here, mine, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
-            if chunked:
-                c = thread % padded  # a lane a chunk
-                safe = (c if c < len(chunks) else len(chunks) - 1) * len(warps)
-                take(shared_sums, safe, 1, values, warps)
-                s = pairs(values, 0, 1, warps)
-                s = lanes_sum(s if c < len(chunks) else zero, 1, padded)
             if partial:
                 if thread == 0:
                     put(out, block, s)
@@ -126,15 +136,118 @@ def rows(lanes, chunks, together, vectors, vector, access, partial, dtype):
     return kernel
 
 
+@specialised(spread_threads, spread_bytes(2), spread_blocks)
+def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
+    """Rows of several chunks, of a block or a cluster as in `forward`: one read each, one write."""
+    width, count, side = len(vector), len(vector) * len(vectors), len(chunks)
+    step, threads, rounds = CHUNK_LANES * width, CHUNK_LANES * side, 1 if held else 2
+    size, own, one = CHUNK_LANES * count, side * rounds, (0,)
+    in_chunk = (0,) * (CHUNK_LANES // WARP)
+    warps, many = side * len(in_chunk), len(in_chunk)
+    quarters = (0,) * -(-own * (CLUSTER if clustered else 1) // WARP)
+    meeting, table, parted = warps * rounds, len(quarters) * WARP, len(quarters)
+    deep, words, whole = len(vectors), words_of(access, dtype), threads * count
+    ways = vectors, vector, access, words, step, threads * width, fetches
+
+    def kernel(g, y, out, n, parts, beta):
+        scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
+        ours = cuda.local.array(count, dtype)
+        theirs = cuda.local.array(count, dtype)
+        some = cuda.local.array(count, dtype)
+        others = cuda.local.array(count, dtype)
+        terms = cuda.local.array(count, dtype)
+        sums = cuda.local.array(deep, dtype)
+        values = cuda.local.array(many, dtype)
+        joined = cuda.local.array(parted, dtype)
+        bits = cuda.local.array(1, np.uint8)
+        shared_sums = cuda.shared.array(meeting, dtype)
+        all_sums = cuda.shared.array(table, dtype)
+        tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
+        thread = np.int64(cuda.threadIdx.x)
+        row, rank, ranks = cluster_place(clustered)
+        base = row * n
+        first = place_of(thread, rank, own, size, width)
+        later, mine = first + side * size, thread * width
+        if not held:
+            left, i = within(n - later, size), base + later
+            keep(g, g, False, bits, unsigned, i, left, tile, mine, some, ways)
+            keep(y, y, False, bits, unsigned, i, left, tile, whole + mine, some, ways)
+        left = within(n - first, size)
+        for k in range(len(vectors)):
+            at = k * width
+            if k * step < left:
+                read(g, base + first + k * step, ours, at, vector, access)
+                read(y, base + first + k * step, theirs, at, vector, access)
+            else:
+                fill(ours, at, vector, 0)
+                fill(theirs, at, vector, 0)
+        warp, writes = thread // WARP, thread % WARP == 0
+        products(ours, theirs, terms, 0, 1, count)
+        s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, WARP)
+        if writes:
+            shared_sums[warp] = s
+        if not held:
+            fetched()
+            left = within(n - later, size)
+            kept(tile, mine, left, some, unsigned, zero, ways)
+            kept(tile, whole + mine, left, others, unsigned, zero, ways)
+            products(some, others, terms, 0, 1, count)
+            s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, WARP)
+            if writes:
+                shared_sums[warps + warp] = s
+        syncthreads()
+        if clustered:
+            wait()
+        t = afresh(thread, s)
+        if t < own * ranks:
+            to = t // own
+            c = t - to * own
+            take(shared_sums, c * len(in_chunk), 1, values, in_chunk)
+            s = pairs(values, 0, 1, in_chunk)
+            if clustered:
+                push(all_sums, rank * own + c, to, s)
+            else:
+                all_sums[rank * own + c] = s
+        if clustered:
+            arrive()
+            wait()
+        else:
+            syncthreads()
+        for q in range(len(quarters)):
+            c = q * WARP + t % WARP
+            joined[q] = lanes_sum(all_sums[c] if c < parts else zero, 1, WARP)
+        s = pairs(joined, 0, 1, quarters)
+        t = afresh(thread, s)
+        first = place_of(t, rank, own, size, width)
+        later, mine = first + side * size, t * width
+        left = within(n - first, size)
+        for e in range(count):
+            theirs[e] = theirs[e] * scale * (ours[e] - s)
+        for k in range(len(vectors)):
+            if k * step < left:
+                write(theirs, k * width, out, base + first + k * step, vector, access)
+        if not held:
+            left = within(n - later, size)
+            kept(tile, mine, left, some, unsigned, zero, ways)
+            kept(tile, whole + mine, left, others, unsigned, zero, ways)
+            for e in range(count):
+                others[e] = others[e] * scale * (some[e] - s)
+            for k in range(len(vectors)):
+                if k * step < left:
+                    write(others, k * width, out, base + later + k * step, vector, access)
+
+    return kernel
+
+
 # ---- columns ---------------------------------------------------------------------------------
 
 
 @specialised(column_threads)
-def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
+def columns(neighbours, shares, slots, split, vectors, vector, across, exact, partial, dtype):
     """Slices whose numbers lie apart, by threads as in `forward`: one read each and one write."""
-    width, step, split = len(vector), len(across), len(shares) > 1
+    width, step, meets = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
-    lanes = own * len(shares)
+    lanes = own * len(shares) // split
     chunk_size = lanes * len(vectors) * width
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
@@ -154,17 +267,16 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, 
         mine, share, where = column_of(thread, neighbours, in_warp)
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
-        base = column_base(column, n, inner)
         alive = column < outer * inner
-        first = part * chunk_size + share * (own * width)
+        first = part * chunk_size + start_of(share, split, own, len(vectors), width, lanes)
+        base = column_base(column, n, inner) + first * inner
         left = within(n - first, chunk_size) if alive else np.int32(0)
-        base = base + first * inner
         for b in range(own):
             for k in range(len(vectors)):
                 for v in range(width):
                     i = b * width + k * (lanes * width) + v
                     at = ((b * len(vectors) + k) * width + v) * step
-                    if alive if exact else i < left:
+                    if alive and i < exact if exact else i < left:
                         read(g, base + i * inner, ours, at, across, across)
                         read(y, base + i * inner, theirs, at, across, across)
                     else:
@@ -173,7 +285,7 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, 
         for u in range(step):
             products(ours, theirs, terms, u, step, count)
             s = total(terms, 0, 1, sums, slots, vectors, vector)
-            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            s = shared_sum(s, meets, shared_sums, where, in_warp, values, parts_of_block)
             if partial:
                 if share == 0 and alive:
                     put(out, column * parts + part, s)
@@ -188,7 +300,7 @@ def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, 
                     for v in range(width):
                         i = b * width + k * (lanes * width) + v
                         at = ((b * len(vectors) + k) * width + v) * step
-                        if alive if exact else i < left:
+                        if alive and i < exact if exact else i < left:
                             write(theirs, at, out, base + i * inner, across, across)
 
     return kernel
@@ -269,15 +381,15 @@ def join(warps, dtype):
 
 @specialised(lambda *constants: CHUNK_LANES)
 def finish_rows(vectors, vector, access, dtype):
-    """Second reading of long contiguous slices, a block a chunk, and their product."""
+    """Second reading of long contiguous slices, a block a chunk and the last first: their product."""
     width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
     count = len(vectors) * width
 
-    def kernel(g, y, sums, out, n, parts, beta):
+    def kernel(g, y, sums, out, n, parts, last, beta):
         scale = like(y, beta)
         ours = cuda.local.array(count, dtype)
         theirs = cuda.local.array(count, dtype)
-        block = np.int64(cuda.blockIdx.x)
+        block = last - np.int64(cuda.blockIdx.x)
         row = block // parts
         start = (block - row * parts) * chunk + np.int64(cuda.threadIdx.x) * width
         s = get(sums, row)
@@ -341,10 +453,13 @@ def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, 
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)
-    if inner == 1 and ordered.chunks <= CHUNKS:
-        access = access_of(ordered.vector, g, y, out)
+    access = access_of(ordered.vector, g, y, out)
+    if inner == 1 and ordered.chunks == 1:
         kernel, blocks = rows_for(rows, 2, ordered, access, outer, (False, dtype))
         return kernel, blocks, (outer, n, 1, scale)
+    if inner == 1:
+        found = spread_for(spread, 2, ordered, access, (g, y, out), outer, (dtype,))
+        return (*found, (n, ordered.chunks, scale)) if found else (None, 0, ())
     together = images_together(2, ordered, (g, y, out), outer, n, inner)
     if together:
         given = 2, ordered, (g, y, out), outer, n, inner, together, (dtype,)
@@ -359,31 +474,25 @@ def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, 
 def _long_product(
     g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float
 ) -> None:
-    """Chunks, their join, and the second reading, while a cache holds what was read."""
+    """Chunks, their join, and the second reading."""
     dtype = computed(out.dtype)
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)
     access = access_of(ordered.vector, g, y, out)
-    parts = ordered.chunks
-    for first, images in batches(out, outer, n, inner):
-        given, saved, into = (a.past(first) for a in (g, y, out))
-        slices = images * inner
-        sums, dots = (out.queue.empty(slices * count, dtype) for count in (parts, 1))
-        if inner == 1:
-            one = ordered._replace(chunks=1)
-            kernel, _ = rows_for(rows, 2, one, access, images, (True, dtype))
-            run(kernel, slices * parts, given, saved, sums, images, n, parts, scale)
-        else:
-            arrays = given, saved, into
-            kernel, blocks = columns_for(columns, ordered, arrays, images, n, inner)
-            run(kernel, blocks, given, saved, sums, images, n, inner, parts, scale)
-        run(join(joining_warps(), dtype), slices, sums, dots, parts)
-        if inner == 1:
-            constants = as_tuple(ordered.vectors), *vectors_of(ordered, access)
-            kernel = finish_rows(*constants, dtype)
-            run(kernel, slices * parts, given, saved, dots, into, n, parts, scale)
-        else:
-            spans = -(-n // SPAN)
-            blocks = -(-slices // COLUMN_THREADS) * spans
-            kernel = finish_columns(as_tuple(SPAN), dtype)
-            run(kernel, blocks, given, saved, dots, into, images, n, inner, spans, scale)
+    parts, slices = ordered.chunks, outer * inner
+    sums, dots = (out.queue.empty(slices * count, dtype) for count in (parts, 1))
+    if inner == 1:
+        kernel, _ = rows_for(rows, 2, ordered, access, outer, (True, dtype))
+        run(kernel, slices * parts, g, y, sums, outer, n, parts, scale)
+    else:
+        kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
+        run(kernel, blocks, g, y, sums, outer, n, inner, parts, scale)
+    run(join(joining_warps(), dtype), slices, sums, dots, parts)
+    if inner == 1:
+        kernel = finish_rows(as_tuple(ordered.vectors), *vectors_of(ordered, access), dtype)
+        run(kernel, slices * parts, g, y, dots, out, n, parts, slices * parts - 1, scale)
+    else:
+        spans = -(-n // SPAN)
+        blocks = -(-slices // COLUMN_THREADS) * spans
+        kernel = finish_columns(as_tuple(SPAN), dtype)
+        run(kernel, blocks, g, y, dots, out, outer, n, inner, spans, scale)

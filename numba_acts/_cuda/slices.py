@@ -15,21 +15,36 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import cuda
 
-from numba_acts._cuda.lanes import WARP, exchange, lane, maximum, pairs, syncthreads
-from numba_acts._cuda.launch import Kernel, Memory, as_tuple, device
-from numba_acts._cuda.memory import WIDE_BYTES, computed, load, store
+from numba_acts._cuda.lanes import (
+    WARP,
+    arrive_early,
+    cluster_number,
+    cluster_rank,
+    cluster_size,
+    exchange,
+    lane,
+    maximum,
+    pairs,
+    syncthreads,
+)
+from numba_acts._cuda.launch import Clusters, Kernel, Memory, as_tuple, device
+from numba_acts._cuda.memory import WIDE_BYTES, computed, fetch, load, store, window
 
-# Chosen by counting bytes in flight and registers for compute capability 9.0, to be tuned on one.
-# Chosen by counting bytes in flight and registers for compute capability 9.0, to be tuned on one.
+# Chosen for compute capability 9.0, by counting bytes in flight and registers, and by measurements.
 NUMBERS = {np.float32: 32, np.float64: 16}  # that a thread holds
 CHUNK_LANES = 128  # of a whole chunk
+FEW = 8  # numbers of a lane at most, where there may be fewer lanes so that fewer are idle
 ROW_THREADS = 128  # in a block, for rows of a warp or less
 AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, from several rows
 TOGETHER = 8  # rows at most, for that
-CHUNKS = 8  # that a block holds in registers
+RESIDENT = 768
+SPREAD = 2, 4, 8  # chunks that a block may have side by side
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 SHARED_THREADS = 512  # of a multiprocessor, where warps share slices
+ABREAST_THREADS = 256  # in a block, where they have several neighbouring columns each
+ABREAST = {1: 4, 2: 1}  # columns at most, then; by operands
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
 JOIN_LANES = 128  # that join the sums of a slice's chunks
@@ -39,7 +54,6 @@ SECTOR_BYTES = 32  # that memory moves at once
 STAGED_BYTES = 256  # of a channel at most, for images that pass through shared memory
 TILE_BYTES = 24 << 10  # of images that a block takes together
 MEETING_BYTES = 8 << 10  # of shared memory at most, in which warps meet
-CACHED = 0.4  # of the L2 cache, for long slices that are read twice while it holds them
 NOTHING = -np.inf  # the argument of an entry without weight
 
 
@@ -58,15 +72,20 @@ class Order(NamedTuple):
 
 def order(n: int, dtype: np.dtype, width: int, operands: int) -> Order:
     """The order of n numbers of each operand; `width` of them are accessed at once at most."""
-    numbers = NUMBERS[computed(dtype)] // operands
-    vector = math.gcd(n, width)
-    whole = CHUNK_LANES * numbers
-    chunks = -(-n // whole)
-    chunk = n if chunks == 1 else whole
-    lanes = min(power(-(-chunk // vector)), WARP)
-    while lanes * numbers < chunk:
-        lanes *= 2
-    return Order(vector, lanes, -(-chunk // (vector * lanes)), chunk, chunks)
+    numbers, vector = NUMBERS[computed(dtype)] // operands, math.gcd(n, width)
+    chunks = -(-n // (CHUNK_LANES * numbers))
+    share = -(-n // chunks)  # as many for each chunk
+    few = min(FEW, numbers)
+    several = [t for t in (1, 2, 4, 8, 16, 32) if -(-share // (t * vector)) * vector <= few]
+    if several:
+        lanes = min(several, key=lambda t: (-(-share // (t * vector)) * t, -t))
+    else:
+        lanes = WARP
+        while lanes * numbers < share:
+            lanes *= 2
+    vectors = -(-share // (vector * lanes))
+    chunk = n if chunks == 1 else lanes * vectors * vector
+    return Order(vector, lanes, vectors, chunk, chunks)
 
 
 def power(number: int) -> int:
@@ -233,6 +252,42 @@ def write_masked(registers, at, mask, masked, bits, out, i, vector, access):
 
 
 @lane
+def keep(x, mask, masked, bits, sign, place, left, tile, at, registers, ways):
+    """A thread's vectors of a chunk, as far as there are any left, to its own places in a tile.
+
+    They come in the background as they are, or through registers, signed and masked.
+    """
+    vectors, vector, access, words, step, apart, fetches = ways
+    there = window(tile, at)
+    for k in range(len(vectors)):
+        if k * step < left:
+            if fetches:
+                for a in range(0, len(vector), len(access)):
+                    fetch(x, place + k * step + a, there, k * apart + a, access)
+            else:
+                i, here = place + k * step, k * len(vector)
+                read_signed(x, mask, masked, bits, i, registers, here, vector, access, sign)
+    if not fetches:
+        for k in range(len(vectors)):
+            if k * step < left:
+                write(registers, k * len(vector), tile, at + k * apart, vector, words)
+
+
+@lane
+def kept(tile, at, left, registers, sign, nothing, ways):
+    """These vectors, signed, to registers."""
+    vectors, vector, _, words, step, apart, fetches = ways
+    for k in range(len(vectors)):
+        if k * step < left:
+            read(tile, at + k * apart, registers, k * len(vector), vector, words)
+            if fetches:
+                for v in range(len(vector)):
+                    registers[k * len(vector) + v] = registers[k * len(vector) + v] * sign
+        else:
+            fill(registers, k * len(vector), vector, nothing)
+
+
+@lane
 def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, ways):
     """sign·x from `start` on, −inf where the mask is 0, to a tile of shared memory, in its order.
 
@@ -301,14 +356,27 @@ def tile_of(block, parts, partial):
 
 
 @lane
-def row_of(thread, block, lanes, per_block, parts, partial, chunked):
-    """A thread's first row and its chunk of it: of the block's only row, of a part, of its rows."""
-    group = thread // lanes
-    if chunked:
-        return block, group
+def row_of(thread, block, lanes, per_block, parts, partial):
+    """A thread's first row and its chunk of it: the block's part of one, or all of its rows."""
     if partial:
         return tile_of(block, parts, partial)
-    return block * per_block + group, group * 0
+    return block * per_block + thread // lanes, thread * 0
+
+
+@lane
+def cluster_place(clustered):
+    """Which row a block has, and which block of how many that have it this is."""
+    if clustered:
+        arrive_early()
+        return cluster_number(), cluster_rank(), cluster_size()
+    return np.int64(cuda.blockIdx.x), np.int64(0), np.int64(1)
+
+
+@lane
+def place_of(thread, rank, own, size, width):
+    """Where a thread's first vector of a row begins, where a block has `own` chunks of that size."""
+    chunk = thread // CHUNK_LANES
+    return (rank * own + chunk) * size + (thread - chunk * CHUNK_LANES) * width
 
 
 @lane
@@ -327,6 +395,14 @@ def column_of(thread, neighbours, in_warp):
 
 
 @lane
+def start_of(share, split, own, vectors, width, lanes):
+    """The first number of a thread's share of a column: of so many lanes, or of a part of one."""
+    if split == 1:
+        return share * (own * width)
+    return share // split * width + share % split * (vectors * lanes * width)
+
+
+@lane
 def images_of(block, outer, n, inner, together):
     """How many columns a block's images have, where their numbers begin, and how many they are."""
     first = block * together
@@ -337,8 +413,8 @@ def images_of(block, outer, n, inner, together):
 # ---- which threads ---------------------------------------------------------------------------
 
 
-def row_threads(lanes, chunks, *others):
-    return lanes * len(chunks) if lanes > WARP else ROW_THREADS
+def row_threads(lanes, *others):
+    return lanes if lanes > WARP else ROW_THREADS
 
 
 def column_threads(neighbours, shares, *others):
@@ -354,6 +430,58 @@ def tile_bytes(operands):
     return shared
 
 
+def spread_threads(chunks, *others):
+    return CHUNK_LANES * len(chunks)
+
+
+def spread_bytes(operands):
+    """How much shared memory a block's kept chunks take, from a kernel's constants."""
+
+    def shared(chunks, held, clustered, vectors, vector, *others):
+        numbers = CHUNK_LANES * len(chunks) * len(vectors) * len(vector)
+        return 0 if held else operands * numbers * np.dtype(others[-1]).itemsize
+
+    return shared
+
+
+def spread_blocks(chunks, held, *others):
+    """How many blocks a multiprocessor has at once at least: they share its registers."""
+    threads = RESIDENT if np.dtype(others[-1]).itemsize == 4 else 512
+    return max(1, threads // spread_threads(chunks))
+
+
+def spread_for(
+    kernel: Any, operands: int, ordered: Order, access: Any, arrays: Any, outer: int, more: Any
+) -> tuple[Kernel, Any] | None:
+    """The kernel for rows of several chunks and its blocks; none if they are too many.
+
+    A block has some of the chunks side by side, in registers, and as many again in shared memory.
+    Blocks of a cluster take a row together, as few as hold it, or more where there are few rows.
+    """
+    found = device(arrays[-1].queue.device)
+    for side in SPREAD:
+        most = min(found.clusters, -(-ordered.chunks // side))
+        if ordered.chunks > 2 * side * most:
+            continue
+        size = -(-ordered.chunks // (2 * side))
+        held = ordered.chunks <= side or outer * size < found.multiprocessors
+        size = most if held else size
+        held = ordered.chunks <= side * size
+        break
+    else:
+        return None
+    dtype = np.dtype(more[-1])
+    fetches = (
+        found.clusters > 1
+        and arrays[0].dtype == dtype
+        and len(access) * dtype.itemsize >= 4
+        and not (len(more) > 1 and more[0])
+    )
+    places = as_tuple(ordered.vectors), *vectors_of(ordered, access)
+    chosen = kernel(as_tuple(side), held, size > 1, *places, fetches, *more)
+    return chosen, Clusters(outer, size) if size > 1 else outer
+
+
 def rows_for(
     kernel: Any, operands: int, ordered: Order, access: Any, outer: int, more: tuple[Any, ...]
 ) -> tuple[Kernel, int]:
@@ -363,18 +491,30 @@ def rows_for(
         loaded = operands * ordered.vectors * ordered.vector * np.dtype(more[-1]).itemsize
         together = min(TOGETHER, max(1, 4 * AHEAD // loaded))
     per_block = ROW_THREADS // ordered.lanes * together if ordered.lanes <= WARP else 1
-    constants = ordered.lanes, as_tuple(ordered.chunks), together, as_tuple(ordered.vectors)
+    constants = ordered.lanes, together, as_tuple(ordered.vectors)
     chosen = kernel(*constants, *vectors_of(ordered, access), *more)
     return chosen, -(-outer // per_block)
 
 
-def shared_by(ordered: Order, n: int, operands: int, dtype: Any) -> tuple[int, int, int]:
-    """Columns of a block, how many threads share one, and how many lanes each of them has."""
+def shared_by(
+    ordered: Order, n: int, operands: int, dtype: Any, across: int = 1
+) -> tuple[int, int, int, int, int]:
+    """How many threads are side by side in a block, how many share a column, and what each has of it.
+
+    That is so many lanes, or one of so many parts of a lane, and so many vectors of each.
+    """
     if _alone(n, dtype):
-        return COLUMN_THREADS, 1, n // ordered.vector
-    numbers = ordered.lanes * ordered.vectors * ordered.vector
-    shares = power(-(-numbers // (NUMBERS[dtype] // operands)))
-    return min(WARP, SHARED_THREADS // shares), shares, ordered.lanes // shares
+        return COLUMN_THREADS, 1, ordered.lanes, 1, ordered.vectors
+    lanes, vectors, split = ordered.lanes, ordered.vectors, 1
+    most = max(1, NUMBERS[dtype] // (operands * across * ordered.vector))  # vectors
+    if across > 1 and vectors > most:
+        split, vectors = power(-(-vectors // most)), power(vectors)
+        vectors //= split
+    shares = power(-(-lanes * vectors // most)) if split == 1 else lanes
+    slots = lanes // shares
+    threads = SHARED_THREADS if across == 1 else ABREAST_THREADS
+    shares *= split
+    return min(WARP, max(1, threads // shares)), shares, slots, split, vectors
 
 
 def _alone(n: int, dtype: Any) -> bool:
@@ -390,25 +530,29 @@ def columns_for(
     Where they are fewer than the multiprocessors, blocks take fewer columns.
     """
     dtype = computed(arrays[-1].dtype)
-    operands, across, exact = 1 if masked is not None else 2, 1, _alone(n, dtype)
-    neighbours, shares, slots = shared_by(ordered, n, operands, dtype)
+    operands, exact, partial = 1 if masked is not None else 2, _alone(n, dtype), ordered.chunks > 1
+    wanted = device(arrays[-1].queue.device).multiprocessors
     if exact:
-        room = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
-        across = math.gcd(inner, width_of(*arrays))
-        while across > max(room, 1):
-            across //= 2
-        across = len(access_of(across, *arrays))
+        most = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
+    else:
+        most = 1 if partial or 4 * outer * inner < WARP * wanted else ABREAST[operands]
+    across = math.gcd(inner, width_of(*arrays))
+    while across > max(most, 1):
+        across //= 2
+    across = len(access_of(across, *arrays))
+    neighbours, *shared = shared_by(ordered, n, operands, dtype, 1 if exact else across)
+    shares, slots, split, vectors = shared
 
     def blocks() -> int:
         return -(-outer * inner // (neighbours * across)) * ordered.chunks
 
-    narrow, wanted = max(NARROW, WARP // shares), device(arrays[-1].queue.device).multiprocessors
+    narrow = max(NARROW // across, WARP // shares)
     while neighbours > narrow and blocks() < wanted:
         neighbours //= 2
-    constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
-    partial = ordered.chunks > 1
+    constants = neighbours, as_tuple(shares), as_tuple(slots), split, as_tuple(vectors)
     more = (partial, dtype) if masked is None else (masked, partial, dtype)
-    chosen = kernel(*constants, as_tuple(ordered.vector), as_tuple(across), exact, *more)
+    places = as_tuple(ordered.vector), as_tuple(across), n if exact else 0
+    chosen = kernel(*constants, *places, *more)
     return chosen, blocks()
 
 
@@ -463,7 +607,7 @@ def images_for(
     The fewer tiles a multiprocessor has room for, the more threads a block has.
     """
     dtype, blocks = more[-1], -(-outer // together)
-    neighbours, shares, slots = shared_by(ordered, n, operands, dtype)
+    neighbours, shares, slots, _, _ = shared_by(ordered, n, operands, dtype)
     tile = operands * together * n * inner * np.dtype(dtype).itemsize
     most, narrow = SHARED_THREADS // _resident(tile, blocks, arrays), max(NARROW, WARP // shares)
     while shares > 1 and neighbours > narrow and neighbours * shares > most:
@@ -473,11 +617,3 @@ def images_for(
     constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
     places = as_tuple(ordered.vector), n, inner, together, rounds, access
     return kernel(*constants, *places, *more), blocks
-
-
-def batches(out: Memory, outer: int, n: int, inner: int) -> Any:
-    """Images of long slices, as many at once as the last cache may keep between two readings."""
-    cached = int(CACHED * device(out.queue.device).cache)
-    together = max(1, cached // (n * inner * out.dtype.itemsize))
-    for first in range(0, outer, together):
-        yield first * n * inner, min(together, outer - first)
