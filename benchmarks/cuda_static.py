@@ -83,17 +83,25 @@ WORK = [
     Work("product", (1024, 512, 49), BF16, ceiling=96),
     *(Work("jacobians", shape) for shape in [(1000, 128, 1), (1, 21, 4096)]),
     *(Work("jacobians", shape, wide=False) for shape in [(1000, 21, 1), (1, 21, 4097)]),
+    *(Work("jacobians", (1000, 128, 1), dtype) for dtype in ("float16", "float64")),
     *(Work("diagonals", (1, 4096, 1), dtype) for dtype in ("float32", "float16")),
     *(Work("maxout", (1 << 20, k, 1)) for k in (2, 3, 4, 5, 8)),
     *(Work("maxout", (1 << 20, k, 1), more={"indexed": True}) for k in (2, 3, 4, 5, 8)),
     *(Work("maxout", (1 << 20, 4, 1), dtype) for dtype in ("float16", BF16, "float64")),
     Work("maxout", (1 << 20, 4, 1), "int8", ceiling=80),
-    *(Work("maxout", (1 << 20, k, 1), wide=False) for k in (9, 1000)),
-    *(Work("maxout", (64, k, 4096), more={"indexed": True}) for k in (2, 3, 4, 5, 8, 12)),
+    *(Work("maxout", (1 << 20, k, 1), ceiling=96) for k in (9, 12, 19, 24, 32)),
+    *(Work("maxout", (1 << 20, k, 1), wide=False, ceiling=96) for k in (25, 31, 1000)),
+    *(Work("maxout", (1 << 20, k, 1), "float16", wide=False, ceiling=128) for k in (9, 17, 31)),
+    *(Work("maxout", (1 << 20, k, 1), "int8", wide=False, ceiling=128) for k in (5, 7, 9, 31)),
+    *(Work("maxout", (1 << 20, k, 1), "float64", wide=False, ceiling=128) for k in (19, 31)),
+    *(Work("maxout", (64, k, 4096), more={"indexed": True}, ceiling=72) for k in (2, 3, 4, 8, 12)),
     Work("maxout", (64, 4, 4097), wide=False),
     Work("biased", (1 << 20, 4, 1024), more={"indexed": True}),
-    *(Work("vjp", (1 << 20, k, 1)) for k in (2, 3, 4, 5, 8, 12)),
-    Work("vjp", (1 << 20, 9, 1), wide=False),
+    *(Work("biased", (1 << 20, k, 1024), wide=False, ceiling=128) for k in (19, 32, 40)),
+    *(Work("vjp", (1 << 20, k, 1)) for k in (1, 2, 3, 4, 5, 7, 8, 9, 12, 100, 101)),
+    *(Work("vjp", (1 << 20, k, 1), "int8") for k in (1, 3, 5, 100)),
+    Work("vjp", (1 << 20, 1 << 24, 1)),
+    Work("vjp", (4, 2, 1 << 28)),
     *(Work("vjp", (64, k, 4096)) for k in (2, 4)),
     *(Work("vjp", (1 << 20, 4, 1), dtype) for dtype in ("float16", BF16, "float64")),
     *(Work("jvps", shape, wide=False) for shape in [(1 << 20, 4, 1), (64, 4, 4096)]),
@@ -168,7 +176,7 @@ def launches() -> Iterator[tuple[Work, Any, int, tuple[Any, ...]]]:
     rooms = _rooms()
     wing = SimpleNamespace(**rooms)
     queue = launch.Queue(0, 0, lambda size, dtype: (1 << 20, None), lambda *task: None)
-    for room in (rooms["affine"], slices):
+    for room in (slices,):
         vars(room)["device"] = lambda number: launch.Device(*SIZES)
 
     def memory(size: int, dtype: str) -> Any:

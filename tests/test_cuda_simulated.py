@@ -34,7 +34,7 @@ from numba_acts._cpu import forward as cpu_forward
 from numba_acts._cpu import jacobian as cpu_jacobian
 from numba_acts._cpu import maxout as cpu_maxout
 from numba_acts._cpu import product as cpu_product
-from numba_acts._cuda import launch, slices
+from numba_acts._cuda import lanes, launch, slices
 from numba_acts._cuda.emit import SIMULATED
 from numba_acts._halls import gpu, libraries
 
@@ -249,7 +249,11 @@ def test_no_warp_is_overtaken(shape, axis, name, monkeypatch, rng):
 
 @pytest.mark.parametrize(
     ("shape", "axis", "expected"),
-    [((3, 5), 1, ["jacobian_rows"]), ((2, 5, 4), 1, ["jacobian_columns"])],
+    [
+        *[((3, n), 1, ["jacobian_rows"]) for n in (1, 2, 5, 8, 40, 70)],  # of four rows, or fewer
+        ((2, 5, 4), 1, ["jacobian_columns"]),
+        ((2, 3, 7), 1, ["jacobian_columns"]),
+    ],
 )
 def test_jacobian(shape, axis, expected, taken, rng):
     y = cases.distribution(rng, shape, "float32", axis)
@@ -266,8 +270,9 @@ def test_diagonal(taken, rng):
 
 
 MAXOUT = [
-    *[((n, k), -1, "few", "vjp_few") for k in (1, 2, 3, 4, 5, 8) for n in (7, 40)],
-    ((5, 9), -1, "rows", "vjp_rows"),
+    *[((n, k), -1, "few", "vjp_rows") for k in (1, 2, 3, 4, 5, 8) for n in (7, 40)],
+    *[((8, k), -1, "few", "vjp_rows") for k in (9, 12, 32)],
+    ((5, 33), -1, "rows", "vjp_rows"),
     ((3, 40), -1, "rows", "vjp_rows"),
     ((2, 3, 7), 1, "columns", "vjp_columns"),
     ((2, 12, 8), 1, "columns", "vjp_columns"),
@@ -290,6 +295,111 @@ def test_maxout(shape, axis, forth, back, dtype, taken, rng):
     cases.assert_agrees(dy, "maxout_jvp", (x, index, axis), {})
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """The kernels of `maxout` and `jacobian` that ran, in order."""
+    kernels = []
+
+    def run(kernel, *arguments):
+        kernels.append(kernel)
+        launch.run(kernel, *arguments)
+
+    for room in (maxout, jacobian):
+        monkeypatch.setattr(room, "run", run)
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "name", "lengths"),  # of the pieces, units and accesses together
+    [
+        ("float32", (8, 9), "few", (9, 4, 4, 4)),
+        ("float32", (6, 9), "few", (9, 2, 2, 2)),
+        ("float32", (7, 9), "few", (9, 1, 1, 1)),  # near enough to each other
+        ("float32", (7, 12), "few", (12, 1, 4, 1)),
+        ("float32", (8, 31), "few", (31, 2, 2, 2)),  # no room for four
+        ("float32", (7, 31), "rows", ()),  # too narrow, too far apart
+        ("float32", (7, 32), "few", (32, 1, 4, 1)),
+        ("float16", (8, 9), "few", (9, 8, 8, 4)),
+        ("float16", (8, 31), "rows", ()),
+        ("int8", (16, 7), "few", (7, 8, 8, 4)),
+        ("float64", (8, 32), "few", (32, 1, 2, 1)),
+    ],
+)
+def test_units_together(dtype, shape, name, lengths, started, rng):
+    x = cases.with_ties(rng, shape, dtype)
+    cases.assert_agrees(call("maxout_with_index", x), "maxout_with_index", (x,), {})
+    (kernel,) = started
+    assert kernel.name == name
+    assert tuple(map(len, kernel.constants[: len(lengths)])) == lengths
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "lengths"),  # pieces or 0, units touched, what is written and read at once
+    [
+        ("float32", (8, 1), (1, 4, 4, 4)),
+        ("float32", (8, 2), (2, 2, 4, 2)),
+        ("float32", (7, 2), (2, 2, 4, 1)),  # the last two numbers alone
+        ("float32", (7, 3), (3, 2, 4, 1)),  # the last one
+        ("float32", (7, 4), (4, 1, 4, 1)),
+        ("float32", (40, 5), (5, 2, 4, 1)),
+        ("float32", (7, 12), (12, 1, 4, 1)),
+        ("float32", (3, 400), (0, 1, 4, 1)),
+        ("float32", (3, 401), (0, 2, 4, 1)),
+        ("bfloat16", (50, 3), (3, 4, 8, 1)),
+        ("bfloat16", (8, 2), (2, 4, 8, 4)),
+        ("int8", (50, 3), (3, 6, 16, 1)),
+        ("int8", (33, 5), (5, 4, 16, 1)),
+        ("float64", (5, 3), (3, 2, 2, 1)),
+    ],
+)
+@pytest.mark.parametrize("ones", [False, True])
+def test_a_gradient_is_written_whole(dtype, shape, lengths, ones, started, rng):
+    pieces = shape[1]
+    index = rng.integers(-1, pieces + 1, shape[0]).astype(np.int32)
+    given = (index, pieces) if ones else (cases.with_ties(rng, shape[:1], dtype), index, pieces)
+    name, keywords = (
+        ("maxout_jacobian", {"dtype": cases.as_dtype(dtype)}) if ones else ("maxout_vjp", {})
+    )
+    cases.assert_agrees(call(name, *given, **keywords), name, given, keywords)
+    (kernel,) = started
+    assert (kernel.name, tuple(map(len, kernel.constants[:4]))) == ("vjp_rows", lengths)
+
+
+def test_a_gradient_that_is_not_aligned(started, rng):
+    g, index = rng.normal(size=8).astype(np.float32), np.arange(8, dtype=np.int32) % 2
+    buffer = np.zeros(17, np.float32)
+    place = next(i for i in range(2) if (buffer.ctypes.data + 4 * i) % 8)
+    out = buffer[place : place + 16].reshape(8, 2)
+    numba_acts.maxout_vjp(standin.Array(g), standin.Array(index), 2, out=standin.Array(out))
+    cases.assert_agrees(out, "maxout_vjp", (g, index, 2), {})
+    assert tuple(map(len, started[0].constants[:4])) == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [(70, 5), (3, 40), (3, 3, 70), (3, 3, 72)])
+def test_quotients_of_64_bits(shape, monkeypatch, rng):
+    """What 32 bits can't divide."""
+    for room in (maxout, jacobian):
+        monkeypatch.setattr(room, "short", lambda *sizes: False)
+    monkeypatch.setattr(launch, "_plans", {})
+    x = cases.with_ties(rng, shape, "float32")
+    y, index = call("maxout_with_index", x, 1)
+    cases.assert_agrees((y, index), "maxout_with_index", (x,), {"axis": 1})
+    for name, given in [("vjp", (y, index, shape[1], 1)), ("jvp", (x, index, 1))]:
+        cases.assert_agrees(call(f"maxout_{name}", *given), f"maxout_{name}", given, {})
+    y = cases.distribution(rng, shape, "float32", 1)
+    cases.assert_agrees(call("softmin_jacobian", y, 1), "softmin_jacobian", (y,), {"axis": 1})
+
+
+def test_quotients_of_32_bits(rng):
+    """They hold for whatever may be divided."""
+    for divisor in (1, 3, 1000, 2**22 - 1, 2**23):
+        assert lanes.short(divisor, 512) and not lanes.short(2**23 + 1, 512)
+        for block in (0, 1, divisor - 1, divisor, 2**31 - 1, *rng.integers(2**31, size=20)):
+            for offset in (0, 511):
+                got = lanes.divided(int(block), 512, offset, divisor, True)
+                assert got == (int(block) * 512 + offset) // divisor
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
 def test_affine(dtype, taken, rng):
     x, weight, bias = (
@@ -303,7 +413,7 @@ def test_affine(dtype, taken, rng):
     taken.clear()
     given = y, x, weight, index
     cases.assert_agrees(call("maxout_affine_vjp", *given), "maxout_affine_vjp", given, {})
-    assert {"affine.fill", "maxout.vjp_few", "affine.accumulate"} <= set(taken)
+    assert {"affine.fill", "maxout.vjp_rows", "affine.accumulate"} <= set(taken)
     arguments, tangents = (x, weight, index), {"dx": x, "dweight": weight, "dbias": bias}
     dy = call("maxout_affine_jvp", *arguments, **tangents)
     cases.assert_agrees(dy, "maxout_affine_jvp", arguments, tangents)

@@ -31,6 +31,7 @@ from numba_acts._cuda.emit import (
 )
 
 WARP = 32
+SHORT = 1 << 32  # what a quotient in 32 bits takes
 
 
 if SIMULATED:
@@ -80,6 +81,10 @@ if SIMULATED:
 
     def wait():
         pass
+    def quotient(number, divisor):
+        if not (0 <= number < SHORT and 0 < divisor < SHORT):
+            raise OverflowError(f"{number} // {divisor} in 32 bits")
+        return np.int64(number) // np.int64(divisor)
 
     def syncthreads() -> None:
         thread: Any = threading.current_thread()
@@ -228,6 +233,16 @@ else:
         return types.void(shared, types.int64, types.int64, value), emit
 
     @intrinsic
+    def quotient(typingctx, number, divisor):
+        """⌊number / divisor⌋ of integers that 32 bits hold, without a sign."""
+
+        def emit(context, builder, sig, args):
+            short = builder.udiv(*(builder.trunc(arg, I32) for arg in args))
+            return builder.zext(short, args[0].type)
+
+        return types.int64(types.int64, types.int64), emit
+
+    @intrinsic
     def exchange(typingctx, value, distance):
         """The value of the lane whose number differs by `distance`, a power of two."""
 
@@ -245,3 +260,20 @@ else:
             return builder.bitcast(vector_of(builder, [one(h) for h in halves]), args[0].type)
 
         return value(value, types.int64), emit
+
+
+def short(divisor: int, tile: int) -> bool:
+    """Can `divided` do with 32 bits?"""
+    return divisor * tile <= SHORT
+
+
+@lane
+def divided(block, tile, offset, divisor, short):
+    """⌊(block·tile + offset) / divisor⌋, the offset below the tile.
+
+    If `short`, in 32 bits: with block = q·divisor + r it is q·tile + ⌊(r·tile + offset) / divisor⌋.
+    """
+    if short:
+        q = quotient(block, divisor)
+        return q * tile + quotient((block - q * divisor) * tile + offset, divisor)
+    return (block * tile + offset) // divisor

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from numba_acts._cuda.lanes import WARP, exchange, lane, wins
+from numba_acts._cuda.lanes import WARP, divided, exchange, lane, short, wins
 from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
 from numba_acts._cuda.memory import WIDE_BYTES, get, held, load, put, store
 
 # Chosen by counting bytes in flight for compute capability 9.0, to be tuned on one.
-FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
+FEW = 32  # units of at most so many contiguous pieces have code of their own for that number
+HELD_BYTES = 320  # that a thread may hold of them
+FEWEST = 8  # if they are more, a warp's load must use USED_BYTES of each line that it touches
+USED_BYTES, LINE_BYTES = 8, 128
+APART = 8  # pieces that lie apart are so many loaded at once
 THREADS = 128  # in a block
 AHEAD_BYTES = 64  # that a thread loads before it needs the first
 TOGETHER = 4  # numbers of a result that a thread selects
@@ -52,21 +56,22 @@ def write(out, i, numbers, at, count, access):
 
 
 @specialised(_threads)
-def few(pieces, together, access, out_access, groups, indexed, biased, dtype):
+def few(pieces, together, access, out_access, groups, short, indexed, biased, dtype):
     """Few contiguous pieces: a thread takes as many units as fill its widest accesses.
 
     One read of x and one write. With `biased`, the pieces of a layer's units are biased on the way:
     that is how an affine map's maximum follows its matrix product.
     """
-    many, count = len(pieces), len(together)
+    many, count, tile = len(pieces), len(together), THREADS * len(groups)
     size, room = many * count, many * count * len(groups)
 
-    def kernel(x, bias, out, index, outer, units):
+    def kernel(x, bias, out, index, outer, steps):
         numbers = cuda.local.array(room, dtype)
         biases = cuda.local.array(size, dtype)
         best = cuda.local.array(count, dtype)
         winners = cuda.local.array(count, np.int32)
-        first = np.int64(cuda.blockIdx.x) * (THREADS * len(groups)) + np.int64(cuda.threadIdx.x)
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        first = block * tile + thread
         for w in range(len(groups)):
             unit = (first + w * THREADS) * count
             if unit < outer:
@@ -75,7 +80,9 @@ def few(pieces, together, access, out_access, groups, indexed, biased, dtype):
             unit = (first + w * THREADS) * count
             if unit < outer:
                 if biased:
-                    read(bias, unit % units * many, biases, 0, size, access)
+                    row = divided(block, tile, thread + w * THREADS, steps, short)
+                    step = first + w * THREADS - row * steps
+                    read(bias, step * size, biases, 0, size, access)
                     for e in range(size):
                         numbers[w * size + e] = numbers[w * size + e] + biases[e]
                 for u in range(count):
@@ -94,18 +101,19 @@ def few(pieces, together, access, out_access, groups, indexed, biased, dtype):
 
 
 @specialised(_threads)
-def rows(lanes, indexed, biased, dtype):
+def rows(lanes, short, indexed, biased, dtype):
     """Contiguous pieces, any number of them: `lanes` threads of a warp a unit, which then agree."""
     per_block = THREADS // lanes
 
     def kernel(x, bias, out, index, outer, units, pieces):
-        thread = np.int64(cuda.threadIdx.x)
-        unit = np.int64(cuda.blockIdx.x) * per_block + thread // lanes
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        unit = block * per_block + thread // lanes
         alive = unit < outer
-        here = unit if alive else outer - 1
-        first, first_bias = here * pieces, here % units * pieces
+        first = first_bias = (unit if alive else outer - 1) * pieces
         best = get(x, first)
         if biased:
+            row = divided(block, per_block, thread // lanes, units, short)
+            first_bias = (unit - row * units) * pieces
             best = best + get(bias, first_bias)
         winner = thread * 0
         for i in range(thread % lanes, pieces, lanes):
@@ -132,7 +140,7 @@ def rows(lanes, indexed, biased, dtype):
 
 
 @specialised(_threads)
-def columns(pieces, exact, access, indexed, dtype, index_dtype):
+def columns(pieces, exact, access, short, indexed, dtype, index_dtype):
     """Pieces that lie apart: a thread takes neighbouring units, as many as an access is wide.
 
     It loads as many pieces at a time as the tuple `pieces` is long; if `exact`, those are all.
@@ -143,10 +151,10 @@ def columns(pieces, exact, access, indexed, dtype, index_dtype):
         numbers = cuda.local.array(room, dtype)
         best = cuda.local.array(width, dtype)
         winners = cuda.local.array(width, index_dtype)
-        thread = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
-        place = thread * width
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        place = (block * THREADS + thread) * width
         if place < outer * inner:
-            image = place // inner
+            image = divided(block, THREADS, thread, inner // width, short)
             base = image * count * inner + place - image * inner
             load(x, base, best, 0, access)
             for v in range(width):
@@ -172,60 +180,65 @@ def columns(pieces, exact, access, indexed, dtype, index_dtype):
 
 
 @specialised(_threads)
-def vjp_few(pieces, together, access, given_access, ones, dtype, index_dtype):
-    """Few contiguous pieces: each group of units is written whole, in the widest accesses."""
-    many, count = len(pieces), len(together)
-    size = many * count
+def vjp_rows(pieces, touched, access, given_access, short, ones, dtype, index_dtype):
+    """Contiguous pieces: a thread writes some neighbouring numbers, of one unit or several.
 
-    def kernel(g, index, out, outer):
-        numbers = cuda.local.array(size, dtype)
-        given = cuda.local.array(count, dtype)
-        winners = cuda.local.array(count, index_dtype)
-        unit = (np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)) * count
-        if unit < outer:
-            read(index, unit, winners, 0, count, given_access)
-            for u in range(count):
-                given[u] = 1
-            if not ones:
-                read(g, unit, given, 0, count, given_access)
-            for u in range(count):
-                for i in range(many):
-                    numbers[u * many + i] = 0
-                    if winners[u] == i:
-                        numbers[u * many + i] = given[u]
-            write(out, unit * many, numbers, 0, size, access)
-
-    return kernel
-
-
-@specialised(_threads)
-def vjp_rows(lanes, access, ones, dtype, index_dtype):
-    """Contiguous pieces, any number of them: `lanes` threads a unit write it whole."""
-    per_block, width, one = THREADS // lanes, len(access), (0,)
+    `pieces` is as long as there are of them, or empty if only the kernel's argument tells;
+    `touched` as long as the units are many whose numbers those may be. What the threads read of
+    units they share, caches serve.
+    """
+    many, width, count, one = len(pieces), len(access), len(touched), (0,)
+    tile, span, whole = THREADS * width, many or width, many * count == width
+    sides = 1 if whole or count == 1 else 2
 
     def kernel(g, index, out, outer, pieces):
         numbers = cuda.local.array(width, dtype)
-        given = cuda.local.array(1, dtype)
-        winner = cuda.local.array(1, index_dtype)
-        thread = np.int64(cuda.threadIdx.x)
-        unit = np.int64(cuda.blockIdx.x) * per_block + thread // lanes
-        if unit < outer:
-            load(index, unit, winner, 0, one)
-            given[0] = 1
-            if not ones:
-                load(g, unit, given, 0, one)
-            for i in range(thread % lanes * width, pieces, lanes * width):
+        given = cuda.local.array(count, dtype)
+        places = cuda.local.array(count, index_dtype)
+        n = many if many else pieces
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        place, size = block * tile + thread * width, outer * n
+        if place < size:
+            unit, i = (block * THREADS + thread) * count, 0
+            if not whole:
+                unit = divided(block, tile, thread * width, n, short)
+                i = place - unit * n
+            for u in range(count):
+                given[u] = 1
+                places[u] = -1
+            if len(given_access) > 1:
+                read(index, unit, places, 0, count, given_access)
+                if not ones:
+                    read(g, unit, given, 0, count, given_access)
+            else:
+                for u in range(count):
+                    if u == 0 or (unit + u < outer and u * n < i + width):
+                        load(index, unit + u, places, u, one)
+                        if not ones:
+                            load(g, unit + u, given, u, one)
+            for u in range(count):
+                if 0 <= places[u] and places[u] < n:
+                    places[u] += u * n - i
+                else:
+                    places[u] = -1
+            for v in range(width):
+                numbers[v] = 0
+                for side in range(sides):
+                    u = min(v // span + side, count - 1)
+                    if places[u] == v:
+                        numbers[v] = given[u]
+            if place + width <= size:
+                store(out, place, numbers, 0, access)
+            else:
                 for v in range(width):
-                    numbers[v] = 0
-                    if winner[0] == i + v:
-                        numbers[v] = given[0]
-                store(out, unit * pieces + i, numbers, 0, access)
+                    if place + v < size:
+                        store(out, place + v, numbers, v, one)
 
     return kernel
 
 
 @specialised(_threads)
-def vjp_columns(access, ones, dtype, index_dtype):
+def vjp_columns(access, short, ones, dtype, index_dtype):
     """Pieces that lie apart: a thread writes all pieces of neighbouring units."""
     width = len(access)
 
@@ -233,10 +246,10 @@ def vjp_columns(access, ones, dtype, index_dtype):
         numbers = cuda.local.array(width, dtype)
         given = cuda.local.array(width, dtype)
         winners = cuda.local.array(width, index_dtype)
-        thread = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
-        place = thread * width
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        place = (block * THREADS + thread) * width
         if place < outer * inner:
-            image = place // inner
+            image = divided(block, THREADS, thread, inner // width, short)
             base = image * pieces * inner + place - image * inner
             load(index, place, winners, 0, access)
             for v in range(width):
@@ -254,14 +267,15 @@ def vjp_columns(access, ones, dtype, index_dtype):
 
 
 @specialised(_threads)
-def jvp(together, dtype, index_dtype):
+def jvp(together, short, dtype, index_dtype):
     """The winner's tangent, or 0 where none is named; a thread takes several units in turn."""
-    count, one = len(together), (0,)
+    count, tile, one = len(together), THREADS * len(together), (0,)
 
     def kernel(tangent, index, out, size, pieces, inner):
         numbers = cuda.local.array(count, dtype)
         winners = cuda.local.array(count, index_dtype)
-        first = np.int64(cuda.blockIdx.x) * (THREADS * count) + np.int64(cuda.threadIdx.x)
+        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        first = block * tile + thread
         for w in range(count):
             if first + w * THREADS < size:
                 load(index, first + w * THREADS, winners, w, one)
@@ -269,7 +283,7 @@ def jvp(together, dtype, index_dtype):
             unit = first + w * THREADS
             numbers[w] = 0
             if unit < size and 0 <= winners[w] and winners[w] < pieces:
-                outer = unit // inner
+                outer = divided(block, tile, thread + w * THREADS, inner, short)
                 place = (outer * pieces + np.int64(winners[w])) * inner + unit - outer * inner
                 load(tangent, place, numbers, w, one)
         for w in range(count):
@@ -309,8 +323,10 @@ def _columns(x: Memory, out: Memory, index: Memory, outer: int, pieces: int, inn
     widest = max(array.dtype.itemsize for array in arrays if array.size)
     access = _access(math.gcd(inner, WIDE_BYTES // widest), *arrays)
     kinds = index.size > 0, held(x.dtype), np.int32 if pieces <= 1 << 31 else np.int64
-    kernel = columns(as_tuple(min(pieces, FEW)), pieces <= FEW, access, *kinds)
-    return kernel, _blocks(outer * inner // len(access)), (outer, pieces, inner)
+    steps = inner // len(access)
+    exact, fits = pieces <= APART, short(steps, THREADS)
+    kernel = columns(as_tuple(min(pieces, APART)), exact, access, fits, *kinds)
+    return kernel, _blocks(outer * steps), (outer, pieces, inner)
 
 
 def biased_maxout(
@@ -325,19 +341,26 @@ def _rows(
 ) -> Any:
     """As `_columns`."""
     dtype, indexed, biased = held(x.dtype), index.size > 0, bias.size > 0
-    if pieces > FEW:
-        lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)
-        kernel, blocks = rows(lanes, indexed, biased, dtype), -(-outer // (THREADS // lanes))
-        return kernel, blocks, (outer, units, pieces)
-    width = WIDE_BYTES // x.dtype.itemsize
+    itemsize = x.dtype.itemsize
+    width = WIDE_BYTES // itemsize
     together = _groups(pieces, width, outer, units if biased else 0)
+    while together > 1 and pieces * together * np.dtype(dtype).itemsize > HELD_BYTES:
+        together //= 2
     access = _access(math.gcd(pieces * together, width), x, bias)
+    step = min(pieces * together * itemsize, LINE_BYTES)  # from one thread's to the next one's
+    sparse = pieces > FEWEST and len(access) * itemsize * LINE_BYTES < USED_BYTES * step
+    if pieces > FEW or sparse:
+        lanes = min(1 << (-(-pieces // 4) - 1).bit_length(), WARP)
+        per_block = THREADS // lanes
+        kernel = rows(lanes, short(units, per_block), indexed, biased, dtype)
+        return kernel, -(-outer // per_block), (outer, units, pieces)
     widest = max(array.dtype.itemsize for array in (out, index) if array.size)
     out_access = _access(min(together, WIDE_BYTES // widest), out, index)
-    groups = max(1, AHEAD_BYTES // (pieces * together * x.dtype.itemsize))
+    groups = max(1, AHEAD_BYTES // (pieces * together * itemsize))
     constants = as_tuple(pieces), as_tuple(together), access, out_access, as_tuple(groups)
-    kernel = few(*constants, indexed, biased, dtype)
-    return kernel, -(-outer // (THREADS * together * groups)), (outer, units)
+    steps, tile = units // together, THREADS * groups
+    kernel = few(*constants, short(steps, tile), indexed, biased, dtype)
+    return kernel, -(-outer // (tile * together)), (outer, steps)
 
 
 def vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:
@@ -347,23 +370,27 @@ def vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: i
 
 def _vjp(g: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> Any:
     """As `_columns`."""
-    kinds = g.size == 0, held(out.dtype), index_held(index.dtype)
+    places = index_held(index.dtype) if pieces < 1 << 31 else np.int64
+    kinds = g.size == 0, held(out.dtype), places
     width = WIDE_BYTES // out.dtype.itemsize
     if inner > 1:
         widest = max(array.dtype.itemsize for array in (out, index))
         access = _access(math.gcd(inner, WIDE_BYTES // widest), g, index, out)
-        blocks = _blocks(outer * inner // len(access))
-        return vjp_columns(access, *kinds), blocks, (outer, pieces, inner)
-    if pieces > FEW:
-        access = _access(math.gcd(pieces, width), out)
-        lanes = min(1 << (-(-pieces // len(access)) - 1).bit_length(), WARP)
-        blocks = -(-outer // (THREADS // lanes))
-        return vjp_rows(lanes, access, *kinds), blocks, (outer, pieces)
-    together = _groups(pieces, width, outer)
-    access = _access(math.gcd(pieces * together, width), out)
-    given = _access(math.gcd(together, WIDE_BYTES // index.dtype.itemsize), g, index)
-    constants = as_tuple(pieces), as_tuple(together), access, given
-    return vjp_few(*constants, *kinds), _blocks(outer // together), (outer,)
+        steps = inner // len(access)
+        kernel = vjp_columns(access, short(steps, THREADS), *kinds)
+        return kernel, _blocks(outer * steps), (outer, pieces, inner)
+    access = _access(width, out)
+    width = len(access)
+    given, tile = 1, THREADS * width
+    if width % pieces == 0:
+        touched = width // pieces
+        given = math.gcd(outer, touched, WIDE_BYTES // max(index.dtype.itemsize, g.dtype.itemsize))
+        given = given if outer % touched == 0 else 1
+    else:
+        touched = 1 if pieces % width == 0 else (width + pieces - 2) // pieces + 1
+    constants = as_tuple(pieces if pieces <= FEW else 0), as_tuple(touched), access
+    kernel = vjp_rows(*constants, _access(given, g, index), short(pieces, tile), *kinds)
+    return kernel, -(-outer * pieces // tile), (outer, pieces)
 
 
 def jvps(tangent: Memory, index: Memory, out: Memory, outer: int, pieces: int, inner: int) -> None:
@@ -373,5 +400,7 @@ def jvps(tangent: Memory, index: Memory, out: Memory, outer: int, pieces: int, i
 
 def _jvps(tangent: Memory, index: Memory, out: Memory, size: int, pieces: int, inner: int) -> Any:
     """As `_columns`."""
-    kernel = jvp(as_tuple(TOGETHER), held(out.dtype), index_held(index.dtype))
-    return kernel, -(-size // (THREADS * TOGETHER)), (size, pieces, inner)
+    tile = THREADS * TOGETHER
+    kinds = held(out.dtype), index_held(index.dtype)
+    kernel = jvp(as_tuple(TOGETHER), short(inner, tile), *kinds)
+    return kernel, -(-size // tile), (size, pieces, inner)

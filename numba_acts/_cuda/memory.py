@@ -241,6 +241,20 @@ else:
 
         return types.void(x, types.int64, registers, types.int64, numbers), emit
 
+    def _stream(builder, value, place):
+        """A store that asks for no place in caches, which LLVM has no lasting way to say."""
+        words = numbers_of(builder, value) if isinstance(value.type, ir.VectorType) else [value]
+        width, many = words[0].type.width, len(words)
+        names = ", ".join(f"${j + 1}" for j in range(many))
+        code = f"st.global.cs.b{width} [$0], {names};"
+        if many > 1:
+            code = f"st.global.cs.v{many}.b{width} [$0], {{{names}}};"
+        if width == 8:
+            words = [builder.zext(words[0], I16)]
+        constraints = ",".join(["l", *(["r" if width == 32 else "h"] * many), "~{memory}"])
+        address = builder.ptrtoint(place, ir.IntType(64))
+        assembly(builder, ir.VoidType(), code, constraints, address, *words, effect=True)
+
     def _store(once):
         def typing(typingctx, out, i, registers, at, numbers):
             """out[i:] = registers[at:], rounded, in one access."""
@@ -254,10 +268,10 @@ else:
                     elements.append(_narrowed(builder, number, registers.dtype, kind))
                 value = _join(builder, elements, kind)
                 place = _address(context, builder, out, args[0], args[1], value.type)
-                write = builder.store(value, place, align=count * size_of(kind))
                 if once:
-                    node = builder.module.add_metadata([I32(1)])
-                    write.set_metadata("nontemporal", node)
+                    _stream(builder, value, place)
+                else:
+                    builder.store(value, place, align=count * size_of(kind))
                 return context.get_dummy_value()
 
             return types.void(out, types.int64, registers, types.int64, numbers), emit
@@ -265,10 +279,7 @@ else:
         return typing
 
     store = intrinsic(_store(False))
-
-    store_once = intrinsic(
-        _store(True)
-    )  # of what nobody will read soon: it need not stay in a cache
+    store_once = intrinsic(_store(True))  # of what nobody will read soon, to global memory
 
     @intrinsic
     def window(typingctx, tile, at):
