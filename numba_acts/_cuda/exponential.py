@@ -7,6 +7,7 @@ import numpy as np
 from llvmlite import ir
 
 from numba_acts._cuda.emit import DOUBLE, FLOAT, SIMULATED, assembly, call_llvm, suffix
+from numba_acts._cuda.lanes import lane
 
 _LOG2E = Fraction("1.442695040888963407359924681001892137427")
 # mantissa bits, bias, the power by which 2^n is raised to be normal, the smallest n and |beta|
@@ -63,9 +64,12 @@ if SIMULATED:
         power = wide(kind(np.exp2(wide(rest))))
         return kind(power * wide(2.0) ** (n + _FORMAT[kind.__name__][2]))
 
-    def lowered(number):
-        kind = type(number)
-        return number * kind(2.0 ** -_FORMAT[kind.__name__][2])
+    def _scaled(share):
+        def scaled(number):
+            kind = type(number)
+            return number * kind(2.0 ** (share * _FORMAT[kind.__name__][2]))
+
+        return scaled
 
 else:
     from numba.cuda import cgutils
@@ -116,12 +120,30 @@ else:
 
         return w(w, law), emit
 
-    @intrinsic
-    def lowered(typingctx, number):
-        """What `raised_exp` raised, at its true size."""
-        factor = 2.0 ** -_FORMAT[number.name][2]
+    def _scaled(share):
+        @intrinsic
+        def scaled(typingctx, number):
+            power = 2.0 ** (share * _FORMAT[number.name][2])
 
-        def emit(context, builder, sig, args):
-            return builder.fmul(args[0], args[0].type(factor))
+            def emit(context, builder, sig, args):
+                return builder.fmul(args[0], args[0].type(power))
 
-        return number(number), emit
+            return number(number), emit
+
+        return scaled
+
+
+lowered = _scaled(-1.0)  # what `raised_exp` raised, at its true size
+_half_raised, _settled = _scaled(0.5), _scaled(-1.5)
+
+
+@lane
+def chunk_weight(m, largest, weight, law):
+    """exp(m − largest) times the weight 1/Σ, raised: what a chunk of maximum m is weighted by."""
+    return raised_exp(m - largest, law) * _half_raised(weight)
+
+
+@lane
+def weighted(power, chunk):
+    """The weight exp(βx − max βx) / Σ of an entry: normal until it is rounded, once."""
+    return _settled(power * chunk)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from numba_acts._cuda.exponential import exponent_law, lowered, raised_exp
+from numba_acts._cuda.exponential import chunk_weight, exponent_law, lowered, raised_exp, weighted
 from numba_acts._cuda.lanes import (
     WARP,
     afresh,
     arrive,
+    arrive_early,
     lane,
     maximum,
     pairs,
@@ -35,6 +36,7 @@ from numba_acts._cuda.slices import (
     bring,
     cluster_place,
     column_base,
+    column_blocks,
     column_of,
     column_threads,
     columns_for,
@@ -46,13 +48,15 @@ from numba_acts._cuda.slices import (
     images_together,
     joining_warps,
     keep,
-    kept,
+    kept_largest,
     lanes_max,
     lanes_sum,
     largest,
     meet,
+    no_bytes,
     order,
     place_of,
+    read,
     read_signed,
     row_of,
     row_threads,
@@ -73,6 +77,7 @@ from numba_acts._cuda.slices import (
     width_of,
     within,
     words_of,
+    write,
     write_masked,
 )
 
@@ -84,11 +89,27 @@ def finite(m, zero):
 
 
 @lane
-def powers_sum(numbers, powers, shift, law, sums, vectors, vector):
-    """The sum of exp(number − shift) over a warp's numbers of a chunk."""
+def kept_powers_sum(tile, at, left, registers, sign, shift, law, sums, zero, ways):
+    """The same of numbers that are kept in a tile, a vector at a time."""
+    vectors, vector, _, words, step, apart, fetches = ways
+    for k in range(len(vectors)):
+        sums[k] = zero
+        if k * step < left:
+            read(tile, at + k * apart, registers, 0, vector, words)
+            for v in range(len(vector)):
+                number = registers[v] * sign if fetches else registers[v]
+                registers[v] = raised_exp(number - shift, law)
+            write(registers, 0, tile, at + k * apart, vector, words)
+            sums[k] = pairs(registers, 0, 1, vector)
+    return lanes_sum(pairs(sums, 0, 1, vectors), 1, WARP)
+
+
+@lane
+def powers_sum(numbers, shift, law, sums, vectors, vector):
+    """A warp's numbers of a chunk become exp(number − shift), and this is their sum."""
     for e in range(len(vectors) * len(vector)):
-        powers[e] = raised_exp(numbers[e] - shift, law)
-    return lanes_sum(total(powers, 0, 1, sums, (0,), vectors, vector), 1, WARP)
+        numbers[e] = raised_exp(numbers[e] - shift, law)
+    return lanes_sum(total(numbers, 0, 1, sums, (0,), vectors, vector), 1, WARP)
 
 
 # ---- rows ------------------------------------------------------------------------------------
@@ -198,7 +219,9 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
         all_sums = cuda.shared.array(table, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
-        row, rank, ranks = cluster_place(clustered)
+        if clustered:
+            arrive_early()
+        row, rank, _ = cluster_place(clustered)
         base = row * n
         first = place_of(thread, rank, own, size, width)
         later, mine = first + side * size, thread * width
@@ -221,33 +244,37 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
         if not held:
             fetched()
             t = afresh(thread, m)
+            _, rank, _ = cluster_place(clustered)
             later, mine = place_of(t, rank, own, size, width) + side * size, t * width
-            kept(tile, mine, within(n - later, size), powers, law[0], nothing, ways)
-            m = lanes_max(largest(powers, 0, 1, count), 1, WARP)
+            left = within(n - later, size)
+            m = lanes_max(kept_largest(tile, mine, left, powers, law[0], nothing, ways), 1, WARP)
             if writes:
                 shared_maxima[warps + warp] = m
         syncthreads()
         t = afresh(thread, m)
         warp, writes = t // WARP, t % WARP == 0
         take(shared_maxima, warp // many * many, 1, values, in_chunk)
-        shift = finite(largest(values, 0, 1, len(in_chunk)), zero)
-        s = powers_sum(numbers, powers, shift, law, sums, vectors, vector)
+        s = powers_sum(
+            numbers, finite(largest(values, 0, 1, many), zero), law, sums, vectors, vector
+        )
         if writes:
             shared_sums[warp] = s
         if not held:
             t = afresh(thread, s)
+            _, rank, _ = cluster_place(clustered)
             warp, writes = t // WARP, t % WARP == 0
             later, mine = place_of(t, rank, own, size, width) + side * size, t * width
-            kept(tile, mine, within(n - later, size), powers, law[0], nothing, ways)
+            left = within(n - later, size)
             take(shared_maxima, warps + warp // many * many, 1, values, in_chunk)
-            shift = finite(largest(values, 0, 1, len(in_chunk)), zero)
-            s = powers_sum(powers, powers, shift, law, sums, vectors, vector)
+            shift = finite(largest(values, 0, 1, many), zero)
+            s = kept_powers_sum(tile, mine, left, powers, law[0], shift, law, sums, zero, ways)
             if writes:
                 shared_sums[warps + warp] = s
         syncthreads()
         if clustered:
             wait()
         t = afresh(thread, s)
+        _, rank, ranks = cluster_place(clustered)
         if t < own * ranks:
             to = t // own
             c = t - to * own
@@ -281,25 +308,31 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
                 s = times(all_sums[c], scale)
             joined[q] = lanes_sum(s, 1, WARP)
         weight = like(out, 1.0) / pairs(joined, 0, 1, quarters)
-        t, base = afresh(thread, weight), afresh(row, weight) * n
-        first = place_of(t, rank, own, size, width)
+        t = afresh(thread, weight)
+        row, rank, _ = cluster_place(clustered)
+        base = row * n
+        warp, first = t // WARP, place_of(t, rank, own, size, width)
         later, mine = first + side * size, t * width
-        if not held:
-            left = within(n - later, size)
-            kept(tile, mine, left, powers, law[0], nothing, ways)
-            for e in range(count):
-                powers[e] = raised_exp(powers[e] - m, law) * weight
-            for k in range(len(vectors)):
-                if k * step < left:
-                    i, at = base + later + k * step, k * width
-                    write_masked(powers, at, mask, masked, bits, out, i, vector, access)
+        take(shared_maxima, warp // many * many, 1, values, in_chunk)
+        share = chunk_weight(largest(values, 0, 1, many), m, weight, law)
         left = within(n - first, size)
         for e in range(count):
-            powers[e] = raised_exp(numbers[e] - m, law) * weight
+            numbers[e] = weighted(numbers[e], share)
         for k in range(len(vectors)):
             if k * step < left:
                 i, at = base + first + k * step, k * width
-                write_masked(powers, at, mask, masked, bits, out, i, vector, access)
+                write_masked(numbers, at, mask, masked, bits, out, i, vector, access)
+        if not held:
+            take(shared_maxima, warps + warp // many * many, 1, values, in_chunk)
+            share = chunk_weight(largest(values, 0, 1, many), m, weight, law)
+            left = within(n - later, size)
+            for k in range(len(vectors)):
+                if k * step < left:
+                    read(tile, mine + k * (threads * width), powers, 0, vector, words)
+                    for v in range(width):
+                        powers[v] = weighted(powers[v], share)
+                    i = base + later + k * step
+                    write_masked(powers, 0, mask, masked, bits, out, i, vector, access)
 
     return kernel
 
@@ -307,7 +340,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
 # ---- columns ---------------------------------------------------------------------------------
 
 
-@specialised(column_threads)
+@specialised(column_threads, no_bytes, column_blocks)
 def columns(
     neighbours, shares, slots, split, vectors, vector, across, exact, masked, partial, dtype
 ):
@@ -326,7 +359,7 @@ def columns(
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
     room, deep, many = count * step, own * len(vectors), len(parts_of_block)
-    meeting = many * neighbours
+    meeting, places = many * neighbours, many * neighbours * step
 
     def kernel(x, mask, out, outer, n, inner, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -335,8 +368,10 @@ def columns(
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(many, dtype)
         bits = cuda.local.array(step, np.uint8)
-        shared_maxima = cuda.shared.array(meeting, dtype)
-        shared_sums = cuda.shared.array(meeting, dtype)
+        maxima = cuda.local.array(step, dtype)
+        totals = cuda.local.array(step, dtype)
+        shared_maxima = cuda.shared.array(places, dtype)
+        shared_sums = cuda.shared.array(places, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         mine, share, where = column_of(thread, neighbours, in_warp)
@@ -359,20 +394,26 @@ def columns(
                     else:
                         fill(numbers, at, across, NOTHING)
         for u in range(step):
-            m = largest(numbers, u, step, count)
-            m = shared_max(m, meets, shared_maxima, where, in_warp, values, parts_of_block)
-            shift = finite(m, zero) if partial else m
+            maxima[u] = largest(numbers, u, step, count)
+        shared_max(
+            maxima, step, meets, shared_maxima, meeting, where, in_warp, values, parts_of_block
+        )
+        for u in range(step):
+            shift = finite(maxima[u], zero) if partial else maxima[u]
             for e in range(count):
                 at = e * step + u
                 numbers[at] = raised_exp(numbers[at] - shift, law)
-            s = total(numbers, u, step, sums, slots, vectors, vector)
-            s = shared_sum(s, meets, shared_sums, where, in_warp, values, parts_of_block)
+            totals[u] = total(numbers, u, step, sums, slots, vectors, vector)
+        shared_sum(
+            totals, step, meets, shared_sums, meeting, where, in_warp, values, parts_of_block
+        )
+        for u in range(step):
             if partial:
                 if share == 0 and alive:
-                    put(out, 2 * (column * parts + part), m)
-                    put(out, 2 * (column * parts + part) + 1, s)
+                    put(out, 2 * (column * parts + part), maxima[u])
+                    put(out, 2 * (column * parts + part) + 1, totals[u])
             else:
-                weight = like(out, 1.0) / s
+                weight = like(out, 1.0) / totals[u]
                 for e in range(count):
                     numbers[e * step + u] = numbers[e * step + u] * weight
         if not partial:
@@ -394,7 +435,19 @@ def columns(
 
 @specialised(column_threads, tile_bytes(1))
 def images(
-    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, masked, dtype
+    neighbours,
+    shares,
+    slots,
+    vectors,
+    vector,
+    n,
+    inner,
+    together,
+    rounds,
+    access,
+    fetches,
+    masked,
+    dtype,
 ):
     """Whole images of few positions, side by side in a tile of shared memory.
 
@@ -409,7 +462,7 @@ def images(
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
     deep, many, wide = own * len(vectors), len(parts_of_block), len(access)
     meeting, room = many * neighbours, max(count, len(rounds) * wide)
-    ways = rounds, access, words_of(access, dtype), threads
+    ways = rounds, access, words_of(access, dtype), threads, fetches
 
     def kernel(x, mask, out, outer, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -417,6 +470,7 @@ def images(
         numbers = cuda.local.array(room, dtype)
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(many, dtype)
+        found = cuda.local.array(1, dtype)
         bits = cuda.local.array(wide, np.uint8)
         shared_maxima = cuda.shared.array(meeting, dtype)
         shared_sums = cuda.shared.array(meeting, dtype)
@@ -427,19 +481,23 @@ def images(
         mine, share, where = column_of(thread, neighbours, in_warp)
         share = share * (own * width)
         bring(x, mask, masked, bits, law[0], start, end, numbers, tile, 0, thread, ways)
+        fetched()
         syncthreads()
+        sign_left = law[0] if fetches else like(out, 1.0)
         for side in range(0, live, neighbours):
             column = side + mine
             base = column_base(column, n, inner) + share * inner
             left = within(n - share, n) if column < live else np.int32(0)
-            gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, nothing)
-            m = largest(numbers, 0, 1, count)
-            m = shared_max(m, split, shared_maxima, where, in_warp, values, parts_of_block)
+            gather(
+                tile, base, left, inner, lanes, slots, vectors, vector, numbers, sign_left, nothing
+            )
+            found[0] = largest(numbers, 0, 1, count)
+            shared_max(found, 1, split, shared_maxima, 0, where, in_warp, values, parts_of_block)
             for e in range(count):
-                numbers[e] = raised_exp(numbers[e] - m, law)
-            s = total(numbers, 0, 1, sums, slots, vectors, vector)
-            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
-            weight = like(out, 1.0) / s
+                numbers[e] = raised_exp(numbers[e] - found[0], law)
+            found[0] = total(numbers, 0, 1, sums, slots, vectors, vector)
+            shared_sum(found, 1, split, shared_sums, 0, where, in_warp, values, parts_of_block)
+            weight = like(out, 1.0) / found[0]
             for e in range(count):
                 numbers[e] = numbers[e] * weight
             scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
@@ -495,21 +553,23 @@ def finish_rows(vectors, vector, access, masked, dtype):
     width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
     count = len(vectors) * width
 
-    def kernel(x, mask, joined_sums, out, n, parts, last, sign, high, low, floor):
+    def kernel(x, mask, sums, stats, out, n, parts, last, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
         numbers = cuda.local.array(count, dtype)
         bits = cuda.local.array(width, np.uint8)
         block = last - np.int64(cuda.blockIdx.x)
         row = block // parts
         start = (block - row * parts) * chunk + np.int64(cuda.threadIdx.x) * width
-        m, weight = get(joined_sums, 2 * row), get(joined_sums, 2 * row + 1)
+        m = get(sums, 2 * block)
+        share = chunk_weight(m, get(stats, 2 * row), get(stats, 2 * row + 1), law)
+        shift = finite(m, like(out, 0.0))
         for k in range(len(vectors)):
             i = start + k * (CHUNK_LANES * width)
             if i < n:
                 place, at = row * n + i, k * width
                 read_signed(x, mask, masked, bits, place, numbers, at, vector, access, law[0])
         for e in range(count):
-            numbers[e] = raised_exp(numbers[e] - m, law) * weight
+            numbers[e] = weighted(raised_exp(numbers[e] - shift, law), share)
         for k in range(len(vectors)):
             i = start + k * (CHUNK_LANES * width)
             if i < n:
@@ -520,26 +580,30 @@ def finish_rows(vectors, vector, access, masked, dtype):
 
 
 @specialised(lambda *constants: COLUMN_THREADS)
-def finish_columns(span, masked, dtype):
-    """Second reading of long slices whose numbers lie apart: a thread a span of a column."""
+def finish_columns(span, chunk, masked, dtype):
+    """Second reading of long slices whose numbers lie apart: a thread a span of a column's chunk."""
     one, many = (0,), len(span)
 
-    def kernel(x, mask, joined_sums, out, outer, n, inner, spans, sign, high, low, floor):
+    def kernel(x, mask, sums, stats, out, outer, n, inner, parts, spans, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
         numbers = cuda.local.array(many, dtype)
         bits = cuda.local.array(1, np.uint8)
-        tile = np.int64(cuda.blockIdx.x) // spans
-        first = (np.int64(cuda.blockIdx.x) - tile * spans) * len(span)
+        block = np.int64(cuda.blockIdx.x)
+        tile = block // spans
+        first = (block - tile * spans) * many
+        part = first // chunk
         column = tile * COLUMN_THREADS + np.int64(cuda.threadIdx.x)
         base = column_base(column, n, inner)
         if column < outer * inner:
-            m, weight = get(joined_sums, 2 * column), get(joined_sums, 2 * column + 1)
+            m = get(sums, 2 * (column * parts + part))
+            share = chunk_weight(m, get(stats, 2 * column), get(stats, 2 * column + 1), law)
+            shift = finite(m, like(out, 0.0))
             for e in range(len(span)):
                 if first + e < n:
                     place = base + (first + e) * inner
                     read_signed(x, mask, masked, bits, place, numbers, e, one, one, law[0])
             for e in range(len(span)):
-                numbers[e] = raised_exp(numbers[e] - m, law) * weight
+                numbers[e] = weighted(raised_exp(numbers[e] - shift, law), share)
             for e in range(len(span)):
                 if first + e < n:
                     place = base + (first + e) * inner
@@ -604,9 +668,10 @@ def _long_softmax(
     run(join(joining_warps(), dtype), slices, sums, stats, parts, *law)
     if inner == 1:
         kernel = finish_rows(as_tuple(ordered.vectors), *vectors_of(ordered, access), masked, dtype)
-        run(kernel, slices * parts, x, mask, stats, out, n, parts, slices * parts - 1, *law)
+        last = slices * parts - 1
+        run(kernel, slices * parts, x, mask, sums, stats, out, n, parts, last, *law)
     else:
         spans = -(-n // SPAN)
         blocks = -(-slices // COLUMN_THREADS) * spans
-        kernel = finish_columns(as_tuple(SPAN), masked, dtype)
-        run(kernel, blocks, x, mask, stats, out, outer, n, inner, spans, *law)
+        kernel = finish_columns(as_tuple(SPAN), ordered.chunk, masked, dtype)
+        run(kernel, blocks, x, mask, sums, stats, out, outer, n, inner, parts, spans, *law)

@@ -81,6 +81,7 @@ if SIMULATED:
 
     def wait():
         pass
+
     def quotient(number, divisor):
         if not (0 <= number < SHORT and 0 < divisor < SHORT):
             raise OverflowError(f"{number} // {divisor} in 32 bits")
@@ -182,13 +183,15 @@ else:
         @intrinsic
         def number(typingctx):
             def emit(context, builder, sig, args):
-                found = assembly(builder, I32, f"mov.u32 $0, %{register};", "=r")
+                code = f"mov.u32 $0, %{register};"
+                found = assembly(builder, I32, code, "=r", effect=True)
                 return builder.zext(found, I64)
 
             return types.int64(), emit
 
         return number
 
+    # Asked for anew rather than kept in registers.
     cluster_number = _of_cluster("clusterid.x")  # which cluster of the grid
     cluster_rank = _of_cluster("cluster_ctarank")  # which block of its cluster this is
     cluster_size = _of_cluster("cluster_nctarank")

@@ -13,6 +13,7 @@ from numba_acts._cuda.lanes import (
     WARP,
     afresh,
     arrive,
+    arrive_early,
     lane,
     pairs,
     push,
@@ -32,6 +33,7 @@ from numba_acts._cuda.slices import (
     bring,
     cluster_place,
     column_base,
+    column_blocks,
     column_of,
     column_threads,
     columns_for,
@@ -46,6 +48,7 @@ from numba_acts._cuda.slices import (
     kept,
     lanes_sum,
     meet,
+    no_bytes,
     order,
     place_of,
     read,
@@ -164,7 +167,9 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
         all_sums = cuda.shared.array(table, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
-        row, rank, ranks = cluster_place(clustered)
+        if clustered:
+            arrive_early()
+        row, rank, _ = cluster_place(clustered)
         base = row * n
         first = place_of(thread, rank, own, size, width)
         later, mine = first + side * size, thread * width
@@ -199,6 +204,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
         if clustered:
             wait()
         t = afresh(thread, s)
+        _, rank, ranks = cluster_place(clustered)
         if t < own * ranks:
             to = t // own
             c = t - to * own
@@ -218,6 +224,8 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
             joined[q] = lanes_sum(all_sums[c] if c < parts else zero, 1, WARP)
         s = pairs(joined, 0, 1, quarters)
         t = afresh(thread, s)
+        row, rank, _ = cluster_place(clustered)
+        base = row * n
         first = place_of(t, rank, own, size, width)
         later, mine = first + side * size, t * width
         left = within(n - first, size)
@@ -242,7 +250,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
 # ---- columns ---------------------------------------------------------------------------------
 
 
-@specialised(column_threads)
+@specialised(column_threads, no_bytes, column_blocks)
 def columns(neighbours, shares, slots, split, vectors, vector, across, exact, partial, dtype):
     """Slices whose numbers lie apart, by threads as in `forward`: one read each and one write."""
     width, step, meets = len(vector), len(across), len(shares) > 1
@@ -252,7 +260,7 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
     room, deep, many = count * step, own * len(vectors), len(parts_of_block)
-    meeting = many * neighbours
+    meeting, places = many * neighbours, many * neighbours * step
 
     def kernel(g, y, out, outer, n, inner, parts, beta):
         scale = like(y, beta)
@@ -261,7 +269,8 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
         terms = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(many, dtype)
-        shared_sums = cuda.shared.array(meeting, dtype)
+        dots = cuda.local.array(step, dtype)
+        shared_sums = cuda.shared.array(places, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         mine, share, where = column_of(thread, neighbours, in_warp)
@@ -284,17 +293,18 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
                         fill(theirs, at, across, 0)
         for u in range(step):
             products(ours, theirs, terms, u, step, count)
-            s = total(terms, 0, 1, sums, slots, vectors, vector)
-            s = shared_sum(s, meets, shared_sums, where, in_warp, values, parts_of_block)
+            dots[u] = total(terms, 0, 1, sums, slots, vectors, vector)
+        shared_sum(dots, step, meets, shared_sums, meeting, where, in_warp, values, parts_of_block)
+        for u in range(step):
             if partial:
                 if share == 0 and alive:
-                    put(out, column * parts + part, s)
+                    put(out, column * parts + part, dots[u])
             else:
                 for e in range(count):
                     at = e * step + u
-                    theirs[at] = theirs[at] * scale * (ours[at] - s)
+                    theirs[at] = theirs[at] * scale * (ours[at] - dots[u])
         if not partial:
-            base, inner = afresh(base, s), afresh(inner, s)
+            base, inner = afresh(base, dots[0]), afresh(inner, dots[0])
             for b in range(own):
                 for k in range(len(vectors)):
                     for v in range(width):
@@ -307,7 +317,9 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
 
 
 @specialised(column_threads, tile_bytes(2))
-def images(neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, dtype):
+def images(
+    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, fetches, dtype
+):
     """Whole images of few positions, by threads as in `forward`, in a tile of g and one of y."""
     width, split, own = len(vector), len(shares) > 1, len(slots)
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
@@ -315,7 +327,7 @@ def images(neighbours, shares, slots, vectors, vector, n, inner, together, round
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
     deep, many, whole = own * len(vectors), len(parts_of_block), together * n * inner
     meeting, room = many * neighbours, max(count, len(rounds) * len(access))
-    ways = rounds, access, words_of(access, dtype), threads
+    ways = rounds, access, words_of(access, dtype), threads, fetches
 
     def kernel(g, y, out, outer, beta):
         scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
@@ -324,6 +336,7 @@ def images(neighbours, shares, slots, vectors, vector, n, inner, together, round
         terms = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
         values = cuda.local.array(many, dtype)
+        dots = cuda.local.array(1, dtype)
         bits = cuda.local.array(1, np.uint8)
         shared_sums = cuda.shared.array(meeting, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
@@ -334,18 +347,31 @@ def images(neighbours, shares, slots, vectors, vector, n, inner, together, round
         share = share * (own * width)
         bring(g, g, False, bits, unsigned, start, end, ours, tile, 0, thread, ways)
         bring(y, y, False, bits, unsigned, start, end, ours, tile, whole, thread, ways)
+        fetched()
         syncthreads()
         for side in range(0, live, neighbours):
             column = side + mine
             base = column_base(column, n, inner) + share * inner
             left = within(n - share, n) if column < live else np.int32(0)
-            gather(tile, base, left, inner, lanes, slots, vectors, vector, ours, zero)
-            gather(tile, whole + base, left, inner, lanes, slots, vectors, vector, theirs, zero)
+            gather(tile, base, left, inner, lanes, slots, vectors, vector, ours, unsigned, zero)
+            gather(
+                tile,
+                whole + base,
+                left,
+                inner,
+                lanes,
+                slots,
+                vectors,
+                vector,
+                theirs,
+                unsigned,
+                zero,
+            )
             products(ours, theirs, terms, 0, 1, count)
-            s = total(terms, 0, 1, sums, slots, vectors, vector)
-            s = shared_sum(s, split, shared_sums, where, in_warp, values, parts_of_block)
+            dots[0] = total(terms, 0, 1, sums, slots, vectors, vector)
+            shared_sum(dots, 1, split, shared_sums, 0, where, in_warp, values, parts_of_block)
             for e in range(count):
-                theirs[e] = theirs[e] * scale * (ours[e] - s)
+                theirs[e] = theirs[e] * scale * (ours[e] - dots[0])
             scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
             if split:
                 syncthreads()  # all have taken this turn's sums before the next turn's come

@@ -19,7 +19,6 @@ from numba import cuda
 
 from numba_acts._cuda.lanes import (
     WARP,
-    arrive_early,
     cluster_number,
     cluster_rank,
     cluster_size,
@@ -39,11 +38,13 @@ FEW = 8  # numbers of a lane at most, where there may be fewer lanes so that few
 ROW_THREADS = 128  # in a block, for rows of a warp or less
 AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, from several rows
 TOGETHER = 8  # rows at most, for that
-RESIDENT = 768
+RESIDENT = {False: 768, True: 1024}  # threads that share the registers of a multiprocessor
 SPREAD = 2, 4, 8  # chunks that a block may have side by side
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 SHARED_THREADS = 512  # of a multiprocessor, where warps share slices
 ABREAST_THREADS = 256  # in a block, where they have several neighbouring columns each
+LESS = 1
+ABREAST_RESIDENT = 768
 ABREAST = {1: 4, 2: 1}  # columns at most, then; by operands
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
@@ -179,25 +180,37 @@ def meet(value, shared, writes, here, first, step, values, parts):
 
 
 @lane
-def shared_max(m, split, shared, where, in_warp, values, parts):
-    """The largest over the threads that share a column, if it is `split` between several."""
-    if split:
-        writes, here, mine = where
-        m = lanes_max(m, in_warp, WARP)
-        meet(m, shared, writes, here, mine, in_warp, values, parts)
-        m = largest(values, 0, 1, len(parts))
-    return m
+def leave(found, step, shared, apart, where):
+    """Each part of a block leaves its values of some columns; all threads wait."""
+    writes, here, _ = where
+    for u in range(step):
+        if writes:
+            shared[u * apart + here] = found[u]
+    syncthreads()
 
 
 @lane
-def shared_sum(s, split, shared, where, in_warp, values, parts):
-    """The sum over these threads."""
+def shared_max(found, step, split, shared, apart, where, in_warp, values, parts):
+    """The largest over the threads that share each of some columns, if they are `split`."""
     if split:
-        writes, here, mine = where
-        s = lanes_sum(s, in_warp, WARP)
-        meet(s, shared, writes, here, mine, in_warp, values, parts)
-        s = pairs(values, 0, 1, parts)
-    return s
+        for u in range(step):
+            found[u] = lanes_max(found[u], in_warp, WARP)
+        leave(found, step, shared, apart, where)
+        for u in range(step):
+            take(shared, u * apart + where[2], in_warp, values, parts)
+            found[u] = largest(values, 0, 1, len(parts))
+
+
+@lane
+def shared_sum(found, step, split, shared, apart, where, in_warp, values, parts):
+    """The sums over these threads."""
+    if split:
+        for u in range(step):
+            found[u] = lanes_sum(found[u], in_warp, WARP)
+        leave(found, step, shared, apart, where)
+        for u in range(step):
+            take(shared, u * apart + where[2], in_warp, values, parts)
+            found[u] = pairs(values, 0, 1, parts)
 
 
 @lane
@@ -288,13 +301,33 @@ def kept(tile, at, left, registers, sign, nothing, ways):
 
 
 @lane
-def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, ways):
-    """sign·x from `start` on, −inf where the mask is 0, to a tile of shared memory, in its order.
+def kept_largest(tile, at, left, registers, sign, nothing, ways):
+    """The largest of these numbers, signed, a vector at a time."""
+    vectors, vector, _, words, step, apart, fetches = ways
+    m = nothing
+    for k in range(len(vectors)):
+        if k * step < left:
+            read(tile, at + k * apart, registers, 0, vector, words)
+            for v in range(len(vector)):
+                m = maximum(m, registers[v] * sign if fetches else registers[v])
+    return m
 
-    A thread has as many accesses under way as `rounds` is long.
+
+@lane
+def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, ways):
+    """x from `start` on to a tile of shared memory, in its order: in the background, as it is.
+
+    Or sign·x, −inf where the mask is 0, through registers, where a thread has as many accesses
+    under way as `rounds` is long.
     """
-    rounds, access, words, threads = ways
-    width, step = len(access), threads * len(access)
+    rounds, access, words, threads, fetches = ways
+    width = len(access)
+    step = threads * width
+    if fetches:
+        there = window(tile, at)
+        for i in range(thread * width, end, step):
+            fetch(x, start + i, there, i, access)
+        return
     for first in range(thread * width, end, step * len(rounds)):
         for r in range(len(rounds)):
             i = first + r * step
@@ -310,15 +343,15 @@ def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, wa
 @lane
 def give(tile, mask, masked, bits, numbers, out, start, end, thread, ways):
     """A tile to `out` from `start` on, 0 where the mask is."""
-    _, access, words, threads = ways
+    _, access, words, threads, _ = ways
     for i in range(thread * len(access), end, threads * len(access)):
         read(tile, i, numbers, 0, access, words)
         write_masked(numbers, 0, mask, masked, bits, out, start + i, access, access)
 
 
 @lane
-def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, nothing):
-    """A thread's numbers of a column of a tile, as far as there are any left."""
+def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, sign, nothing):
+    """A thread's numbers of a column of a tile, signed, as far as there are any left."""
     width = len(vector)
     for b in range(len(slots)):
         for k in range(len(vectors)):
@@ -328,6 +361,7 @@ def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, noth
                 numbers[at] = nothing
                 if i < left:
                     load(tile, base + i * inner, numbers, at, (0,))
+                    numbers[at] = numbers[at] * sign
 
 
 @lane
@@ -367,7 +401,6 @@ def row_of(thread, block, lanes, per_block, parts, partial):
 def cluster_place(clustered):
     """Which row a block has, and which block of how many that have it this is."""
     if clustered:
-        arrive_early()
         return cluster_number(), cluster_rank(), cluster_size()
     return np.int64(cuda.blockIdx.x), np.int64(0), np.int64(1)
 
@@ -421,6 +454,16 @@ def column_threads(neighbours, shares, *others):
     return neighbours * len(shares)
 
 
+def no_bytes(*constants):
+    return 0
+
+
+def column_blocks(neighbours, shares, slots, split, vectors, vector, across, exact, *others):
+    """How many blocks a multiprocessor has at once at least, where threads have several columns."""
+    abreast = len(across) > 1 and not exact and np.dtype(others[-1]).itemsize == 4
+    return max(1, ABREAST_RESIDENT // column_threads(neighbours, shares)) if abreast else 0
+
+
 def tile_bytes(operands):
     """How much shared memory a tile of images takes, from a kernel's constants."""
 
@@ -444,10 +487,19 @@ def spread_bytes(operands):
     return shared
 
 
-def spread_blocks(chunks, held, *others):
+def spread_blocks(chunks, held, clustered, vectors, vector, access, fetches, *others):
     """How many blocks a multiprocessor has at once at least: they share its registers."""
-    threads = RESIDENT if np.dtype(others[-1]).itemsize == 4 else 512
+    wide = len(access) > 1 and not any(others[:-1])
+    threads = RESIDENT[held or wide] if np.dtype(others[-1]).itemsize == 4 else 512
     return max(1, threads // spread_threads(chunks))
+
+
+def fetched_by(access: Any, arrays: Any, more: Any) -> bool:
+    """May numbers go to shared memory as they are, past the registers?"""
+    dtype, masked = np.dtype(more[-1]), any(more[:-1])
+    modern = device(arrays[-1].queue.device).clusters > 1
+    same = all(array.dtype == dtype for array in arrays if array.dtype != np.uint8)
+    return modern and same and not masked and len(access) * dtype.itemsize >= 4
 
 
 def spread_for(
@@ -470,13 +522,7 @@ def spread_for(
         break
     else:
         return None
-    dtype = np.dtype(more[-1])
-    fetches = (
-        found.clusters > 1
-        and arrays[0].dtype == dtype
-        and len(access) * dtype.itemsize >= 4
-        and not (len(more) > 1 and more[0])
-    )
+    fetches = fetched_by(access, arrays, more)
     places = as_tuple(ordered.vectors), *vectors_of(ordered, access)
     chosen = kernel(as_tuple(side), held, size > 1, *places, fetches, *more)
     return chosen, Clusters(outer, size) if size > 1 else outer
@@ -506,7 +552,8 @@ def shared_by(
     if _alone(n, dtype):
         return COLUMN_THREADS, 1, ordered.lanes, 1, ordered.vectors
     lanes, vectors, split = ordered.lanes, ordered.vectors, 1
-    most = max(1, NUMBERS[dtype] // (operands * across * ordered.vector))  # vectors
+    room = NUMBERS[dtype] // (1 if across == 1 else LESS)
+    most = max(1, room // (operands * across * ordered.vector))  # vectors
     if across > 1 and vectors > most:
         split, vectors = power(-(-vectors // most)), power(vectors)
         vectors //= split
@@ -616,4 +663,5 @@ def images_for(
     rounds = as_tuple(NUMBERS[dtype] // operands // len(access))
     constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
     places = as_tuple(ordered.vector), n, inner, together, rounds, access
-    return kernel(*constants, *places, *more), blocks
+    fetches = fetched_by(access, arrays, more)
+    return kernel(*constants, *places, fetches, *more), blocks
