@@ -779,3 +779,22 @@ def test_a_call_made_again_is_checked_again(rng):
         numba_acts.softmin(standin.Array(x), out=x)
     with pytest.raises(TypeError, match="axis"):
         numba_acts.softmin(standin.Array(x), 1.0)  # type: ignore[arg-type]
+
+
+def test_bfloat16_of_cupy(rng):
+    x = rng.normal(size=(6, 5)).astype(cases.as_dtype("bfloat16"))
+    want = numba_acts.softmin(x)
+    for _ in range(3):
+        got = call("softmin", x)
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got.view(np.uint16), want.view(np.uint16))
+
+
+def test_an_expanded_gradient(rng):
+    y = numba_acts.softmin(rng.normal(size=(6, 5)).astype(np.float32))
+    g = np.broadcast_to(np.float32(1.5), y.shape)
+    want = numba_acts.softmin_vjp(g, y)
+    np.testing.assert_allclose(call("softmin_vjp", g, y), want, atol=1e-6)
+    index = np.arange(6).astype(np.int32) % 5
+    want = numba_acts.maxout_vjp(g[:, 0], index, 5)
+    np.testing.assert_array_equal(call("maxout_vjp", g[:, 0], index, 5), want)

@@ -459,6 +459,94 @@ def test_the_example_of_a_page(torch, page):
     torch.testing.assert_close(shown["dx"], x.grad)
 
 
+def test_an_expanded_gradient(torch):
+    x = torch.randn(6, 5, device="cuda")
+    y, (best, index) = numba_acts.softmin(x), numba_acts.maxout_with_index(x)
+    g, of_best = torch.ones((), device="cuda").expand(6, 5), torch.ones_like(best[:1]).expand(6)
+    assert torch.equal(numba_acts.softmin_vjp(g, y), numba_acts.softmin_vjp(g.contiguous(), y))
+    dx = numba_acts.maxout_vjp(of_best, index, 5)
+    assert torch.equal(dx, numba_acts.maxout_vjp(of_best.contiguous(), index, 5))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_autocast_gives_the_dtype_of_pytorch(dtype, torch):
+    from numba_acts import torch as acts
+
+    x = torch.randn(4, 3, 2, 5, device="cuda").to(getattr(torch, dtype)).requires_grad_()
+    with torch.autocast("cuda", torch.float16):
+        y, want = acts.softmin(x, 1), torch.nn.functional.softmin(x, 1)
+        z = acts.softmax2d(x)
+    assert y.dtype == z.dtype == want.dtype
+    torch.testing.assert_close(y, want)
+    ours, theirs = (torch.autograd.grad(a[:, 0].sum(), x)[0] for a in (y, want))
+    assert ours.dtype == x.dtype
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+def test_products_are_as_exact_as_pytorch_was_told(torch):
+    x, weight = torch.randn(256, 512, device="cuda"), torch.randn(64, 4, 512, device="cuda")
+    exact = torch.einsum("nd,upd->nup", x.double(), weight.double()).amax(-1)
+    before = torch.get_float32_matmul_precision()
+    try:
+        errors = {}
+        for chosen in ("highest", "high"):
+            torch.set_float32_matmul_precision(chosen)
+            error = numba_acts.maxout_affine(x, weight).double() - exact
+            errors[chosen] = float(error.abs().max())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert errors["highest"] < 1e-3 < errors["high"] < 0.5
+
+
+def test_bfloat16_of_cupy(rng):
+    cupy, dtype = pytest.importorskip("cupy"), cases.as_dtype("bfloat16")
+    x = rng.normal(size=(6, 40)).astype(dtype)
+    try:
+        there = cupy.asarray(x)
+    except (TypeError, ValueError):
+        pytest.skip("this CuPy has no bfloat16")
+    for _ in range(3):
+        y = numba_acts.softmin(there)
+        assert type(y) is cupy.ndarray and y.dtype == dtype
+        cases.assert_agrees(cupy.asnumpy(y), "softmin", (x,), {"axis": -1})
+    assert numba_acts.maxout(there, out=cupy.empty(6, dtype)).dtype == dtype
+
+
+def test_calls_in_a_graph(torch, rng):
+    first, second = rng.normal(size=(2, 64, 33)).astype(np.float32)
+    stream = torch.cuda.Stream()
+    numba = cuda.external_stream(stream.cuda_stream)
+    x = cuda.to_device(first, stream=numba)
+    layer = [torch.randn(*shape, device="cuda") for shape in [(64, 33), (8, 3, 33)]]
+    with torch.cuda.stream(stream):
+        stream.wait_stream(torch.cuda.default_stream())
+        numba_acts.softmin(x)
+        want = numba_acts.maxout_affine(*layer)
+        numba_acts.softmin(layer[0])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        y = numba_acts.softmin(x)  # a fresh result of each kind
+        z = numba_acts.maxout_affine(*layer)
+        weights = numba_acts.softmin(layer[0])
+    x.copy_to_device(second, stream=numba)
+    numba.synchronize()
+    graph.replay()
+    torch.cuda.synchronize()
+    np.testing.assert_allclose(y.copy_to_host(), numba_acts.softmin(second), rtol=2e-6)
+    torch.testing.assert_close(z, want)
+    torch.testing.assert_close(weights, torch.nn.functional.softmin(layer[0], -1))
+
+
+def test_both_numbers_of_the_default_stream(torch):
+    """Nothing waits where an array names the stream by its other number."""
+    data = torch.randn(8, 5, device="cuda")
+    described = [dict(data.__cuda_array_interface__, stream=number) for number in (1, None)]
+    g, y = (SimpleNamespace(__cuda_array_interface__=d, owner=data) for d in described)
+    y = numba_acts.softmin_vjp(g, y)
+    torch.testing.assert_close(torch.as_tensor(y), numba_acts.softmin_vjp(data, data))
+
+
 # The sanitizer ---------------------------------------------------------------------------------
 
 SMALL_RUN = """

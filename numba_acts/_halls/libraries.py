@@ -369,10 +369,13 @@ class Torch(Library):
         result = self._matrix(out, (rows, columns), False)
         # The queue's stream is the current one.
         with torch.no_grad(), torch.cuda.device(queue.device):
-            if left.dtype == result.dtype:
-                torch.mm(left, right, out=result)
-            else:
-                torch.mm(left, right, out_dtype=result.dtype, out=result)
+            if left.dtype != result.dtype:
+                try:
+                    torch.mm(left, right, out_dtype=result.dtype, out=result)
+                    return
+                except TypeError:  # PyTorch before 2.8 does not know `out_dtype`
+                    left, right = left.to(result.dtype), right.to(result.dtype)
+            torch.mm(left, right, out=result)
 
     def _matrix(self, memory: Any, shape: tuple[int, int], turned: bool) -> Any:
         half = memory.dtype == BFLOAT16
