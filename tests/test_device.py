@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import numba_acts
+from numba_acts import __main__
 from numba_acts._halls import libraries
 
 
@@ -70,6 +71,22 @@ def test_the_missing_driver_is_named():
     without_a_driver()
     with pytest.raises(RuntimeError, match="need NVIDIA's driver.*install or update it, to 580"):
         numba_acts.softmin(FIVE)
+
+
+def test_the_warm_up_names_the_missing_driver(capsys):
+    without_a_driver()
+    assert __main__.main(["warmup", "--gpu", "--dtype", "float32"]) == 1
+    assert "need NVIDIA's driver" in capsys.readouterr().err
+
+
+def test_the_warm_up_of_a_gpu_covers_every_function():
+    """Its calls are right in host memory too; the shapes that compile most there are left out."""
+    calls = __main__.gpu_calls(np.dtype(np.float32), lambda array: array)
+    assert set(__main__.public_functions()) <= set(calls)
+    for name, some in calls.items():
+        assert some, name
+        some[0]()
+        some[-1]()
 
 
 def test_a_driver_too_old_is_told_so(monkeypatch):

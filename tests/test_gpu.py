@@ -4,6 +4,7 @@ Several processes are faster, as kernels are compiled on the host: ``-n 8`` with
 """
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -545,6 +546,18 @@ def test_both_numbers_of_the_default_stream(torch):
     g, y = (SimpleNamespace(__cuda_array_interface__=d, owner=data) for d in described)
     y = numba_acts.softmin_vjp(g, y)
     torch.testing.assert_close(torch.as_tensor(y), numba_acts.softmin_vjp(data, data))
+
+
+def test_the_warm_up(tmp_path):
+    code = (
+        "from numba_acts import __main__ as m; m.ROWS = m.CHANNELS = m.PIECES = 3, 10;"
+        "raise SystemExit(m.main(['warmup', '--gpu', '--dtype', 'float32']))"
+    )
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0 and str(tmp_path) in done.stdout, done.stdout + done.stderr[-3000:]
+    assert any(tmp_path.rglob("*.nbc"))
 
 
 # The sanitizer ---------------------------------------------------------------------------------
