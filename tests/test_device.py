@@ -117,6 +117,32 @@ def wing_launch():
     return launch
 
 
+def test_a_start_without_a_context_is_tried_with_one(monkeypatch):
+    launch, inside, started = wing_launch(), [], []
+
+    @contextlib.contextmanager
+    def context():
+        inside.append(True)
+        yield
+        inside.clear()
+
+    def start(*values):
+        if not inside:
+            raise RuntimeError("CUDA_ERROR_INVALID_CONTEXT")
+        started.append(values)
+
+    monkeypatch.setattr(launch, "is_current", lambda device: bool(inside))
+    for devices in (1, 2):
+        monkeypatch.setattr(launch, "devices", lambda devices=devices: devices)
+        monkeypatch.setattr(launch.cuda, "gpus", {0: context()})
+        launch.again(0, start, (256, 0), (1.5,))
+    assert started == [(256, 0, 1.5)] * 2
+    monkeypatch.setattr(launch, "devices", lambda: 1)
+    monkeypatch.setattr(launch, "is_current", lambda device: True)
+    with pytest.raises(RuntimeError, match="INVALID"):
+        launch.again(0, start, (256, 0), ())
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_kernels_of_cuda_core_old_and_new(shown, monkeypatch):
     """cuda-core 0.5 has no `Kernel.handle`."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -372,6 +373,36 @@ def test_numba_streams_wait_for_each_other(rng):
     got = out.copy_to_host(stream=streams[2])
     streams[2].synchronize()
     np.testing.assert_array_equal(got, want)
+
+
+def test_a_call_made_again_in_a_thread_that_is_new(kind, rng):
+    x = kind.to_device(rng.normal(size=(8, 33)).astype(np.float32))
+    want = kind.to_host(numba_acts.softmin(x))
+    numba_acts.softmin(x)
+    cuda.synchronize()
+    results: list = []
+    thread = threading.Thread(target=lambda: results.append(numba_acts.softmin(x)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(kind.to_host(results[0]), want)
+
+
+def test_a_call_made_again_is_checked_again(torch):
+    memory = torch.randn(3000, device="cuda")
+    x, apart, shifted = (memory[i : i + 1024].view(32, 32) for i in (0, 1536, 512))
+    want = torch.nn.functional.softmin(x, -1)
+    for _ in range(3):
+        torch.testing.assert_close(numba_acts.softmin(x, out=apart), want)
+    torch.testing.assert_close(numba_acts.softmin(x, out=shifted), want)  # over a part of x
+    memory.normal_()
+    for _ in range(3):
+        want = torch.nn.functional.softmin(x, -1)
+        torch.testing.assert_close(numba_acts.softmin(x, out=x), want)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="requires grad"):
+            numba_acts.softmin(x.detach().requires_grad_(), out=apart)
+        with pytest.raises(ValueError, match="out must"):
+            numba_acts.softmin(x, out=memory[:1000])
 
 
 # What PyTorch's tensors promise ----------------------------------------------------------------

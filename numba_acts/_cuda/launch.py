@@ -335,6 +335,20 @@ def on(device: int) -> Any:
 _NOWHERE_ELSE = contextlib.nullcontext()
 
 
+def again(number: int, start: Any, addresses: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+    """Start on a device what was started there before."""
+    if SIMULATED or devices() == 1:
+        # Either the device is current or nothing is: then the start fails, and is tried with it.
+        try:
+            start(*addresses, *numbers)
+            return
+        except Exception:
+            if is_current(number):
+                raise
+    with on(number):
+        start(*addresses, *numbers)
+
+
 class Relaxed:
     """Where memory may be allocated although a stream is being captured."""
 

@@ -4,6 +4,8 @@ What a call has checked, chosen and compiled hangs on what its arrays are, not o
 call that started a single kernel is kept by that, and the next like it looks at its arrays once.
 """
 
+import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,17 +23,16 @@ CALLS = 4096  # that a queue keeps
 class Repeat(NamedTuple):
     """A kernel, to be started again.
 
-    Its addresses stand at these `places` among the call's: those of given arrays, of which the
-    first `operands` are no results, those of fresh ones, and 0 for no memory. `numbers` follow.
-    If there are results that are `fresh`, each has a shape and a dtype, and whether they are the
-    first array's.
+    It picks its addresses from the call's: those of given arrays, of fresh ones, and 0 for no
+    memory. `numbers` follow. A result and another array are either the same or `apart`: not within
+    so many bytes before and behind. If results are `fresh`, each has a shape and a dtype, and
+    whether they are the first array's.
     """
 
     start: Any
-    places: list[int]
+    pick: Callable[[list[int]], tuple[int, ...]]
     numbers: tuple[Any, ...]
-    operands: int
-    sizes: list[int]  # in bytes, of given arrays
+    apart: list[tuple[int, int, int, int]]
     fresh: list[tuple[Any, np.dtype, bool] | None]
 
 
@@ -69,25 +70,18 @@ def repeat(task: Any, axis: Any, first: Any, others: Any, outs: Any) -> Any:
     if call is None:
         return None
     pointers = described[1]
-    start, places, numbers, operands, sizes, fresh = call
-    for i in range(operands, len(pointers)):
-        pointer, size = pointers[i], sizes[i]
-        for j in range(i):
-            # Where memory is the same it was so then; it was not shared in part.
-            if -size < pointer - pointers[j] < sizes[j] and pointer != pointers[j]:
-                return None
+    start, pick, numbers, apart, fresh = call
+    for i, j, before, behind in apart:
+        # Where memory is the same it was so then; it was not shared in part.
+        if before < pointers[i] - pointers[j] < behind and pointers[i] != pointers[j]:
+            return None
     results = outs
     if fresh:
         results = _filled(library, queue, first, found, outs, fresh, pointers)
         if results is None:
             return None
     pointers.append(0)
-    launch = libraries.wing().launch
-    if launch.is_current(queue.device):
-        start(*[pointers[place] for place in places], *numbers)
-    else:
-        with launch.on(queue.device):
-            start(*[pointers[place] for place in places], *numbers)
+    libraries.wing().launch.again(queue.device, start, pick(pointers), numbers)
     for out in outs:
         if out is not None:
             library.written(out)
@@ -140,6 +134,7 @@ def keep(
     operands = len(given)
     given += [out for out in outs if out is not None]
     sizes = [library.describe("", a).nbytes for a in given]
+    apart = [(i, j, -sizes[i], sizes[j]) for i in range(operands, len(given)) for j in range(i)]
     fresh: list[tuple[Any, np.dtype, bool] | None] = []
     for out, result in zip(outs, results, strict=True):
         made = library.plain(result) if out is None else None
@@ -151,9 +146,9 @@ def keep(
     numbers = arguments[len(addresses) :]
     pointers.append(0)
     inside = set(addresses) <= set(pointers) and not any(hasattr(a, "pointer") for a in numbers)
-    if inside and not any(p % WIDEST for p in pointers[len(given) :]):
+    if inside and len(addresses) > 1 and not any(p % WIDEST for p in pointers[len(given) :]):
         if len(queue.calls) >= CALLS:
             queue.calls.clear()
-        places = [pointers.index(address) for address in addresses]
+        pick = operator.itemgetter(*map(pointers.index, addresses))
         fresh = fresh if any(fresh) else []
-        queue.calls[key] = Repeat(start, places, numbers, operands, sizes, fresh)
+        queue.calls[key] = Repeat(start, pick, numbers, apart, fresh)
