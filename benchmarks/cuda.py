@@ -12,12 +12,14 @@ short leaves what it has. At the end tables and figures are written beside it.
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import re
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from benchmarks.tables import RESULTS
 ROTATED_BYTES = 1 << 28  # at least, of all buffers that a case goes through
 SECONDS = 0.4  # of measuring a case, 5 rounds at least
 BURST = 4  # calls of each function in a round
+COMPILED = 1001  # numbers in a row, at least, where PyTorch's compiler is a peer: it takes seconds
 AHEAD = 4_000_000  # cycles, some 2 ms: the GPU waits so long while the host fills its queue
 PACKAGES = "numba-acts numba numba-cuda cuda-core cuda-bindings numpy torch triton cupy-cuda13x"
 
@@ -53,6 +56,7 @@ CASES = [
     *(Case("softmin", ((1 << 25) // n, n), demand=0.9) for n in (256, 4096)),
     *(Case("softmin", ((1 << 26) // n, n), demand=0.9) for n in (8192, 16_384, 32_768)),
     *(Case("softmin", ((1 << 25) // n, n), demand=0.8) for n in (4, 10, 32, 100, 128, 1001, 4097)),
+    *(Case("softmin", ((1 << 25) // n, n), demand=0.8) for n in (19, 21, 33)),
     Case("softmin", (1024, 65_536), demand=0.8),
     Case("softmin", (64, 1_000_000), demand=0.6),
     Case("softmin", (1, 100_000_000), demand=0.6),
@@ -62,6 +66,9 @@ CASES = [
     Case("softmin_vjp", (64, 1_000_000)),
     *(Case("softmax2d", (8, c, 512, 512), -3, demand=0.9) for c in (3, 19, 21, 32)),
     Case("softmax2d", (2, 150, 512, 512), -3, demand=0.85),
+    Case("softmax2d", (4, 100, 512, 512), -3, demand=0.85),
+    Case("softmax2d", (2, 256, 512, 512), -3, demand=0.85),
+    Case("softmax2d", (2, 1000, 128, 128), -3),
     *(Case("softmax2d", (1024, c, 7, 7), -3, demand=0.75) for c in (21, 512, 1000)),
     Case("softmax2d", (8, 21, 511, 511), -3, demand=0.75),
     Case("softmax2d", (8, 512, 512, 21), -1, demand=0.8),
@@ -70,11 +77,11 @@ CASES = [
     Case("softmax2d_vjp", (2, 150, 512, 512), -3, demand=0.9),
     *(Case("softmax2d_vjp", (1024, c, 7, 7), -3, demand=0.75) for c in (512, 1000)),
     *(Case("maxout", ((1 << 26) // k, k), demand=0.9) for k in (2, 4, 8)),
-    *(Case("maxout", ((1 << 26) // k, k), demand=0.8) for k in (3, 5, 12)),
+    *(Case("maxout", ((1 << 26) // k, k), demand=0.8) for k in (3, 5, 9, 12, 24)),
     *(Case("maxout_with_index", ((1 << 26) // k, k), demand=0.9) for k in (2, 4, 8)),
     Case("maxout_with_index", (64, 4, 1 << 18), 1, demand=0.9),
     *(Case("maxout_vjp", ((1 << 26) // k, k), demand=0.9, pieces=k) for k in (2, 4, 8)),
-    *(Case("maxout_vjp", ((1 << 26) // k, k), demand=0.8, pieces=k) for k in (3, 5)),
+    *(Case("maxout_vjp", ((1 << 26) // k, k), demand=0.8, pieces=k) for k in (3, 5, 6, 7, 12)),
     Case("maxout_jvp", (1 << 24, 4), pieces=4),
     Case("softmin_jacobian", (65_536, 32), demand=0.85),
     Case("softmin_jacobian", (4096, 128), demand=0.85),
@@ -152,7 +159,11 @@ def _peers(torch: Any, case: Case) -> dict[str, Callable[..., Any]]:
         return torch.zeros_like(out).scatter_(axis, index.long().unsqueeze(axis), g.unsqueeze(axis))
 
     table: dict[str, dict[str, Callable[..., Any]]] = {
-        "softmin": {"torch": lambda out, x: functional.softmin(x, axis)},
+        # PyTorch's softmin is two kernels, of which softmax is one.
+        "softmin": {
+            "torch": lambda out, x: functional.softmin(x, axis),
+            "torch.softmax": lambda out, x: torch.softmax(x, axis, out=out),
+        },
         "softmax2d": {"torch": lambda out, x: torch.softmax(x, axis, out=out)},
         "softmin_vjp": {
             "torch": lambda out, g, y: backward(g, y, axis, y.dtype, grad_input=out).neg_()
@@ -168,6 +179,9 @@ def _peers(torch: Any, case: Case) -> dict[str, Callable[..., Any]]:
         triton = _triton_softmin()
         if triton is not None:
             peers["triton"] = triton
+    if name == "softmin" and case.shape[-1] >= COMPILED and importlib.util.find_spec("triton"):
+        compiled = torch.compile(lambda x: functional.softmin(x, axis), dynamic=False)
+        peers["torch.compile"] = lambda out, x: compiled(x)
     return peers
 
 
@@ -228,7 +242,9 @@ def _functions(torch: Any, case: Case, arguments: Any, out: Any) -> dict[str, Ca
     functions = {"numba_acts": _ours(case), **_peers(torch, case)}
     for name, function in list(functions.items()):
         try:
-            function(out, *arguments)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PyTorch's compiler has advice
+                function(out, *arguments)
             torch.cuda.synchronize()
         except Exception as error:
             if name == "numba_acts":
@@ -405,6 +421,10 @@ def _driver() -> str:
 
 def _line(entry: dict[str, Any]) -> str:
     times = entry["times"]
+    if "demand" not in entry:  # a small call, or one from Python
+        name = entry.get("call") or f"{tables.label(entry)} {entry['shape']} in a graph"
+        medians = (f"{n} {t['median'] * 1e6:.2f} µs" for n, t in times.items())
+        return f"{name}: {', '.join(medians)}"
     bandwidth = f"{entry['bytes'] / entry['seconds'] / 1e12:5.2f} TB/s" if entry["bytes"] else ""
     against = f"{times['torch']['median'] / entry['seconds']:6.2f}x" if "torch" in times else ""
     demand = f"{entry['demand']:.0%}" if entry["demand"] else "-"
@@ -420,11 +440,7 @@ def _summed_up(results: dict[str, Any]) -> str:
     """The results as a short table."""
     lines = ["", f"{results['stamp']['device']}, {results['stamp']['driver']}: share of a copy"]
     lines += map(_line, results["cases"])
-    for part in ("small", "calls"):
-        for entry in results[part]:
-            name = entry.get("call") or f"{tables.label(entry)} {entry['shape']} in a graph"
-            times = (f"{n} {t['median'] * 1e6:.2f} µs" for n, t in entry["times"].items())
-            lines.append(f"{name}: {', '.join(times)}")
+    lines += map(_line, [*results["small"], *results["calls"]])
     short = [e for e in results["cases"] if e["demand"] and e["share"] < e["demand"]]
     lines += [f"failed: {failure['case']}: {failure['error']}" for failure in results["failed"]]
     counts = len(results["cases"]), len(short), len(results["failed"])
@@ -460,10 +476,11 @@ def main(arguments: list[str]) -> int:
     for part, case, job in jobs:
         try:
             done = job()
-            results[part] += done if isinstance(done, list) else [done]
-            if part == "cases":
-                print(_line(done), flush=True)
+            entries = done if isinstance(done, list) else [done]
+            results[part] += entries
+            print(*map(_line, entries), sep="\n", flush=True)
             torch.cuda.empty_cache()
+            torch.compiler.reset()  # it would take a case's code for another's, or compile no more
         except Exception as error:  # one case must not cost the others their results
             failure = {"case": str(case), "error": f"{type(error).__name__}: {error}"[:500]}
             results["failed"].append(failure)

@@ -2,7 +2,8 @@
 # All that a machine with a GPU is wanted for, in less than ten minutes: the tests on the device and
 # the measurements. Run in the repository's root: bash benchmarks/on_gpu.sh FOLDER [PART...], where a
 # part is tests, measurements or static (the table of compiled kernels, which needs no GPU).
-# Logs and results go to FOLDER; each part has its time, none stops the next, a summary comes last.
+# Logs and results go to FOLDER; each part is summed up as it ends, and none stops the next. Ended from
+# outside, the script sums up what the part had written until then.
 # Tables and figures follow where the results are kept, benchmarks/results: python -m benchmarks report
 set -uo pipefail
 folder=${1:?"usage: bash benchmarks/on_gpu.sh FOLDER [PART...]"}
@@ -12,19 +13,58 @@ mkdir -p "$folder"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$(mktemp -d)}
 python=${PYTHON:-python3}
-failed=""
+failed="" running="" child=""
 
 # numba-cuda looks for NVVM in packages and here; where nvcc is, there is NVVM too.
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 [ -z "$nvcc" ] || export CUDA_HOME=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$nvcc")")")}
 
+summary() {  # of a part, from its log
+    local log=$folder/$1.log
+    case $1 in
+    tests)
+        grep -E '^(FAILED|ERROR|E  )' "$log" | sort | uniq -c | sort -rn | head -25
+        tail -n 1 "$log" ;;
+    static)
+        grep -B1 '^    ' "$log" | head -20
+        tail -n 1 "$log" ;;
+    # The table at the end; without it, if the time was too short, the lines of the cases until then.
+    measurements) tail -n 110 "$log" ;;
+    *) tail -n 25 "$log" ;;
+    esac
+}
+
 part() {  # name, seconds, command: its output goes to a log
-    local name=$1 seconds=$2 started=$SECONDS status
-    shift 2
-    timeout -k 5 "$seconds" "$@" >"$folder/$name.log" 2>&1
+    local started=$SECONDS status
+    running=$1
+    timeout -k 5 "$2" "${@:3}" >"$folder/$1.log" 2>&1 &
+    child=$!
+    wait "$child"
     status=$?
-    printf '== %s: status %s after %s s\n' "$name" "$status" "$((SECONDS - started))"
-    [ "$status" -eq 0 ] || failed="$failed $name"
+    running=""
+    printf '== %s: status %s after %s s\n' "$1" "$status" "$((SECONDS - started))"
+    summary "$1"
+    [ "$status" -eq 0 ] || failed="$failed $1"
+    return "$status"
+}
+
+ended() {
+    [ -z "$running" ] || { kill "$child"; printf '== %s: cut short\n' "$running"; summary "$running"; }
+    exit 143
+}
+trap ended TERM INT HUP
+
+workers() {  # that the cores and the free memory carry: 1 GB of the host's and 0.6 GB of the GPU's each
+    local cores host device
+    cores=$(($(nproc) * 3 / 4))
+    host=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
+    for limit in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
+        [ -r "$limit" ] && [ "$(cat "$limit")" != max ] || continue
+        limit=$(($(cat "$limit") >> 30))
+        [ "$limit" -ge "$host" ] || host=$limit
+    done
+    device=$(nvidia-smi --query-gpu=memory.free --format=csv,noheader,nounits | head -1)
+    printf '%s\n' "$cores" "$((host - 2))" "$((device / 600))" | sort -n | head -1
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
@@ -40,36 +80,24 @@ for name in ("numba", "numba-cuda", "cuda-core", "cuda-bindings", "numpy", "torc
         print(name, "missing", end="; ")
 print()
 P
-if ! timeout -k 5 60 "$python" -c "
+# The limits of the first call, the tests and the measurements are 550 seconds together.
+part first 40 "$python" -c "
 import numpy, numba_acts
 from numba import cuda
 y = numba_acts.softmin(cuda.to_device(numpy.zeros(4, numpy.float32))).copy_to_host()
-assert (y == 0.25).all(), y" >"$folder/first.log" 2>&1; then
-    echo "the first call failed:"
-    tail -n 25 "$folder/first.log"
-    exit 1
-fi
+assert (y == 0.25).all(), y" || exit 1
 
-workers=()
-"$python" -c "import xdist" 2>/dev/null && workers=(-n "$(($(nproc) * 3 / 4))")
 for name in "$@"; do
     case $name in
-    tests) part tests 270 "$python" -m pytest --full -q -p no:cacheprovider -W default "${workers[@]}" \
-        -m gpu tests/test_gpu.py ;;
-    measurements) part measurements 280 "$python" -m benchmarks cuda --bare --output "$folder" ;;
+    tests)
+        many=()
+        count=$(workers)
+        [ "$count" -lt 2 ] || ! "$python" -c "import xdist" 2>/dev/null || many=(-n "$count")
+        part tests 220 "$python" -m pytest --full -q -p no:cacheprovider -W default \
+            ${many[@]+"${many[@]}"} -m gpu tests/test_gpu.py ;;
+    measurements) part measurements 290 "$python" -m benchmarks cuda --bare --output "$folder" ;;
     static) part static 240 "$python" -m benchmarks cuda-static ;;
     *) echo "no part is called $name" ;;
     esac
 done
-
-if [ -f "$folder/tests.log" ]; then
-    grep -E '^(FAILED|ERROR|E  )' "$folder/tests.log" | sort | uniq -c | sort -rn | head -25
-    tail -n 1 "$folder/tests.log"
-fi
-if [ -f "$folder/static.log" ]; then
-    grep -B1 '^    ' "$folder/static.log" | head -20
-    tail -n 1 "$folder/static.log"
-fi
-# The table at the end; without it, if the time was too short, what was printed until then.
-[ ! -f "$folder/measurements.log" ] || tail -n 100 "$folder/measurements.log"
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

@@ -23,6 +23,8 @@ NAMES = {
     "tensorflow": "TensorFlow",
     "thinc": "thinc",
     "torch": "PyTorch",
+    "torch.compile": "PyTorch, compiled",
+    "torch.softmax": "PyTorch's softmax",
     "triton": "Triton",
 }
 SPACE = "\N{NO-BREAK SPACE}"

@@ -38,6 +38,7 @@ import numpy as np
 import numba_acts
 from numba_acts import _busy, _compiler
 from numba_acts._cpu import forward, threads
+from numba_acts._halls import libraries
 
 Array = np.ndarray
 Pair = tuple[Array, Array]
@@ -713,36 +714,119 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     }
 
 
-def warmup(names: Sequence[str]) -> int:
+# What GPU calls are commonly made on: a kernel is compiled for each length of rows.
+ROWS = (10, 16, 21, 32, 64, 100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 65_536)
+CHANNELS = (3, 10, 19, 21, 32, 150, 1000)
+PIECES = (2, 3, 4, 5, 8, 12)
+
+
+def gpu_calls(dtype: np.dtype, there: Callable[[Array], Any]) -> dict[str, list[Callable[[], Any]]]:
+    """Return the calls that compile the GPU's kernels for one dtype and common shapes.
+
+    `there` makes an array of the GPU's.
+    """
+    na = numba_acts
+
+    def ones(*shape: int, kind: Any = dtype) -> Any:
+        return there(np.ones(shape, kind))
+
+    winners = partial(ones, kind=np.int32)
+    slices = [(ones(8, n), -1) for n in ROWS] + [(ones(n, 64), 0) for n in (16, 1024, 5000)]
+    masked = [(x, axis, ones(*x.shape, kind=np.bool_)) for x, axis in slices]
+    maps = [ones(1, c, 16, 16) for c in CHANNELS] + [ones(256, c, 7, 7) for c in CHANNELS]
+    few = [(ones(64, n), -1) for n in (10, 32, 128)] + [(ones(16, 64), 0)]
+    units = [(ones(64, k), -1, k, ones(64), winners(64)) for k in PIECES]
+    units += [(ones(k, 64), 0, k, ones(64), winners(64)) for k in PIECES]
+    layers = [(ones(4, 8), ones(8, k, 8), ones(8, k), ones(4, 8), winners(4, 8)) for k in PIECES]
+    calls: dict[str, list[Callable[[], Any]]] = {
+        "softmin": [partial(na.softmin, x, axis) for x, axis in slices],
+        "softmin, masked": [partial(na.softmin, x, axis, where=m) for x, axis, m in masked],
+        "softmin_vjp": [partial(na.softmin_vjp, y, y, axis) for y, axis in slices],
+        "softmin_jvp": [partial(na.softmin_jvp, y, y, axis) for y, axis in slices],
+        "softmin_jacobian": [partial(na.softmin_jacobian, y, axis) for y, axis in few],
+        "softmin_jacobian_diag": [partial(na.softmin_jacobian_diag, ones(64, 64))],
+        "softmax2d": [partial(na.softmax2d, x) for x in maps],
+        "softmax2d_vjp": [partial(na.softmax2d_vjp, y, y) for y in maps],
+        "softmax2d_jvp": [partial(na.softmax2d_jvp, y, y) for y in maps],
+        "softmax2d_jacobian": [partial(na.softmax2d_jacobian, ones(21, 16, 16))],
+        "softmax2d_jacobian_diag": [partial(na.softmax2d_jacobian_diag, y) for y in maps[:1]],
+        "maxout": [partial(na.maxout, x, axis) for x, axis, *_ in units],
+        "maxout_with_index": [partial(na.maxout_with_index, x, axis) for x, axis, *_ in units],
+        "maxout_vjp": [partial(na.maxout_vjp, g, i, k, axis) for _, axis, k, g, i in units],
+        "maxout_jvp": [partial(na.maxout_jvp, t, i, axis) for t, axis, _, _, i in units],
+        "maxout_jacobian": [
+            partial(na.maxout_jacobian, i, k, axis, dtype=dtype) for _, axis, k, _, i in units
+        ],
+    }
+    affine: dict[str, Callable[..., Any]] = {
+        "maxout_affine": lambda x, w, b, g, i: na.maxout_affine(x, w, b),
+        "maxout_affine_with_index": lambda x, w, b, g, i: na.maxout_affine_with_index(x, w, b),
+        "maxout_affine_vjp": lambda x, w, b, g, i: na.maxout_affine_vjp(g, x, w, i),
+        "maxout_affine_jvp": lambda x, w, b, g, i: na.maxout_affine_jvp(
+            x, w, i, dx=x, dweight=w, dbias=b
+        ),
+        "maxout_affine_jacobian": lambda x, w, b, g, i: na.maxout_affine_jacobian(w, i),
+    }
+    for name, function in affine.items():
+        calls[name] = [partial(function, *layer) for layer in layers]
+    return calls
+
+
+def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
     """Compile all functions for some dtypes; print how long each took and where the cache lies."""
     names = list(dict.fromkeys(names))
     functions = public_functions()
-    total = len(names) * len(functions)
+    made, kept_by, done = warmup_calls, forward.rows, lambda: None
+    if on_gpu:
+        try:
+            made, kept_by, done = _for_gpu()
+        except (ImportError, RuntimeError) as missing:
+            print(missing, file=sys.stderr)
+            return 1
+    calls = {(f, n): call for n in names for f, call in made(dtype_named(n)).items()}
+    steps = [(f, n) for n in names for f in functions]
+    total, count = sum(len(calls[step]) for step in steps), 0
     seconds: dict[tuple[str, str], float] = {}
-    for name in names:
-        calls = warmup_calls(dtype_named(name))
-        for function in functions:
-            show_progress(len(seconds), total, f"{function} {name}")
-            start = time.perf_counter()
-            for call in calls[function]:
+    left_out: dict[str, str] = {}
+    for function, name in steps:
+        start = time.perf_counter()
+        for i, call in enumerate(calls[function, name]):
+            if i == 0 or sys.stderr.isatty():
+                show_progress(count, total, f"{function} {name}")
+            count += 1
+            try:
                 call()
-            seconds[function, name] = time.perf_counter() - start
+            except ImportError as missing:  # of what multiplies matrices on a GPU
+                left_out[function] = str(missing)
+        done()
+        seconds[function, name] = time.perf_counter() - start
     show_progress(total, total, "")
 
     head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in names)
     print(head, "-" * len(head), sep="\n")
     for function in functions:
         times = "".join(f"{seconds[function, name]:>10.2f}" for name in names)
-        print(f"{function:<26}{times}")
+        print(f"{function:<26}{times}{'  left out' if function in left_out else ''}")
     sums = (sum(seconds[f, name] for f in functions) for name in names)
     print(f"{'all':<26}" + "".join(f"{s:>10.2f}" for s in sums), end="\n\n")
-    folder = _compiler.folder(forward.rows)
+    for reason in dict.fromkeys(left_out.values()):
+        print(f"left out: {reason}")
+    folder = _compiler.folder(kept_by)
     if folder is None:
         print("Nothing was kept: there is no folder to write to, so each process compiles anew.")
         print("Set NUMBA_CACHE_DIR to a folder that can be written.")
     else:
         print(f"The kernels are kept in {folder}")
     return 0
+
+
+def _for_gpu() -> tuple[Any, Any, Any]:
+    """What makes a dtype's calls, a kernel whose cache is the others', and what ends a call."""
+    wing = libraries.wing()
+    from numba import cuda
+
+    kept_by = wing.affine.fill(1).dispatcher
+    return partial(gpu_calls, there=cuda.to_device), kept_by, cuda.synchronize
 
 
 # ---- the command line -------------------------------------------------------------------------
@@ -752,7 +836,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was asked for; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m numba_acts",
-        usage="python -m numba_acts [-h] [warmup [-h] [--dtype DTYPE ...]]",
+        usage="python -m numba_acts [-h] [warmup [-h] [--gpu] [--dtype DTYPE ...]]",
         description="Check every function of numba_acts on inputs of a real size and time it "
         "against NumPy. Exits with status 1 if a check fails.",
     )
@@ -769,8 +853,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="what to compile for: %(choices)s (default: float32 float64)",
         metavar="DTYPE",
     )
+    command.add_argument(
+        "--gpu", action="store_true", help="the GPU's kernels, for common shapes, on this GPU"
+    )
     options = parser.parse_args(arguments)
-    return warmup(options.dtype) if options.command == "warmup" else report()
+    return warmup(options.dtype, options.gpu) if options.command == "warmup" else report()
 
 
 if __name__ == "__main__":

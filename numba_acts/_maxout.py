@@ -451,6 +451,10 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     256 numbers that are added up, in float32 for sixteen-bit floats and in the dtype itself
     otherwise, so a row has the same result, bit for bit, alone and in any batch.
 
+    On a GPU the products are PyTorch's or CuPy's, with the exactness that was chosen there. As they
+    come, that is full float32. After ``torch.set_float32_matmul_precision("high")``, or with
+    ``CUPY_TF32=1``, factors are rounded to TF32, which has 11 bits, in the derivatives too.
+
     Examples
     --------
     The absolute value as a unit of two pieces:

@@ -350,6 +350,12 @@ def _check(**tensors: Any) -> None:
             )
 
 
+def _as_autocast(x: Any) -> Any:
+    """Widened where autocast has PyTorch's own softmax work in float32: on a GPU."""
+    half = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half and torch.is_autocast_enabled("cuda") else x
+
+
 def softmin(
     x: torch.Tensor, axis: Axis = -1, *, temperature: float = 1.0, where: Any = None
 ) -> torch.Tensor:
@@ -369,7 +375,8 @@ def softmin(
     Returns
     -------
     torch.Tensor
-        Weights of the shape and dtype of `x`.
+        Weights of the shape and dtype of `x`; of float32 if `x` is a sixteen-bit float on a GPU and
+        autocast is enabled there, as PyTorch's own.
 
     Examples
     --------
@@ -381,7 +388,7 @@ def softmin(
     tensor([-0.2293,  0.1525,  0.0561,  0.0206])
     """
     _check(x=x)
-    return _Softmax.apply(x, axis, -inverse_temperature(temperature), where)
+    return _Softmax.apply(_as_autocast(x), axis, -inverse_temperature(temperature), where)
 
 
 def softmax2d(
@@ -403,7 +410,7 @@ def softmax2d(
     Returns
     -------
     torch.Tensor
-        Probabilities of the shape and dtype of `x`.
+        Probabilities of the shape and dtype of `x`, under autocast as for `softmin`.
 
     Examples
     --------
@@ -416,7 +423,7 @@ def softmax2d(
     """
     _check(x=x)
     axis = rules.channel_axis("x", x.ndim, channel_axis)
-    return _Softmax.apply(x, axis, inverse_temperature(temperature), where)
+    return _Softmax.apply(_as_autocast(x), axis, inverse_temperature(temperature), where)
 
 
 def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
@@ -469,6 +476,11 @@ def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> to
     -------
     torch.Tensor
         (..., units), or (...) for one unit.
+
+    Notes
+    -----
+    The result has the dtype of the arguments under autocast too. On a GPU its float32 products are
+    as exact as `torch.set_float32_matmul_precision` says, as for `numba_acts.maxout_affine`.
 
     Examples
     --------

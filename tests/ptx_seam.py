@@ -32,7 +32,10 @@ def connect(rooms: dict[str, Any]) -> None:
 
 def forget() -> None:
     """Drop remembered choices of kernels, which hang on a device's sizes."""
+    from numba_acts._halls import libraries
+
     launch()._plans.clear()
+    libraries._queue.cache_clear()
 
 
 def sources() -> Iterator[Path]:

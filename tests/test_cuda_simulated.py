@@ -86,6 +86,7 @@ def taken(monkeypatch):
 
     for room in ROOMS:
         monkeypatch.setattr(room, "run", run)
+    monkeypatch.setattr(gpu, "repeat", lambda *given: None)
     return names
 
 
@@ -704,7 +705,7 @@ def test_results_keep_the_stream_of_numba_arrays(monkeypatch):
     """Numba ends a stream when nobody holds its object for it any more."""
     kept = []
 
-    def device_array(shape, dtype, strides, stream):
+    def device_array(shape, strides, dtype, device, stream):
         kept.append(stream)
         return SimpleNamespace(device_ctypes_pointer=SimpleNamespace(value=0))
 
@@ -712,7 +713,7 @@ def test_results_keep_the_stream_of_numba_arrays(monkeypatch):
         def __int__(self):
             return 5
 
-    monkeypatch.setattr("numba.cuda.device_array", device_array)
+    monkeypatch.setattr(libraries, "_device_array", device_array)
     library, stream = libraries.Numba(), Stream()
     queue = library.queue(SimpleNamespace(stream=stream), 0)
     library.empty((3,), None, np.dtype(np.float32), queue)
@@ -803,3 +804,111 @@ def test_the_kernels_of_the_guide(rng):
     np.testing.assert_allclose(y, oracle.softmin(x), rtol=1e-14)
     shown["softmin_vjp_rows"][2, 4](g, y, dx)
     np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y), atol=1e-15)
+
+
+# Calls that are made again ---------------------------------------------------------------------
+
+
+REPEATED: dict[str, tuple[tuple, dict]] = {
+    "softmin": (((6, 5),), {}),
+    "softmin, masked": (((6, 5),), {"where": True}),
+    "softmin_vjp": (((6, 5), (6, 5)), {"axis": 0}),
+    "softmin_jacobian": (((4, 3),), {}),
+    "softmin_jacobian_diag": (((4, 3),), {}),
+    "softmax2d": (((3, 2, 2),), {}),
+    "maxout": (((6, 4),), {}),
+    "maxout_with_index": (((6, 4),), {}),
+    "maxout_vjp": (((6,), "index"), {"pieces": 3}),
+    "maxout_jvp": (((6, 4), "index"), {}),
+}
+
+
+@pytest.mark.parametrize("into", [False, True])
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_call_that_is_made_again_is_the_same(name, into, rng, monkeypatch):
+    shapes, keywords = REPEATED[name]
+    function = name.partition(",")[0]
+
+    def made():
+        given = [
+            rng.integers(0, 3, 6).astype(np.int32)
+            if shape == "index"
+            else rng.normal(size=shape).astype(np.float32)
+            for shape in shapes
+        ]
+        more = {k: rng.random(shapes[0]) < 0.5 if v is True else v for k, v in keywords.items()}
+        return given, more
+
+    for _ in range(2):  # the first may be the first array of its kind
+        given, more = made()
+        call(function, *given, **more)
+    kept = []
+    original = gpu.repeat
+
+    def repeat(*given):
+        kept.append(original(*given))
+        return kept[-1]
+
+    monkeypatch.setattr(gpu, "repeat", repeat)
+    for _ in range(2 + into):
+        given, more = made()
+        want = getattr(numba_acts, function)(*given, **more)
+        if into:
+            empty = standin.empty_like
+            pair = isinstance(want, tuple)
+            out = tuple(map(empty, want)) if pair else empty(want)
+            got = getattr(numba_acts, function)(
+                *map(standin.to_device, given), out=out, **there(more)
+            )
+            assert got is out
+            got = standin.to_host(got)
+        else:
+            got = call(function, *given, **more)
+        for a, b in zip(np.atleast_1d(got), np.atleast_1d(want), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+    assert kept[-1] is not None and (kept[0] is None) == into
+
+
+def there(keywords):
+    return {key: standin.to_device(value) for key, value in keywords.items()}
+
+
+def test_a_call_made_again_is_checked_again(rng):
+    memory = rng.normal(size=100).astype(np.float32)
+    x, apart, shifted = (memory[i : i + 32].reshape(8, 4) for i in (0, 64, 16))
+    want = numba_acts.softmin(x.copy())
+    for _ in range(2):
+        numba_acts.softmin(standin.Array(x), out=standin.Array(apart))
+        np.testing.assert_allclose(apart, want, rtol=2e-6)
+    numba_acts.softmin(standin.Array(x), out=standin.Array(shifted))  # over part of x
+    np.testing.assert_allclose(shifted, want, rtol=2e-6)
+    memory[:32] = rng.normal(size=32)
+    for _ in range(2):
+        want = numba_acts.softmin(x.copy())
+        numba_acts.softmin(standin.Array(x), out=standin.Array(x))
+        np.testing.assert_allclose(x, want, rtol=2e-6)
+    with pytest.raises(ValueError, match="out must"):
+        numba_acts.softmin(standin.Array(x), out=standin.Array(memory[:30]))
+    with pytest.raises(TypeError, match="one memory"):
+        numba_acts.softmin(standin.Array(x), out=x)
+    with pytest.raises(TypeError, match="axis"):
+        numba_acts.softmin(standin.Array(x), 1.0)  # type: ignore[arg-type]
+
+
+def test_bfloat16_of_cupy(rng):
+    x = rng.normal(size=(6, 5)).astype(cases.as_dtype("bfloat16"))
+    want = numba_acts.softmin(x)
+    for _ in range(3):
+        got = call("softmin", x)
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got.view(np.uint16), want.view(np.uint16))
+
+
+def test_an_expanded_gradient(rng):
+    y = numba_acts.softmin(rng.normal(size=(6, 5)).astype(np.float32))
+    g = np.broadcast_to(np.float32(1.5), y.shape)
+    want = numba_acts.softmin_vjp(g, y)
+    np.testing.assert_allclose(call("softmin_vjp", g, y), want, atol=1e-6)
+    index = np.arange(6).astype(np.int32) % 5
+    want = numba_acts.maxout_vjp(g[:, 0], index, 5)
+    np.testing.assert_array_equal(call("maxout_vjp", g[:, 0], index, 5), want)

@@ -4,10 +4,12 @@ Several processes are faster, as kernels are compiled on the host: ``-n 8`` with
 """
 
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -373,6 +375,36 @@ def test_numba_streams_wait_for_each_other(rng):
     np.testing.assert_array_equal(got, want)
 
 
+def test_a_call_made_again_in_a_thread_that_is_new(kind, rng):
+    x = kind.to_device(rng.normal(size=(8, 33)).astype(np.float32))
+    want = kind.to_host(numba_acts.softmin(x))
+    numba_acts.softmin(x)
+    cuda.synchronize()
+    results: list = []
+    thread = threading.Thread(target=lambda: results.append(numba_acts.softmin(x)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(kind.to_host(results[0]), want)
+
+
+def test_a_call_made_again_is_checked_again(torch):
+    memory = torch.randn(3000, device="cuda")
+    x, apart, shifted = (memory[i : i + 1024].view(32, 32) for i in (0, 1536, 512))
+    want = torch.nn.functional.softmin(x, -1)
+    for _ in range(3):
+        torch.testing.assert_close(numba_acts.softmin(x, out=apart), want)
+    torch.testing.assert_close(numba_acts.softmin(x, out=shifted), want)  # over a part of x
+    memory.normal_()
+    for _ in range(3):
+        want = torch.nn.functional.softmin(x, -1)
+        torch.testing.assert_close(numba_acts.softmin(x, out=x), want)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="requires grad"):
+            numba_acts.softmin(x.detach().requires_grad_(), out=apart)
+        with pytest.raises(ValueError, match="out must"):
+            numba_acts.softmin(x, out=memory[:1000])
+
+
 # What PyTorch's tensors promise ----------------------------------------------------------------
 
 
@@ -457,6 +489,106 @@ def test_the_example_of_a_page(torch, page):
     y.backward(x.detach())
     torch.testing.assert_close(shown["y"], y)
     torch.testing.assert_close(shown["dx"], x.grad)
+
+
+def test_an_expanded_gradient(torch):
+    x = torch.randn(6, 5, device="cuda")
+    y, (best, index) = numba_acts.softmin(x), numba_acts.maxout_with_index(x)
+    g, of_best = torch.ones((), device="cuda").expand(6, 5), torch.ones_like(best[:1]).expand(6)
+    assert torch.equal(numba_acts.softmin_vjp(g, y), numba_acts.softmin_vjp(g.contiguous(), y))
+    dx = numba_acts.maxout_vjp(of_best, index, 5)
+    assert torch.equal(dx, numba_acts.maxout_vjp(of_best.contiguous(), index, 5))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_autocast_gives_the_dtype_of_pytorch(dtype, torch):
+    from numba_acts import torch as acts
+
+    x = torch.randn(4, 3, 2, 5, device="cuda").to(getattr(torch, dtype)).requires_grad_()
+    with torch.autocast("cuda", torch.float16):
+        y, want = acts.softmin(x, 1), torch.nn.functional.softmin(x, 1)
+        z = acts.softmax2d(x)
+    assert y.dtype == z.dtype == want.dtype
+    torch.testing.assert_close(y, want)
+    ours, theirs = (torch.autograd.grad(a[:, 0].sum(), x)[0] for a in (y, want))
+    assert ours.dtype == x.dtype
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+def test_products_are_as_exact_as_pytorch_was_told(torch):
+    x, weight = torch.randn(256, 512, device="cuda"), torch.randn(64, 4, 512, device="cuda")
+    exact = torch.einsum("nd,upd->nup", x.double(), weight.double()).amax(-1)
+    before = torch.get_float32_matmul_precision()
+    try:
+        errors = {}
+        for chosen in ("highest", "high"):
+            torch.set_float32_matmul_precision(chosen)
+            error = numba_acts.maxout_affine(x, weight).double() - exact
+            errors[chosen] = float(error.abs().max())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert errors["highest"] < 1e-3 < errors["high"] < 0.5
+
+
+def test_bfloat16_of_cupy(rng):
+    cupy, dtype = pytest.importorskip("cupy"), cases.as_dtype("bfloat16")
+    x = rng.normal(size=(6, 40)).astype(dtype)
+    try:
+        there = cupy.asarray(x)
+    except (TypeError, ValueError):
+        pytest.skip("this CuPy has no bfloat16")
+    for _ in range(3):
+        y = numba_acts.softmin(there)
+        assert type(y) is cupy.ndarray and y.dtype == dtype
+        cases.assert_agrees(cupy.asnumpy(y), "softmin", (x,), {"axis": -1})
+    assert numba_acts.maxout(there, out=cupy.empty(6, dtype)).dtype == dtype
+
+
+def test_calls_in_a_graph(torch, rng):
+    first, second = rng.normal(size=(2, 64, 33)).astype(np.float32)
+    stream = torch.cuda.Stream()
+    numba = cuda.external_stream(stream.cuda_stream)
+    x = cuda.to_device(first, stream=numba)
+    layer = [torch.randn(*shape, device="cuda") for shape in [(64, 33), (8, 3, 33)]]
+    with torch.cuda.stream(stream):
+        stream.wait_stream(torch.cuda.default_stream())
+        numba_acts.softmin(x)
+        want = numba_acts.maxout_affine(*layer)
+        numba_acts.softmin(layer[0])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        y = numba_acts.softmin(x)  # a fresh result of each kind
+        z = numba_acts.maxout_affine(*layer)
+        weights = numba_acts.softmin(layer[0])
+    x.copy_to_device(second, stream=numba)
+    numba.synchronize()
+    graph.replay()
+    torch.cuda.synchronize()
+    np.testing.assert_allclose(y.copy_to_host(), numba_acts.softmin(second), rtol=2e-6)
+    torch.testing.assert_close(z, want)
+    torch.testing.assert_close(weights, torch.nn.functional.softmin(layer[0], -1))
+
+
+def test_both_numbers_of_the_default_stream(torch):
+    """Nothing waits where an array names the stream by its other number."""
+    data = torch.randn(8, 5, device="cuda")
+    described = [dict(data.__cuda_array_interface__, stream=number) for number in (1, None)]
+    g, y = (SimpleNamespace(__cuda_array_interface__=d, owner=data) for d in described)
+    y = numba_acts.softmin_vjp(g, y)
+    torch.testing.assert_close(torch.as_tensor(y), numba_acts.softmin_vjp(data, data))
+
+
+def test_the_warm_up(tmp_path):
+    code = (
+        "from numba_acts import __main__ as m; m.ROWS = m.CHANNELS = m.PIECES = 3, 10;"
+        "raise SystemExit(m.main(['warmup', '--gpu', '--dtype', 'float32']))"
+    )
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0 and str(tmp_path) in done.stdout, done.stdout + done.stderr[-3000:]
+    assert any(tmp_path.rglob("*.nbc"))
 
 
 # The sanitizer ---------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """numba_acts.torch against finite differences, by PyTorch's own check."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,18 @@ def test_softmin(axis):
     assert torch.equal(function(x), numba_acts.softmin(x.detach(), axis, temperature=0.7))
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(function, x)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_autocast_gives_the_dtype_of_pytorch(dtype, monkeypatch):
+    x = torch.randn(3, 4, 5).to(getattr(torch, dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert acts.softmin(x).dtype == torch.nn.functional.softmin(x, -1).dtype
+        assert acts.softmax2d(x).dtype == torch.softmax(x, -3).dtype
+    # On a GPU PyTorch has its own work in float32.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    there = SimpleNamespace(is_cuda=True, dtype=x.dtype, float=lambda: "float32")
+    assert acts._as_autocast(there) == ("float32" if dtype in ("bfloat16", "float16") else there)
 
 
 def test_masked_entries_get_no_gradient():

@@ -1,8 +1,11 @@
 """How a GPU kernel is specialised, compiled, cached and started."""
 
+import contextlib
+import ctypes
 import functools
 import importlib
 import math
+import os
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -28,6 +31,7 @@ if not SIMULATED and not hasattr(np, "row_stack"):
 LARGEST_GRID = 2**31 - 1  # blocks
 CLUSTER = 8  # blocks of a cluster, which every device that has clusters can take
 PLANS = 4096  # that are remembered
+CAPABILITY = 8, 0  # of the oldest GPU that has all instructions that kernels are made of
 
 
 class Queue:
@@ -36,16 +40,25 @@ class Queue:
     `allocate` takes a number of elements and a dtype and gives an address and its owner, which is
     kept until the kernels that use the memory are in the stream: from then on the library may hand
     it out again in the stream's order. `multiply` is its matrix product. `stream` is a handle, and
-    `source` what the library has for it, which may have to be kept as long.
+    `source` what the library has for it, which may have to be kept as long. `calls` is the hall's,
+    and `runs`, if it is a list, notes what was started and with which arguments.
     """
 
-    __slots__ = ("allocate", "device", "multiply", "source", "stream")
+    __slots__ = ("allocate", "calls", "device", "multiply", "runs", "source", "stream")
 
     def __init__(
         self, device: int, stream: int, allocate: Any, multiply: Any, source: Any = None
     ) -> None:
         self.device, self.stream, self.source = device, stream, source
         self.allocate, self.multiply = allocate, multiply
+        self.calls: dict[Any, Any] = {}
+        self.runs: list[Any] | None = None
+
+    def noting(self) -> "Queue":
+        """The same queue, for somebody who wants to know its runs."""
+        queue = Queue(self.device, self.stream, self.allocate, self.multiply, self.source)
+        queue.calls, queue.runs = self.calls, []
+        return queue
 
     def empty(self, size: int, dtype: Any) -> "Memory":
         """Fresh memory for intermediate results."""
@@ -140,6 +153,7 @@ class Kernel:
         key = device, *[a.dtype if type(a) is Memory else type(a) for a in arguments]
         handle = self._compiled.get(key)
         if handle is None:
+            _check(device)
             with self._lock:
                 kernel = self.dispatcher.compile(signature(arguments))
                 kernel.bind()
@@ -150,11 +164,25 @@ class Kernel:
         return handle
 
 
+def _check(device: int) -> None:
+    """Say that a device is too old, before a linker does."""
+    found = cuda.gpus[device]
+    if found.compute_capability < CAPABILITY:
+        name = found.name.decode() if isinstance(found.name, bytes) else found.name
+        raise RuntimeError(
+            f"device {device}, {name}, has compute capability "
+            "{}.{}; numba_acts needs {}.{} (Ampere) or newer".format(
+                *found.compute_capability, *CAPABILITY
+            )
+        )
+
+
 def _allow(handle: Any, shared: int, device: int) -> None:
     """A block has more than 48 KB of shared memory where the driver is told beforehand."""
     driver = _driver()
     wanted = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    (error,) = driver.cuKernelSetAttribute(wanted, shared, handle.handle, device)
+    own = getattr(handle, "handle", None) or handle._handle  # which cuda-core 0.5 does not show
+    (error,) = driver.cuKernelSetAttribute(wanted, shared, own, device)
     if error:
         raise RuntimeError(f"device {device} gives a block no {shared} bytes: {error.name}")
 
@@ -272,21 +300,88 @@ def run(kernel: Kernel, blocks: int | Clusters, *arguments: Any) -> None:
     count = math.prod(blocks) if isinstance(blocks, Clusters) else blocks
     if count > LARGEST_GRID:
         raise ValueError(f"an array needs {count} blocks of threads, a GPU takes {LARGEST_GRID}")
+    queue = arguments[0].queue
+    with on(queue.device):
+        start = _starter(kernel, blocks, queue, arguments)
+        start(*[a.pointer if type(a) is Memory else a for a in arguments])
+    if queue.runs is not None:
+        queue.runs.append((start, arguments))
+
+
+def _starter(
+    kernel: Kernel, blocks: int | Clusters, queue: Queue, arguments: tuple[Any, ...]
+) -> Any:
+    """What starts a kernel when it is called with addresses and numbers."""
     if SIMULATED:
         from numba_acts._cuda.memory import Address
 
-        simulated = (
-            Address(a.pointer, a.dtype, a.size) if type(a) is Memory else a for a in arguments
+        simulated = kernel.dispatcher[blocks, kernel.threads, 0, kernel.shared]
+        described = [(a.dtype, a.size) if type(a) is Memory else () for a in arguments]
+        return lambda *values: simulated(
+            *(Address(v, *d) if d else v for v, d in zip(values, described, strict=True))
         )
-        kernel.dispatcher[blocks, kernel.threads, 0, kernel.shared](*simulated)
-        return
-    queue = arguments[0].queue
-    error, current = _driver().cuCtxGetDevice()
-    if not error and int(current) == queue.device:
-        _start(kernel, blocks, queue, arguments)
-    else:  # this thread has no context yet, or another device's
-        with cuda.gpus[queue.device]:
-            _start(kernel, blocks, queue, arguments)
+    handle = kernel.compiled(queue.device, arguments)
+    configuration = _configuration(blocks, kernel.threads, kernel.shared)
+    return functools.partial(_launch(), _stream(queue.stream), configuration, handle)
+
+
+class _Here(threading.local):
+    """A number for the driver to write to, each thread's own."""
+
+    def __init__(self) -> None:
+        self.number = ctypes.c_int()
+        self.place = ctypes.byref(self.number)
+
+
+_here = _Here()
+
+
+@functools.cache
+def _native(name: str) -> Any:
+    """A function of the driver by ctypes: cuda.bindings takes longer."""
+    return getattr(ctypes.PyDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1"), name)
+
+
+def is_current(device: int) -> bool:
+    """Is it this thread's? Not if the thread has no context yet, or another device's."""
+    here = _here
+    return SIMULATED or (not _native("cuCtxGetDevice")(here.place) and here.number.value == device)
+
+
+def on(device: int) -> Any:
+    """Where the driver's calls go to a device."""
+    return _NOWHERE_ELSE if is_current(device) else cuda.gpus[device]
+
+
+_NOWHERE_ELSE = contextlib.nullcontext()
+
+
+def again(number: int, start: Any, addresses: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+    """Start on a device what was started there before."""
+    if SIMULATED or devices() == 1:
+        # Either the device is current or nothing is: then the start fails, and is tried with it.
+        try:
+            start(*addresses, *numbers)
+            return
+        except Exception:
+            if is_current(number):
+                raise
+    with on(number):
+        start(*addresses, *numbers)
+
+
+class Relaxed:
+    """Where memory may be allocated although a stream is being captured."""
+
+    def __enter__(self) -> None:
+        self._mode = ctypes.c_int(2)  # CU_STREAM_CAPTURE_MODE_RELAXED
+        self._exchange()
+
+    def __exit__(self, *error: object) -> None:
+        self._exchange()
+
+    def _exchange(self) -> None:
+        _native("cuThreadExchangeStreamCaptureMode")(ctypes.byref(self._mode))
 
 
 def wait(number: int, stream: int, other: int) -> None:
@@ -294,7 +389,7 @@ def wait(number: int, stream: int, other: int) -> None:
     if stream == other:
         return
     driver = _driver()
-    with cuda.gpus[number]:
+    with on(number):
         error, event = driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         if not error:
             (error,) = driver.cuEventRecord(event, other)
@@ -317,12 +412,3 @@ def _launch() -> Any:
     from cuda.core import launch
 
     return launch
-
-
-def _start(
-    kernel: Kernel, blocks: int | Clusters, queue: Queue, arguments: tuple[Any, ...]
-) -> None:
-    handle = kernel.compiled(queue.device, arguments)
-    values = [a.pointer if type(a) is Memory else a for a in arguments]
-    configuration = _configuration(blocks, kernel.threads, kernel.shared)
-    _launch()(_stream(queue.stream), configuration, handle, *values)

@@ -28,6 +28,8 @@ def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
         and not (others and any(map(_is_special, others)))
     ):
         return host
+    if rules.on_gpu(x):
+        return _gpu()
     special = [array for array in (x, y, z, *others) if _is_special(array)]
     for belongs, opened in _HALLS:
         if any(map(belongs, special)):

@@ -15,6 +15,7 @@ import numpy as np
 from numba_acts._dtypes import BFLOAT16
 from numba_acts._halls import rules, tensors
 from numba_acts._halls.libraries import Library, Torch, description, known, library_of, wing
+from numba_acts._halls.repeats import keep, repeat
 from numba_acts._halls.rules import INT32, Axis, Layer, Task
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class Plain:
     def __init__(self, library: Library, value: Any, found: Any, lengths: Any, place: int) -> None:
         self.library, self.value, self.lengths, self.place = library, value, lengths, place
         pointer, self.shape, self.dtype, device = found
-        self.queue = library.queue(value, device)
+        self.queue = library.queue(value, device).noting()
         self.memory = _Memory()(pointer, self.dtype, math.prod(lengths), self.queue)
 
     @staticmethod
@@ -262,11 +263,14 @@ class Plain:
             return None
         return out, memory
 
-    def give(self, result: Any, out: Any) -> Any:
-        """A result, which the library is told of if it was the caller's."""
-        if out is not None:
-            self.library.written(out)
-        return result[0]
+    def give(self, call: Any, *results: Any) -> Any:
+        """The results, of which the library is told that are the caller's; the call is kept."""
+        arrays = tuple(array for array, _ in results)
+        keep(self.library, self.queue, arrays, *call)
+        for out in call[-1]:
+            if out is not None:
+                self.library.written(out)
+        return arrays
 
     def without(self) -> tuple[int, ...]:
         """The shape without the slices' axis."""
@@ -294,6 +298,9 @@ def _none() -> Any:
 
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
+    given = ("softmax", beta), axis, x, (where,), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(x, axis)
     if plain is not None:
         mask = _none() if where is None else plain.beside(where, plain.shape, "b")
@@ -302,7 +309,7 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
             y = plain.result(out, plain.shape, plain.dtype, mask, in_place=(memory,))
             if y is not None:
                 _softmax(memory, mask, y[1], *plain.lengths, beta)
-                return plain.give(y, out)
+                return plain.give(given, y)[0]
     call = Call(x=x, where=where, out=out)
     return call.compute(_softmax, rules.softmax(call, x, axis, where, out), beta)
 
@@ -313,6 +320,9 @@ def _softmax(x: "Memory", mask: "Memory", *more: Any) -> None:
 
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`; `name` is what the public function calls g."""
+    given = ("softmax_product", beta), axis, g, (y,), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(g, axis)
     saved = None if plain is None else plain.beside(y, plain.shape, "fV")
     if plain is not None and saved is not None and saved.dtype == plain.dtype:
@@ -320,7 +330,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
         dx = plain.result(out, plain.shape, plain.dtype, in_place=both)
         if dx is not None:
             wing().product.product(*both, dx[1], *plain.lengths, beta)
-            return plain.give(dx, out)
+            return plain.give(given, dx)[0]
     call = Call(**{name: g}, y=y, out=out)
     task = rules.softmax_product(call, name, g, y, axis, out)
     return call.compute(call.wing.product.product, task, beta, converted=True)
@@ -328,13 +338,16 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
 
 def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
     """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
+    given = ("softmax_jacobian", beta), axis, y, (), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(y, axis)
     if plain is not None:
         doubled = (*plain.shape[: plain.place + 1], *plain.shape[plain.place :])
         matrices = plain.result(out, doubled, plain.dtype, plain.memory)
         if matrices is not None:
             wing().jacobian.jacobians(plain.memory, matrices[1], *plain.lengths, beta)
-            return plain.give(matrices, out)
+            return plain.give(given, matrices)[0]
     call = Call(y=y, out=out)
     task = rules.softmax_jacobian(call, y, axis, out)
     return call.compute(call.wing.jacobian.jacobians, task, beta, converted=True)
@@ -342,12 +355,15 @@ def softmax_jacobian(y: Any, axis: int, beta: float, out: Any) -> Any:
 
 def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
     """β y (1 − y), number by number."""
+    given = ("softmax_jacobian_diag", beta), -1, y, (), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(y, -1)
     if plain is not None:
         slopes = plain.result(out, plain.shape, plain.dtype, in_place=(plain.memory,))
         if slopes is not None:
             wing().jacobian.diagonals(plain.memory, slopes[1], *plain.lengths, beta)
-            return plain.give(slopes, out)
+            return plain.give(given, slopes)[0]
     call = Call(y=y, out=out)
     task = rules.softmax_jacobian_diag(call, y, out)
     return call.compute(call.wing.jacobian.diagonals, task, beta, converted=True)
@@ -358,12 +374,15 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
+    given = "maxout", axis, x, (), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(x, axis)
     if plain is not None:
         best = plain.result(out, plain.without(), plain.dtype, plain.memory)
         if best is not None:
             wing().maxout.maxout(plain.memory, best[1], _none(), *plain.lengths)
-            return plain.give(best, out)
+            return plain.give(given, best)[0]
     call = Call(x=x, out=out)
     return call.compute(call.wing.maxout.maxout, rules.maxout(call, x, axis, out))
 
@@ -371,7 +390,11 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
     first, second = rules.pair(out)
-    plain = Plain.of(x, axis) if index_dtype is np.int32 else None
+    given = "maxout_with_index", axis, x, (), (first, second)
+    common = index_dtype is np.int32
+    if common and (again := repeat(*given)):
+        return again if out is None else out
+    plain = Plain.of(x, axis) if common else None
     if plain is not None:
         shape = plain.without()
         best = plain.result(first, shape, plain.dtype, plain.memory)
@@ -379,7 +402,7 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
         index = None if best is None else plain.result(second, shape, INT32, *apart)
         if index is not None:
             wing().maxout.maxout(plain.memory, best[1], index[1], *plain.lengths)
-            pair = plain.give(best, first), plain.give(index, second)
+            pair = plain.give(given, best, index)
             return pair if out is None else out
     call = Call(x=x, **{"out[0]": first, "out[1]": second})
     task = rules.maxout_with_index(call, x, axis, index_dtype, out)
@@ -389,7 +412,11 @@ def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
-    plain = Plain.of(g, 0) if type(axis) is type(pieces) is int and pieces > 0 else None
+    given = ("maxout_vjp", pieces), axis, g, (index,), (out,)
+    common = type(axis) is type(pieces) is int and pieces > 0
+    if common and (again := repeat(*given)):
+        return again[0]
+    plain = Plain.of(g, 0) if common else None
     shape = () if plain is None else plain.shape
     winners = None if plain is None else plain.beside(index, shape, "i")
     if plain is not None and winners is not None and -len(shape) - 1 <= axis <= len(shape):
@@ -399,7 +426,7 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         if dx is not None:
             lengths = math.prod(shape[:place]), pieces, math.prod(shape[place:])
             wing().maxout.vjp(plain.memory, winners, dx[1], *lengths)
-            return plain.give(dx, out)
+            return plain.give(given, dx)[0]
     call = Call(g=g, index=index, out=out)
     task = rules.maxout_vjp(call, g, index, pieces, axis, out)
     return call.compute(call.wing.maxout.vjp, task)
@@ -414,13 +441,16 @@ def maxout_jacobian(index: Any, pieces: int, axis: int, dtype: Any, out: Any) ->
 
 def maxout_jvp(t: Any, index: Any, axis: int, out: Any) -> Any:
     """The tangents of the winning pieces."""
+    given = "maxout_jvp", axis, t, (index,), (out,)
+    if again := repeat(*given):
+        return again[0]
     plain = Plain.of(t, axis)
     winners = None if plain is None else plain.beside(index, plain.without(), "i")
     if plain is not None and winners is not None:
         dy = plain.result(out, plain.without(), plain.dtype, plain.memory, winners)
         if dy is not None:
             wing().maxout.jvps(plain.memory, winners, dy[1], *plain.lengths)
-            return plain.give(dy, out)
+            return plain.give(given, dy)[0]
     call = Call(t=t, index=index, out=out)
     return call.compute(call.wing.maxout.jvps, rules.maxout_jvp(call, t, index, axis, out))
 

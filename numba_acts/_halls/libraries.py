@@ -7,6 +7,7 @@ nobody may read.
 import functools
 import importlib
 import importlib.util
+import math
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -141,11 +142,11 @@ class Library:
     def ready(self, value: Any, queue: "Queue") -> bool:
         """Is what the array holds in order with the stream of a queue of this library?"""
         stream = value.__cuda_array_interface__.get("stream")
-        return stream is None or int(stream) == queue.stream
+        return stream is None or handle(stream) == queue.stream
 
     def device(self, value: Any) -> int:
         """The number of the device that an array lives on."""
-        if wing().launch.devices() == 1:
+        if _is_alone():
             return 0
         from cuda.bindings import driver
         from numba import cuda
@@ -158,25 +159,18 @@ class Library:
     def stream(self, value: Any, device: int) -> int:
         """The stream in which the array's numbers will be ready."""
         stream = value.__cuda_array_interface__.get("stream")
-        return int(stream) if stream is not None else 0
+        return 0 if stream is None else handle(stream)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order.
 
         It says of the stream where it is filled that its numbers will be ready there.
         """
-        from numba import cuda
-
-        steps = None if strides is None else tuple(strides)
-        with cuda.gpus[queue.device]:
-            stream = self._stream_of(queue)
-            array = cuda.device_array(tuple(shape), dtype, strides=steps, stream=stream)
+        array = _device_array(tuple(shape), strides, dtype, queue.device, self._stream_of(queue))
         return array, array.device_ctypes_pointer.value or 0
 
     def _stream_of(self, queue: "Queue") -> Any:
-        from numba import cuda
-
-        return cuda.external_stream(queue.stream) if queue.stream else 0
+        return _external(queue.device, queue.stream) if queue.stream else 0
 
     def multiply(self, queue: Any, a: Any, b: Any, out: Any, *task: Any) -> None:
         """``out = A B`` of matrices that lie in memory as they are or turned (see `affine`)."""
@@ -206,11 +200,12 @@ class Numba(Library):
         """What a kernel needs to know of an array, if it is dense."""
         if not value.is_c_contiguous():
             return None
-        return value.device_ctypes_pointer.value or 0, value.shape, value.dtype, self.device(value)
+        pointer = value.device_ctypes_pointer.value or 0
+        return pointer, value.shape, value.dtype, 0 if _is_alone() else self.device(value)
 
     def stream(self, value: Any, device: int) -> int:
         """The stream in which the array's numbers will be ready."""
-        return int(value.stream)
+        return handle(value.stream)
 
     def queue(self, value: Any, device: int) -> "Queue":
         """Where kernels on an array are to run; it keeps the stream."""
@@ -218,7 +213,8 @@ class Numba(Library):
 
     def ready(self, value: Any, queue: "Queue") -> bool:
         """Is it an array of the same stream?"""
-        return int(value.stream) == queue.stream
+        stream = value.stream
+        return stream is queue.source or handle(stream) == queue.stream
 
     def _stream_of(self, queue: "Queue") -> Any:
         return queue.source
@@ -240,7 +236,10 @@ class CuPy(Library):
         """What a kernel needs to know of an array, if it is dense."""
         if not value.flags.c_contiguous:
             return None
-        return value.data.ptr, value.shape, value.dtype, value.device.id
+        dtype = value.dtype
+        if dtype.kind == "V" and dtype.name == "bfloat16":
+            dtype = BFLOAT16
+        return value.data.ptr, value.shape, dtype, value.device.id
 
     def ready(self, value: Any, queue: "Queue") -> bool:
         """All arrays are, in the library's current stream."""
@@ -252,7 +251,7 @@ class CuPy(Library):
 
     def stream(self, value: Any, device: int) -> int:
         """The library's current stream."""
-        return int(self.cupy.cuda.get_current_stream(device).ptr)
+        return handle(self.cupy.cuda.get_current_stream(device).ptr)
 
     def describe(self, name: str, value: Any, wanted: str = tensors.NUMBERS) -> np.ndarray:
         """The description of an argument."""
@@ -295,6 +294,10 @@ class Torch(Library):
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
+        # What `torch.cuda.current_stream` asks, before it makes an object of the answer.
+        self._stream = getattr(torch._C, "_cuda_getCurrentRawStream", None) or (
+            lambda device: torch.cuda.current_stream(device).cuda_stream
+        )
         self.dtypes = tensors.dtypes(torch)
         self.kinds = {dtype: kind for kind, dtype in self.dtypes.items()}
 
@@ -328,7 +331,7 @@ class Torch(Library):
 
     def stream(self, value: Any, device: int) -> int:
         """The library's current stream."""
-        return int(self.torch.cuda.current_stream(device).cuda_stream)
+        return handle(self._stream(device))
 
     def describe(self, name: str, value: Any, wanted: str = tensors.NUMBERS) -> np.ndarray:
         """The description of an argument."""
@@ -345,7 +348,7 @@ class Torch(Library):
 
     def written(self, value: Any) -> None:
         """Let the library know that an array of the caller's has changed."""
-        tensors.written(value)
+        self.torch.autograd.graph.increment_version(value)
 
     def empty(self, shape: Any, strides: Any, dtype: np.dtype, queue: "Queue") -> tuple[Any, int]:
         """A fresh array and its address: dense, with these strides or in C order."""
@@ -366,10 +369,13 @@ class Torch(Library):
         result = self._matrix(out, (rows, columns), False)
         # The queue's stream is the current one.
         with torch.no_grad(), torch.cuda.device(queue.device):
-            if left.dtype == result.dtype:
-                torch.mm(left, right, out=result)
-            else:
-                torch.mm(left, right, out_dtype=result.dtype, out=result)
+            if left.dtype != result.dtype:
+                try:
+                    torch.mm(left, right, out_dtype=result.dtype, out=result)
+                    return
+                except TypeError:  # PyTorch before 2.8 does not know `out_dtype`
+                    left, right = left.to(result.dtype), right.to(result.dtype)
+            torch.mm(left, right, out=result)
 
     def _matrix(self, memory: Any, shape: tuple[int, int], turned: bool) -> Any:
         half = memory.dtype == BFLOAT16
@@ -395,6 +401,62 @@ def _places(strides: Any) -> list[int]:
 def _dense_shape(shape: Any, strides: Any) -> tuple[int, ...]:
     order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
     return tuple(shape[axis] for axis in order)
+
+
+def handle(stream: Any) -> int:
+    """A stream's number; the default stream has two."""
+    number = int(stream)
+    return 0 if number == 1 else number
+
+
+@functools.cache
+def _is_alone() -> bool:
+    """Is there one device only?"""
+    return bool(wing().launch.devices() == 1)
+
+
+@functools.lru_cache(1 << 6)
+def _external(device: int, stream: int) -> Any:
+    from numba import cuda
+
+    with cuda.gpus[device]:
+        return cuda.external_stream(stream)
+
+
+def _device_array(shape: Any, strides: Any, dtype: np.dtype, device: int, stream: Any) -> Any:
+    """Numba's `cuda.device_array`, which asks four times which context is current.
+
+    It works while a stream is captured too, whose graph is to write to the array.
+    """
+    gpus, array = _numba()
+    launch = wing().launch
+    strides = _dense_strides(shape, dtype.itemsize) if strides is None else tuple(strides)
+    size = math.prod(shape) * dtype.itemsize
+    with launch.on(device):
+        memory = None
+        if size:
+            context = gpus[device].get_primary_context()
+            context.prepare_for_use()
+            with launch.Relaxed():
+                memory = context.memalloc(size)
+        return array(shape, strides, dtype, stream, memory)
+
+
+@functools.cache
+def _numba() -> tuple[Any, Any]:
+    from numba import cuda
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray
+
+    return cuda.gpus, DeviceNDArray
+
+
+@functools.lru_cache(1 << 10)
+def _dense_strides(shape: tuple[int, ...], step: int) -> tuple[int, ...]:
+    strides = []
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))
 
 
 # address, shape, dtype and device of a dense array
@@ -428,5 +490,5 @@ def _queue(library: Library, device: int, stream: Any) -> "Queue":
     def multiply(*task: Any) -> None:
         library.multiply(queue, *task)
 
-    queue = wing().launch.Queue(device, int(stream), allocate, multiply, stream)
+    queue = wing().launch.Queue(device, handle(stream), allocate, multiply, stream)
     return queue
