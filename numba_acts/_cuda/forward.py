@@ -29,6 +29,7 @@ from numba_acts._cuda.slices import (
     CHUNK_LANES,
     COLUMN_THREADS,
     JOIN_LANES,
+    JOINED,
     NOTHING,
     ROW_THREADS,
     SPAN,
@@ -219,9 +220,10 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
         all_sums = cuda.shared.array(table, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
         if clustered:
             arrive_early()
-        row, rank, _ = cluster_place(clustered)
+        row, rank, _ = cluster_place(block, clustered)
         base = row * n
         first = place_of(thread, rank, own, size, width)
         later, mine = first + side * size, thread * width
@@ -244,7 +246,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
         if not held:
             fetched()
             t = afresh(thread, m)
-            _, rank, _ = cluster_place(clustered)
+            _, rank, _ = cluster_place(block, clustered)
             later, mine = place_of(t, rank, own, size, width) + side * size, t * width
             left = within(n - later, size)
             m = lanes_max(kept_largest(tile, mine, left, powers, law[0], nothing, ways), 1, WARP)
@@ -261,7 +263,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
             shared_sums[warp] = s
         if not held:
             t = afresh(thread, s)
-            _, rank, _ = cluster_place(clustered)
+            _, rank, _ = cluster_place(block, clustered)
             warp, writes = t // WARP, t % WARP == 0
             later, mine = place_of(t, rank, own, size, width) + side * size, t * width
             left = within(n - later, size)
@@ -274,7 +276,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
         if clustered:
             wait()
         t = afresh(thread, s)
-        _, rank, ranks = cluster_place(clustered)
+        _, rank, ranks = cluster_place(block, clustered)
         if t < own * ranks:
             to = t // own
             c = t - to * own
@@ -309,7 +311,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
             joined[q] = lanes_sum(s, 1, WARP)
         weight = like(out, 1.0) / pairs(joined, 0, 1, quarters)
         t = afresh(thread, weight)
-        row, rank, _ = cluster_place(clustered)
+        row, rank, _ = cluster_place(block, clustered)
         base = row * n
         warp, first = t // WARP, place_of(t, rank, own, size, width)
         later, mine = first + side * size, t * width
@@ -359,19 +361,20 @@ def columns(
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
     room, deep, many = count * step, own * len(vectors), len(parts_of_block)
-    meeting, places = many * neighbours, many * neighbours * step
+    meeting = many * step
+    places, words = many * neighbours * step, words_of(across, dtype)
 
     def kernel(x, mask, out, outer, n, inner, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
         zero = like(out, 0.0)
         numbers = cuda.local.array(room, dtype)
         sums = cuda.local.array(deep, dtype)
-        values = cuda.local.array(many, dtype)
+        values = cuda.local.array(meeting, dtype)
         bits = cuda.local.array(step, np.uint8)
         maxima = cuda.local.array(step, dtype)
         totals = cuda.local.array(step, dtype)
-        shared_maxima = cuda.shared.array(places, dtype)
-        shared_sums = cuda.shared.array(places, dtype)
+        shared_maxima = cuda.shared.array(places, dtype, alignment=WIDE_BYTES)
+        shared_sums = cuda.shared.array(places, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         mine, share, where = column_of(thread, neighbours, in_warp)
@@ -396,7 +399,7 @@ def columns(
         for u in range(step):
             maxima[u] = largest(numbers, u, step, count)
         shared_max(
-            maxima, step, meets, shared_maxima, meeting, where, in_warp, values, parts_of_block
+            maxima, meets, shared_maxima, where, in_warp, values, parts_of_block, across, words
         )
         for u in range(step):
             shift = finite(maxima[u], zero) if partial else maxima[u]
@@ -405,7 +408,7 @@ def columns(
                 numbers[at] = raised_exp(numbers[at] - shift, law)
             totals[u] = total(numbers, u, step, sums, slots, vectors, vector)
         shared_sum(
-            totals, step, meets, shared_sums, meeting, where, in_warp, values, parts_of_block
+            totals, meets, shared_sums, where, in_warp, values, parts_of_block, across, words
         )
         for u in range(step):
             if partial:
@@ -446,6 +449,7 @@ def images(
     rounds,
     access,
     fetches,
+    direct,
     masked,
     dtype,
 ):
@@ -456,7 +460,7 @@ def images(
     in the widest accesses; finds their columns in the tile, by threads as in `columns`, a few at a
     time; leaves the results in their places and writes the tile as it was read.
     """
-    width, split, own = len(vector), len(shares) > 1, len(slots)
+    width, split, own, one = len(vector), len(shares) > 1, len(slots), (0,)
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
@@ -492,17 +496,49 @@ def images(
                 tile, base, left, inner, lanes, slots, vectors, vector, numbers, sign_left, nothing
             )
             found[0] = largest(numbers, 0, 1, count)
-            shared_max(found, 1, split, shared_maxima, 0, where, in_warp, values, parts_of_block)
+            shared_max(
+                found, split, shared_maxima, where, in_warp, values, parts_of_block, one, one
+            )
             for e in range(count):
                 numbers[e] = raised_exp(numbers[e] - found[0], law)
             found[0] = total(numbers, 0, 1, sums, slots, vectors, vector)
-            shared_sum(found, 1, split, shared_sums, 0, where, in_warp, values, parts_of_block)
+            shared_sum(found, split, shared_sums, where, in_warp, values, parts_of_block, one, one)
             weight = like(out, 1.0) / found[0]
             for e in range(count):
                 numbers[e] = numbers[e] * weight
-            scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
-        syncthreads()
-        give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
+            if direct:
+                scatter(
+                    numbers,
+                    mask,
+                    masked,
+                    bits,
+                    out,
+                    start + base,
+                    left,
+                    inner,
+                    lanes,
+                    slots,
+                    vectors,
+                    vector,
+                )
+            else:
+                scatter(
+                    numbers,
+                    mask,
+                    False,
+                    bits,
+                    tile,
+                    base,
+                    left,
+                    inner,
+                    lanes,
+                    slots,
+                    vectors,
+                    vector,
+                )
+        if not direct:
+            syncthreads()
+            give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
 
     return kernel
 
@@ -511,29 +547,39 @@ def images(
 
 
 @specialised(lambda *constants: JOIN_LANES)
-def join(warps, dtype):
+def join(warps, together, dtype):
     """The maxima and sums of a long slice's chunks joined, a block a slice: leaves (m, 1/s)."""
-    many, lanes = len(warps), len(warps) * WARP
+    many, lanes, count = len(warps), len(warps) * WARP, len(together)
 
     def kernel(sums, out, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
-        zero = like(out, 0.0)
+        zero, nothing = like(out, 0.0), like(out, NOTHING)
+        maxima = cuda.local.array(count, dtype)
+        totals = cuda.local.array(count, dtype)
         values = cuda.local.array(many, dtype)
         shared_maxima = cuda.shared.array(WARP, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         writes, here, first = thread % WARP == 0, thread // WARP, block * parts
-        m = like(out, NOTHING)
-        for c in range(thread, parts, lanes):
-            m = maximum(m, get(sums, 2 * (first + c)))
+        m = nothing
+        for start in range(thread, parts, lanes * count):
+            for j in range(count):
+                c = start + j * lanes
+                maxima[j] = get(sums, 2 * (first + c)) if c < parts else nothing
+            m = maximum(m, largest(maxima, 0, 1, count))
         m = lanes_max(m, 1, WARP)
         meet(m, shared_maxima, writes, here, 0, 1, values, warps)
         m = largest(values, 0, 1, len(warps))
         s = zero
-        for c in range(thread, parts, lanes):
-            scale = lowered(raised_exp(get(sums, 2 * (first + c)) - finite(m, zero), law))
-            s = s + times(get(sums, 2 * (first + c) + 1), scale)
+        for start in range(thread, parts, lanes * count):
+            for j in range(count):
+                c = start + j * lanes
+                maxima[j] = get(sums, 2 * (first + c)) if c < parts else nothing
+                totals[j] = get(sums, 2 * (first + c) + 1) if c < parts else zero
+            for j in range(count):
+                scale = lowered(raised_exp(maxima[j] - finite(m, zero), law))
+                s = s + times(totals[j], scale)
         s = lanes_sum(s, 1, WARP)
         meet(s, shared_sums, writes, here, 0, 1, values, warps)
         s = pairs(values, 0, 1, warps)
@@ -665,7 +711,7 @@ def _long_softmax(
     else:
         kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner, masked)
         run(kernel, blocks, x, mask, sums, outer, n, inner, parts, *law)
-    run(join(joining_warps(), dtype), slices, sums, stats, parts, *law)
+    run(join(joining_warps(), as_tuple(JOINED), dtype), slices, sums, stats, parts, *law)
     if inner == 1:
         kernel = finish_rows(as_tuple(ordered.vectors), *vectors_of(ordered, access), masked, dtype)
         last = slices * parts - 1

@@ -59,28 +59,11 @@ if SIMULATED:
     def afresh(number, after):
         return number
 
-    # A cluster is one block here, which meets itself.
+    def _no_cluster(*arguments):
+        raise NotImplementedError("the simulator has no clusters of blocks")
 
-    def cluster_number():
-        return np.int64(cuda.blockIdx.x)
-
-    def cluster_rank():
-        return 0
-
-    def cluster_size():
-        return 1
-
-    def push(shared, i, rank, value):
-        shared[i] = value
-
-    def arrive_early():
-        pass
-
-    def arrive():
-        syncthreads()
-
-    def wait():
-        pass
+    cluster_number = cluster_rank = cluster_size = _no_cluster
+    arrive_early = arrive = wait = push = _no_cluster
 
     def quotient(number, divisor):
         if not (0 <= number < SHORT and 0 < divisor < SHORT):

@@ -27,6 +27,7 @@ from numba_acts._cuda.slices import (
     CHUNK_LANES,
     COLUMN_THREADS,
     JOIN_LANES,
+    JOINED,
     ROW_THREADS,
     SPAN,
     access_of,
@@ -167,9 +168,10 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
         all_sums = cuda.shared.array(table, dtype)
         tile = cuda.shared.array(0, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
+        block = np.int64(cuda.blockIdx.x)
         if clustered:
             arrive_early()
-        row, rank, _ = cluster_place(clustered)
+        row, rank, _ = cluster_place(block, clustered)
         base = row * n
         first = place_of(thread, rank, own, size, width)
         later, mine = first + side * size, thread * width
@@ -204,7 +206,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
         if clustered:
             wait()
         t = afresh(thread, s)
-        _, rank, ranks = cluster_place(clustered)
+        _, rank, ranks = cluster_place(block, clustered)
         if t < own * ranks:
             to = t // own
             c = t - to * own
@@ -224,7 +226,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
             joined[q] = lanes_sum(all_sums[c] if c < parts else zero, 1, WARP)
         s = pairs(joined, 0, 1, quarters)
         t = afresh(thread, s)
-        row, rank, _ = cluster_place(clustered)
+        row, rank, _ = cluster_place(block, clustered)
         base = row * n
         first = place_of(t, rank, own, size, width)
         later, mine = first + side * size, t * width
@@ -260,7 +262,8 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
     room, deep, many = count * step, own * len(vectors), len(parts_of_block)
-    meeting, places = many * neighbours, many * neighbours * step
+    meeting = many * step
+    places, words = many * neighbours * step, words_of(across, dtype)
 
     def kernel(g, y, out, outer, n, inner, parts, beta):
         scale = like(y, beta)
@@ -268,9 +271,9 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
         theirs = cuda.local.array(room, dtype)
         terms = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
-        values = cuda.local.array(many, dtype)
+        values = cuda.local.array(meeting, dtype)
         dots = cuda.local.array(step, dtype)
-        shared_sums = cuda.shared.array(places, dtype)
+        shared_sums = cuda.shared.array(places, dtype, alignment=WIDE_BYTES)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         mine, share, where = column_of(thread, neighbours, in_warp)
@@ -294,7 +297,7 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
         for u in range(step):
             products(ours, theirs, terms, u, step, count)
             dots[u] = total(terms, 0, 1, sums, slots, vectors, vector)
-        shared_sum(dots, step, meets, shared_sums, meeting, where, in_warp, values, parts_of_block)
+        shared_sum(dots, meets, shared_sums, where, in_warp, values, parts_of_block, across, words)
         for u in range(step):
             if partial:
                 if share == 0 and alive:
@@ -318,10 +321,22 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
 
 @specialised(column_threads, tile_bytes(2))
 def images(
-    neighbours, shares, slots, vectors, vector, n, inner, together, rounds, access, fetches, dtype
+    neighbours,
+    shares,
+    slots,
+    vectors,
+    vector,
+    n,
+    inner,
+    together,
+    rounds,
+    access,
+    fetches,
+    direct,
+    dtype,
 ):
     """Whole images of few positions, by threads as in `forward`, in a tile of g and one of y."""
-    width, split, own = len(vector), len(shares) > 1, len(slots)
+    width, split, own, one = len(vector), len(shares) > 1, len(slots), (0,)
     count, lanes, threads = own * len(vectors) * width, own * len(shares), neighbours * len(shares)
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, threads // WARP * in_warp // neighbours)
@@ -369,14 +384,33 @@ def images(
             )
             products(ours, theirs, terms, 0, 1, count)
             dots[0] = total(terms, 0, 1, sums, slots, vectors, vector)
-            shared_sum(dots, 1, split, shared_sums, 0, where, in_warp, values, parts_of_block)
+            shared_sum(dots, split, shared_sums, where, in_warp, values, parts_of_block, one, one)
             for e in range(count):
                 theirs[e] = theirs[e] * scale * (ours[e] - dots[0])
-            scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
+            if direct:
+                scatter(
+                    theirs,
+                    g,
+                    False,
+                    bits,
+                    out,
+                    start + base,
+                    left,
+                    inner,
+                    lanes,
+                    slots,
+                    vectors,
+                    vector,
+                )
+            else:
+                scatter(
+                    theirs, g, False, bits, tile, base, left, inner, lanes, slots, vectors, vector
+                )
             if split:
                 syncthreads()  # all have taken this turn's sums before the next turn's come
-        syncthreads()
-        give(tile, g, False, bits, ours, out, start, end, thread, ways)
+        if not direct:
+            syncthreads()
+            give(tile, g, False, bits, ours, out, start, end, thread, ways)
 
     return kernel
 
@@ -385,18 +419,24 @@ def images(
 
 
 @specialised(lambda *constants: JOIN_LANES)
-def join(warps, dtype):
+def join(warps, together, dtype):
     """The sums of a long slice's chunks added, a block a slice."""
-    many, lanes = len(warps), len(warps) * WARP
+    many, lanes, count = len(warps), len(warps) * WARP, len(together)
 
     def kernel(sums, out, parts):
+        zero = like(out, 0.0)
+        totals = cuda.local.array(count, dtype)
         values = cuda.local.array(many, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        s = like(out, 0.0)
-        for c in range(thread, parts, lanes):
-            s = s + get(sums, block * parts + c)
+        s = zero
+        for start in range(thread, parts, lanes * count):
+            for j in range(count):
+                c = start + j * lanes
+                totals[j] = get(sums, block * parts + c) if c < parts else zero
+            for j in range(count):
+                s = s + totals[j]
         s = lanes_sum(s, 1, WARP)
         meet(s, shared_sums, thread % WARP == 0, thread // WARP, 0, 1, values, warps)
         if thread == 0:
@@ -513,7 +553,7 @@ def _long_product(
     else:
         kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
         run(kernel, blocks, g, y, sums, outer, n, inner, parts, scale)
-    run(join(joining_warps(), dtype), slices, sums, dots, parts)
+    run(join(joining_warps(), as_tuple(JOINED), dtype), slices, sums, dots, parts)
     if inner == 1:
         kernel = finish_rows(as_tuple(ordered.vectors), *vectors_of(ordered, access), dtype)
         run(kernel, slices * parts, g, y, dots, out, n, parts, slices * parts - 1, scale)

@@ -15,7 +15,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda
 
 from numba_acts._cuda.lanes import (
     WARP,
@@ -38,12 +37,14 @@ FEW = 8  # numbers of a lane at most, where there may be fewer lanes so that few
 ROW_THREADS = 128  # in a block, for rows of a warp or less
 AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, from several rows
 TOGETHER = 8  # rows at most, for that
-RESIDENT = {False: 768, True: 1024}  # threads that share the registers of a multiprocessor
+RESIDENT = 1024  # threads that share the registers of a multiprocessor
 SPREAD = 2, 4, 8  # chunks that a block may have side by side
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 SHARED_THREADS = 512  # of a multiprocessor, where warps share slices
 ABREAST_THREADS = 256  # in a block, where they have several neighbouring columns each
 LESS = 1
+DIRECT = True
+JOINED = 8  # chunks of a slice that a thread has under way
 ABREAST_RESIDENT = 768
 ABREAST = {1: 4, 2: 1}  # columns at most, then; by operands
 ALONE = 32  # numbers of each operand at most, for that
@@ -180,37 +181,40 @@ def meet(value, shared, writes, here, first, step, values, parts):
 
 
 @lane
-def leave(found, step, shared, apart, where):
-    """Each part of a block leaves its values of some columns; all threads wait."""
-    writes, here, _ = where
-    for u in range(step):
-        if writes:
-            shared[u * apart + here] = found[u]
+def agree(found, shared, where, in_warp, values, parts, across, words):
+    """Each part of a block leaves its values of some columns, as many as `across` is long.
+
+    All threads wait, and take those of their columns.
+    """
+    writes, here, mine = where
+    if writes:
+        write(found, 0, shared, here * len(across), across, words)
     syncthreads()
+    for a in range(len(parts)):
+        place = (mine + a * in_warp) * len(across)
+        read(shared, place, values, a * len(across), across, words)
 
 
 @lane
-def shared_max(found, step, split, shared, apart, where, in_warp, values, parts):
+def shared_max(found, split, shared, where, in_warp, values, parts, across, words):
     """The largest over the threads that share each of some columns, if they are `split`."""
     if split:
-        for u in range(step):
+        for u in range(len(across)):
             found[u] = lanes_max(found[u], in_warp, WARP)
-        leave(found, step, shared, apart, where)
-        for u in range(step):
-            take(shared, u * apart + where[2], in_warp, values, parts)
-            found[u] = largest(values, 0, 1, len(parts))
+        agree(found, shared, where, in_warp, values, parts, across, words)
+        for u in range(len(across)):
+            found[u] = largest(values, u, len(across), len(parts))
 
 
 @lane
-def shared_sum(found, step, split, shared, apart, where, in_warp, values, parts):
+def shared_sum(found, split, shared, where, in_warp, values, parts, across, words):
     """The sums over these threads."""
     if split:
-        for u in range(step):
+        for u in range(len(across)):
             found[u] = lanes_sum(found[u], in_warp, WARP)
-        leave(found, step, shared, apart, where)
-        for u in range(step):
-            take(shared, u * apart + where[2], in_warp, values, parts)
-            found[u] = pairs(values, 0, 1, parts)
+        agree(found, shared, where, in_warp, values, parts, across, words)
+        for u in range(len(across)):
+            found[u] = pairs(values, u, len(across), parts)
 
 
 @lane
@@ -365,8 +369,8 @@ def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, sign
 
 
 @lane
-def scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector):
-    """These numbers, back to their places."""
+def scatter(numbers, mask, masked, bits, out, base, left, inner, lanes, slots, vectors, vector):
+    """These numbers, to the same places of the result."""
     width = len(vector)
     for b in range(len(slots)):
         for k in range(len(vectors)):
@@ -374,7 +378,8 @@ def scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector):
                 i = b * width + k * (lanes * width) + v
                 at = (b * len(vectors) + k) * width + v
                 if i < left:
-                    store(tile, base + i * inner, numbers, at, (0,))
+                    place = base + i * inner
+                    write_masked(numbers, at, mask, masked, bits, out, place, (0,), (0,))
 
 
 # ---- places ----------------------------------------------------------------------------------
@@ -398,11 +403,11 @@ def row_of(thread, block, lanes, per_block, parts, partial):
 
 
 @lane
-def cluster_place(clustered):
+def cluster_place(block, clustered):
     """Which row a block has, and which block of how many that have it this is."""
     if clustered:
         return cluster_number(), cluster_rank(), cluster_size()
-    return np.int64(cuda.blockIdx.x), np.int64(0), np.int64(1)
+    return block, np.int64(0), np.int64(1)
 
 
 @lane
@@ -487,10 +492,9 @@ def spread_bytes(operands):
     return shared
 
 
-def spread_blocks(chunks, held, clustered, vectors, vector, access, fetches, *others):
+def spread_blocks(chunks, *others):
     """How many blocks a multiprocessor has at once at least: they share its registers."""
-    wide = len(access) > 1 and not any(others[:-1])
-    threads = RESIDENT[held or wide] if np.dtype(others[-1]).itemsize == 4 else 512
+    threads = RESIDENT if np.dtype(others[-1]).itemsize == 4 else RESIDENT // 2
     return max(1, threads // spread_threads(chunks))
 
 
@@ -664,4 +668,4 @@ def images_for(
     constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
     places = as_tuple(ordered.vector), n, inner, together, rounds, access
     fetches = fetched_by(access, arrays, more)
-    return kernel(*constants, *places, fetches, *more), blocks
+    return kernel(*constants, *places, fetches, DIRECT, *more), blocks
