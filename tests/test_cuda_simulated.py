@@ -62,7 +62,8 @@ sys.setswitchinterval(1e-5)
 
 slices.NUMBERS = {np.float32: 16, np.float64: 8}
 slices.CHUNK_LANES, slices.SPREAD = 64, (1, 2)
-slices.SHARED_THREADS, slices.ABREAST_THREADS = 128, 64
+slices.SHARED_THREADS, slices.MOST_THREADS, slices.IMAGE_THREADS = 128, 128, {1: 128, 2: 128}
+slices.ABREAST = {1: ((4, 64), (2, 128)), 2: ((2, 128), (1, 128))}
 slices.ROW_THREADS = slices.COLUMN_THREADS = 32
 slices.JOIN_LANES, slices.TILE_BYTES = 64, 1000
 

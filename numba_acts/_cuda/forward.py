@@ -449,7 +449,6 @@ def images(
     rounds,
     access,
     fetches,
-    direct,
     masked,
     dtype,
 ):
@@ -506,39 +505,9 @@ def images(
             weight = like(out, 1.0) / found[0]
             for e in range(count):
                 numbers[e] = numbers[e] * weight
-            if direct:
-                scatter(
-                    numbers,
-                    mask,
-                    masked,
-                    bits,
-                    out,
-                    start + base,
-                    left,
-                    inner,
-                    lanes,
-                    slots,
-                    vectors,
-                    vector,
-                )
-            else:
-                scatter(
-                    numbers,
-                    mask,
-                    False,
-                    bits,
-                    tile,
-                    base,
-                    left,
-                    inner,
-                    lanes,
-                    slots,
-                    vectors,
-                    vector,
-                )
-        if not direct:
-            syncthreads()
-            give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
+            scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector)
+        syncthreads()
+        give(tile, mask, masked, bits, numbers, out, start, end, thread, ways)
 
     return kernel
 

@@ -332,7 +332,6 @@ def images(
     rounds,
     access,
     fetches,
-    direct,
     dtype,
 ):
     """Whole images of few positions, by threads as in `forward`, in a tile of g and one of y."""
@@ -387,30 +386,11 @@ def images(
             shared_sum(dots, split, shared_sums, where, in_warp, values, parts_of_block, one, one)
             for e in range(count):
                 theirs[e] = theirs[e] * scale * (ours[e] - dots[0])
-            if direct:
-                scatter(
-                    theirs,
-                    g,
-                    False,
-                    bits,
-                    out,
-                    start + base,
-                    left,
-                    inner,
-                    lanes,
-                    slots,
-                    vectors,
-                    vector,
-                )
-            else:
-                scatter(
-                    theirs, g, False, bits, tile, base, left, inner, lanes, slots, vectors, vector
-                )
+            scatter(theirs, tile, base, left, inner, lanes, slots, vectors, vector)
             if split:
                 syncthreads()  # all have taken this turn's sums before the next turn's come
-        if not direct:
-            syncthreads()
-            give(tile, g, False, bits, ours, out, start, end, thread, ways)
+        syncthreads()
+        give(tile, g, False, bits, ours, out, start, end, thread, ways)
 
     return kernel
 

@@ -37,23 +37,22 @@ FEW = 8  # numbers of a lane at most, where there may be fewer lanes so that few
 ROW_THREADS = 128  # in a block, for rows of a warp or less
 AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, from several rows
 TOGETHER = 8  # rows at most, for that
-RESIDENT = 1024  # threads that share the registers of a multiprocessor
-SPREAD = 2, 4, 8  # chunks that a block may have side by side
+SPREAD: tuple[int, ...] = 2, 4, 8  # chunks that a block may have side by side
+RESIDENT = 1024  # threads that share the registers of a multiprocessor, then; half of float64
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
-SHARED_THREADS = 512  # of a multiprocessor, where warps share slices
-ABREAST_THREADS = 256  # in a block, where they have several neighbouring columns each
-LESS = 1
-DIRECT = True
-JOINED = 8  # chunks of a slice that a thread has under way
-ABREAST_RESIDENT = 768
-ABREAST = {1: 4, 2: 1}  # columns at most, then; by operands
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
+SHARED_THREADS = 512  # in a block, where warps share slices
+MOST_THREADS = 1024  # there, so that neighbours fill two sectors
+ABREAST = {1: ((4, 256), (2, 512)), 2: ((2, 512), (1, 512))}  # columns of a thread, threads
+LIGHT = 24  # numbers of a thread at most that leave room for a fourth block of 256
 JOIN_LANES = 128  # that join the sums of a slice's chunks
+JOINED = 8  # chunks that each of them has under way
 NARROW = 8  # columns at least that a block reads side by side: 32 bytes of float32, a sector
 SPAN = 32  # numbers of a long column that a thread writes
 SECTOR_BYTES = 32  # that memory moves at once
 STAGED_BYTES = 256  # of a channel at most, for images that pass through shared memory
+IMAGE_THREADS = {1: 512, 2: 256}  # of a multiprocessor, for that; by operands
 TILE_BYTES = 24 << 10  # of images that a block takes together
 MEETING_BYTES = 8 << 10  # of shared memory at most, in which warps meet
 NOTHING = -np.inf  # the argument of an entry without weight
@@ -369,8 +368,8 @@ def gather(tile, base, left, inner, lanes, slots, vectors, vector, numbers, sign
 
 
 @lane
-def scatter(numbers, mask, masked, bits, out, base, left, inner, lanes, slots, vectors, vector):
-    """These numbers, to the same places of the result."""
+def scatter(numbers, tile, base, left, inner, lanes, slots, vectors, vector):
+    """These numbers, back to their places."""
     width = len(vector)
     for b in range(len(slots)):
         for k in range(len(vectors)):
@@ -378,8 +377,7 @@ def scatter(numbers, mask, masked, bits, out, base, left, inner, lanes, slots, v
                 i = b * width + k * (lanes * width) + v
                 at = (b * len(vectors) + k) * width + v
                 if i < left:
-                    place = base + i * inner
-                    write_masked(numbers, at, mask, masked, bits, out, place, (0,), (0,))
+                    store(tile, base + i * inner, numbers, at, (0,))
 
 
 # ---- places ----------------------------------------------------------------------------------
@@ -465,8 +463,11 @@ def no_bytes(*constants):
 
 def column_blocks(neighbours, shares, slots, split, vectors, vector, across, exact, *others):
     """How many blocks a multiprocessor has at once at least, where threads have several columns."""
-    abreast = len(across) > 1 and not exact and np.dtype(others[-1]).itemsize == 4
-    return max(1, ABREAST_RESIDENT // column_threads(neighbours, shares)) if abreast else 0
+    if exact or len(across) == 1 or np.dtype(others[-1]).itemsize > 4:
+        return 0
+    threads = column_threads(neighbours, shares)
+    numbers = len(slots) * len(vectors) * len(vector) * len(across)
+    return max(1, RESIDENT // threads - (threads <= 256 and numbers > LIGHT))
 
 
 def tile_bytes(operands):
@@ -546,26 +547,37 @@ def rows_for(
     return chosen, -(-outer // per_block)
 
 
-def shared_by(
-    ordered: Order, n: int, operands: int, dtype: Any, across: int = 1
-) -> tuple[int, int, int, int, int]:
-    """How many threads are side by side in a block, how many share a column, and what each has of it.
+class Shared(NamedTuple):
+    """How the threads of a block share columns."""
 
-    That is so many lanes, or one of so many parts of a lane, and so many vectors of each.
-    """
+    neighbours: int  # threads side by side
+    shares: int  # threads of a column
+    slots: int  # lanes of each, or one, in so many parts:
+    split: int
+    vectors: int  # that a thread has of a lane
+
+
+def shared_by(
+    ordered: Order,
+    n: int,
+    operands: int,
+    dtype: Any,
+    across: int,
+    threads: int,
+) -> Shared:
+    """Who has what of columns, where a thread has so many of them `across`."""
     if _alone(n, dtype):
-        return COLUMN_THREADS, 1, ordered.lanes, 1, ordered.vectors
+        return Shared(COLUMN_THREADS, 1, ordered.lanes, 1, ordered.vectors)
     lanes, vectors, split = ordered.lanes, ordered.vectors, 1
-    room = NUMBERS[dtype] // (1 if across == 1 else LESS)
-    most = max(1, room // (operands * across * ordered.vector))  # vectors
-    if across > 1 and vectors > most:
+    most = max(1, NUMBERS[dtype] // (operands * across * ordered.vector))  # vectors
+    if vectors > most:
         split, vectors = power(-(-vectors // most)), power(vectors)
         vectors //= split
-    shares = power(-(-lanes * vectors // most)) if split == 1 else lanes
+    shares = lanes if split > 1 else power(-(-lanes * vectors // most))
     slots = lanes // shares
-    threads = SHARED_THREADS if across == 1 else ABREAST_THREADS
     shares *= split
-    return min(WARP, max(1, threads // shares)), shares, slots, split, vectors
+    neighbours = max(threads // shares, min(2 * NARROW // across, MOST_THREADS // shares))
+    return Shared(min(WARP, neighbours), shares, slots, split, vectors)
 
 
 def _alone(n: int, dtype: Any) -> bool:
@@ -573,26 +585,37 @@ def _alone(n: int, dtype: Any) -> bool:
     return n * np.dtype(dtype).itemsize <= 4 * ALONE
 
 
+def _across(most: int, arrays: Any, inner: int) -> int:
+    """How many neighbouring columns an access of a thread takes, so many at most."""
+    across = math.gcd(inner, width_of(*arrays))
+    while across > max(most, 1):
+        across //= 2
+    return len(access_of(across, *arrays))
+
+
 def columns_for(
     kernel: Any, ordered: Order, arrays: Any, outer: int, n: int, inner: int, masked: Any = None
 ) -> tuple[Kernel, int]:
     """The kernel for columns of an order, and how many blocks there are.
 
-    Where they are fewer than the multiprocessors, blocks take fewer columns.
+    Where slices are shared, a thread has several columns if it need not split lanes for that; where
+    blocks are fewer than the multiprocessors, they take fewer columns.
     """
     dtype = computed(arrays[-1].dtype)
     operands, exact, partial = 1 if masked is not None else 2, _alone(n, dtype), ordered.chunks > 1
     wanted = device(arrays[-1].queue.device).multiprocessors
+    across = 1
     if exact:
-        most = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
-    else:
-        most = 1 if partial or 4 * outer * inner < WARP * wanted else ABREAST[operands]
-    across = math.gcd(inner, width_of(*arrays))
-    while across > max(most, 1):
-        across //= 2
-    across = len(access_of(across, *arrays))
-    neighbours, *shared = shared_by(ordered, n, operands, dtype, 1 if exact else across)
-    shares, slots, split, vectors = shared
+        room = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
+        across = _across(room, arrays, inner)
+    shared = shared_by(ordered, n, operands, dtype, 1, SHARED_THREADS)
+    if not (exact or partial or outer * inner < WARP * wanted):
+        for most, threads in ABREAST[operands]:
+            across = _across(most, arrays, inner)
+            shared = shared_by(ordered, n, operands, dtype, across, threads)
+            if shared.split == 1:
+                break
+    neighbours, shares, slots, split, vectors = shared
 
     def blocks() -> int:
         return -(-outer * inner // (neighbours * across)) * ordered.chunks
@@ -658,9 +681,10 @@ def images_for(
     The fewer tiles a multiprocessor has room for, the more threads a block has.
     """
     dtype, blocks = more[-1], -(-outer // together)
-    neighbours, shares, slots, _, _ = shared_by(ordered, n, operands, dtype)
+    neighbours, shares, slots, *_ = shared_by(ordered, n, operands, dtype, 1, SHARED_THREADS)
     tile = operands * together * n * inner * np.dtype(dtype).itemsize
-    most, narrow = SHARED_THREADS // _resident(tile, blocks, arrays), max(NARROW, WARP // shares)
+    most = IMAGE_THREADS[operands] // _resident(tile, blocks, arrays)
+    narrow = max(NARROW, WARP // shares)
     while shares > 1 and neighbours > narrow and neighbours * shares > most:
         neighbours //= 2
     access = access_of(math.gcd(width_of(*arrays), n * inner * math.gcd(together, outer)), *arrays)
@@ -668,4 +692,4 @@ def images_for(
     constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
     places = as_tuple(ordered.vector), n, inner, together, rounds, access
     fetches = fetched_by(access, arrays, more)
-    return kernel(*constants, *places, fetches, DIRECT, *more), blocks
+    return kernel(*constants, *places, fetches, *more), blocks
