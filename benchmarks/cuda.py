@@ -40,55 +40,53 @@ PACKAGES = "numba-acts numba numba-cuda cuda-core cuda-bindings numpy torch trit
 
 
 class Case(NamedTuple):
-    """A public function on one shape; the demand is a share of the copy's bandwidth, or none."""
+    """A public function on one shape; the demand is a share of the copy's bandwidth.
+
+    Of an affine map it is one of its bare product's speed.
+    """
 
     function: str
     shape: tuple[int, ...]
     axis: int = -1
     dtype: str = "float32"
-    demand: float | None = None
+    demand: float = 0.9
     pieces: int = 0
 
 
 HALVES = ("float16", "bfloat16")
 CASES = [
-    Case("softmin", (32_768, 1024), demand=0.93),
-    *(Case("softmin", ((1 << 25) // n, n), demand=0.9) for n in (256, 4096)),
-    *(Case("softmin", ((1 << 26) // n, n), demand=0.9) for n in (8192, 16_384, 32_768)),
-    *(Case("softmin", ((1 << 25) // n, n), demand=0.8) for n in (4, 10, 32, 100, 128, 1001, 4097)),
-    *(Case("softmin", ((1 << 25) // n, n), demand=0.8) for n in (19, 21, 33)),
-    Case("softmin", (1024, 65_536), demand=0.8),
-    Case("softmin", (64, 1_000_000), demand=0.6),
-    Case("softmin", (1, 100_000_000), demand=0.6),
-    *(Case("softmin", (16_384, 4096), dtype=dtype, demand=0.85) for dtype in HALVES),
+    *(Case("softmin", ((1 << 25) // n, n)) for n in (4, 10, 19, 21, 32, 33, 100, 128, 256, 1001)),
+    *(Case("softmin", ((1 << 25) // n, n)) for n in (1024, 4096, 4097)),
+    *(Case("softmin", ((1 << 26) // n, n)) for n in (8192, 16_384, 32_768)),
+    *(Case("softmin", ((1 << 26) // n, n), demand=0.85) for n in (65_536, 262_144)),
+    *(Case("softmin", shape, demand=0.7) for shape in ((64, 1_000_000), (1, 100_000_000))),
+    *(Case("softmin", (16_384, 4096), dtype=dtype) for dtype in HALVES),
     Case("softmin", (16_384, 2048), dtype="float64"),
-    *(Case("softmin_vjp", ((1 << 25) // n, n), demand=0.9) for n in (128, 1024, 4096, 16_384)),
-    Case("softmin_vjp", (64, 1_000_000)),
-    *(Case("softmax2d", (8, c, 512, 512), -3, demand=0.9) for c in (3, 19, 21, 32)),
-    Case("softmax2d", (2, 150, 512, 512), -3, demand=0.85),
-    Case("softmax2d", (4, 100, 512, 512), -3, demand=0.85),
-    Case("softmax2d", (2, 256, 512, 512), -3, demand=0.85),
-    Case("softmax2d", (2, 1000, 128, 128), -3),
-    *(Case("softmax2d", (1024, c, 7, 7), -3, demand=0.75) for c in (21, 512, 1000)),
-    Case("softmax2d", (8, 21, 511, 511), -3, demand=0.75),
-    Case("softmax2d", (8, 512, 512, 21), -1, demand=0.8),
-    *(Case("softmax2d", (8, 21, 512, 512), -3, dtype, 0.85) for dtype in HALVES),
-    *(Case("softmax2d_vjp", (8, c, 512, 512), -3, demand=0.9) for c in (3, 19, 21, 32)),
-    Case("softmax2d_vjp", (2, 150, 512, 512), -3, demand=0.9),
-    *(Case("softmax2d_vjp", (1024, c, 7, 7), -3, demand=0.75) for c in (512, 1000)),
-    *(Case("maxout", ((1 << 26) // k, k), demand=0.9) for k in (2, 4, 8)),
-    *(Case("maxout", ((1 << 26) // k, k), demand=0.8) for k in (3, 5, 9, 12, 24)),
-    *(Case("maxout_with_index", ((1 << 26) // k, k), demand=0.9) for k in (2, 4, 8)),
-    Case("maxout_with_index", (64, 4, 1 << 18), 1, demand=0.9),
-    *(Case("maxout_vjp", ((1 << 26) // k, k), demand=0.9, pieces=k) for k in (2, 4, 8)),
-    *(Case("maxout_vjp", ((1 << 26) // k, k), demand=0.8, pieces=k) for k in (3, 5, 6, 7, 12)),
+    *(Case("softmin_vjp", ((1 << 25) // n, n)) for n in (128, 1024, 4096, 16_384)),
+    Case("softmin_vjp", (512, 65_536), demand=0.85),
+    Case("softmin_vjp", (64, 1_000_000), demand=0.7),
+    *(Case("softmax2d", (8, c, 512, 512), -3) for c in (3, 19, 21, 32)),
+    *(Case("softmax2d", shape, -3) for shape in ((4, 100, 512, 512), (2, 150, 512, 512))),
+    *(Case("softmax2d", shape, -3) for shape in ((2, 256, 512, 512), (2, 1000, 128, 128))),
+    *(Case("softmax2d", (1024, c, 7, 7), -3, demand=0.8) for c in (21, 512, 1000)),
+    Case("softmax2d", (8, 21, 511, 511), -3),
+    Case("softmax2d", (8, 512, 512, 21), -1),
+    *(Case("softmax2d", (8, 21, 512, 512), -3, dtype) for dtype in HALVES),
+    *(Case("softmax2d_vjp", (8, c, 512, 512), -3) for c in (3, 19, 21, 32)),
+    *(Case("softmax2d_vjp", (2, c, 512, 512), -3) for c in (150, 256)),
+    *(Case("softmax2d_vjp", (1024, c, 7, 7), -3, demand=0.8) for c in (512, 1000)),
+    *(Case("maxout", ((1 << 26) // k, k)) for k in (2, 3, 4, 5, 8, 9, 12, 24)),
+    *(Case("maxout_with_index", ((1 << 26) // k, k)) for k in (2, 4, 8)),
+    Case("maxout_with_index", (64, 4, 1 << 18), 1),
+    *(Case("maxout_vjp", ((1 << 26) // k, k), pieces=k) for k in (2, 3, 4, 5, 6, 7, 8, 12)),
     Case("maxout_jvp", (1 << 24, 4), pieces=4),
-    Case("softmin_jacobian", (65_536, 32), demand=0.85),
-    Case("softmin_jacobian", (4096, 128), demand=0.85),
-    Case("softmax2d_jacobian", (21, 256, 256), -3, demand=0.85),
-    Case("softmin_jacobian_diag", (1 << 25,), demand=0.9),
-    *(Case("maxout_affine", (8192, 1024), dtype=d, pieces=4) for d in ("float32", "bfloat16")),
+    *(Case("softmin_jacobian", shape) for shape in ((65_536, 32), (4096, 128))),
+    Case("softmax2d_jacobian", (21, 256, 256), -3),
+    Case("softmin_jacobian_diag", (1 << 25,)),
+    Case("maxout_affine", (8192, 1024), demand=0.91, pieces=4),
+    Case("maxout_affine", (8192, 1024), dtype="bfloat16", demand=0.77, pieces=4),
 ]
+LESS = {"NVIDIA H200": 0.05}  # is demanded where memory is faster beside the same processors
 UNITS = 1024  # of the affine layers
 SMALL = [Case("softmin", (32, 128)), Case("softmax2d", (21, 32, 32), -3), Case("maxout", (256, 4))]
 
@@ -127,7 +125,8 @@ def _operands(torch: Any, case: Case) -> tuple[list[Any], Any, int]:
         return [x], (best, index), x.nbytes + best.nbytes + index.nbytes
     if name == "maxout_vjp":
         return [best, index], x, x.nbytes + best.nbytes + index.nbytes
-    return [x, index], best, 2 * best.nbytes + index.nbytes  # maxout_jvp
+    # maxout_jvp: a sector has the pieces of some units, and one of them is read
+    return [x, index], best, x.nbytes + best.nbytes + index.nbytes
 
 
 def _ours(case: Case) -> Callable[..., Any]:
@@ -280,7 +279,7 @@ def measured(torch: Any, case: Case) -> dict[str, Any]:
         "seconds": ours,
         "copy_seconds": bare,
         "share": bare / ours,
-        "demand": case.demand,
+        "demand": case.demand - LESS.get(torch.cuda.get_device_name(), 0),
         "times": times,
     }
 
@@ -427,7 +426,7 @@ def _line(entry: dict[str, Any]) -> str:
         return f"{name}: {', '.join(medians)}"
     bandwidth = f"{entry['bytes'] / entry['seconds'] / 1e12:5.2f} TB/s" if entry["bytes"] else ""
     against = f"{times['torch']['median'] / entry['seconds']:6.2f}x" if "torch" in times else ""
-    demand = f"{entry['demand']:.0%}" if entry["demand"] else "-"
+    demand = f"{entry['demand']:.0%}"
     met = "" if not entry["demand"] or entry["share"] >= entry["demand"] else "  short"
     shape = "x".join(map(str, entry["shape"]))
     return (
