@@ -62,8 +62,9 @@ sys.setswitchinterval(1e-5)
 
 slices.NUMBERS = {np.float32: 16, np.float64: 8}
 slices.CHUNK_LANES, slices.SPREAD = 64, (1, 2)
-slices.SHARED_THREADS, slices.MOST_THREADS, slices.IMAGE_THREADS = 128, 128, {1: 128, 2: 128}
-slices.ABREAST = {1: ((4, 64), (2, 128)), 2: ((2, 128), (1, 128))}
+slices.ABREAST = {1: ((4, 64), (2, 128), (1, 128)), 2: ((2, 128), (1, 128))}
+slices.MOST_THREADS, slices.LONE_THREADS, slices.SMALL = 128, 32, 0
+slices.IMAGE_THREADS = {1: 128, 2: 128}
 slices.ROW_THREADS = slices.COLUMN_THREADS = 32
 slices.JOIN_LANES, slices.TILE_BYTES = 64, 1000
 
@@ -143,7 +144,7 @@ FORWARD = [
     ((2, 3, 8), 1, ["columns"]),  # four neighbours in a thread
     ((1, 40, 3), 1, ["columns"]),  # warps that share
     ((2, 40, 40), 1, ["columns"]),  # the same, four columns of a thread
-    ((2, 300, 40), 1, ["columns"]),  # parts of lanes that share
+    ((2, 300, 40), 1, ["columns"]),  # two
     ((1, 700, 3), 1, ["columns"]),  # lanes and warps that share
     ((8, 6, 7), 1, ["images"]),  # several images in a block, fewer in the last
     ((7, 6, 7), 1, ["images"]),  # that don't fill accesses

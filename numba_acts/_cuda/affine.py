@@ -2,9 +2,9 @@
 
 x is (rows, d), a weight (units, pieces, d), a bias (units, pieces) or empty, y and index
 (rows, units), all of them flat here. The matrix products are those of the caller's library, which
-has cuBLAS; bias, maximum and index follow in one kernel. cuBLAS chooses how to sum by the number of rows, so that here, unlike elsewhere in
-this library, the last bits of a row may depend on the batch around it. Integers, which cuBLAS has
-no products for, have a plain kernel.
+has cuBLAS; bias, maximum and index follow in one kernel. cuBLAS chooses how to sum by the number of
+rows, so that here, unlike elsewhere in this library, the last bits of a row may depend on the batch
+around it. Integers, which cuBLAS has no products for, have a plain kernel.
 
 The derivatives send g to the winning pieces, (rows, units·pieces), and take products with that.
 Those of weight and bias are sums over all rows, added batch after batch.
@@ -21,8 +21,7 @@ from numba_acts._cuda.lanes import WARP
 from numba_acts._cuda.launch import Memory, run, specialised
 from numba_acts._cuda.memory import WIDE_BYTES, get, held, load, put, store
 
-# Chosen by counting for compute capability 9.0, to be tuned on one.
-PIECES = 1 << 28  # bytes at most, of the pieces of a batch of rows
+PIECES = 1 << 28  # bytes at most, of the pieces of a batch of rows: they are kept until it is done
 ROWS = 128  # of a batch, or a multiple: tiles of matrix products are filled
 THREADS = 128
 

@@ -69,7 +69,6 @@ from numba_acts._cuda.slices import (
     spread_bytes,
     spread_for,
     spread_threads,
-    start_of,
     take,
     tile_bytes,
     tile_of,
@@ -187,7 +186,7 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
     return kernel
 
 
-@specialised(spread_threads, spread_bytes(1), spread_blocks)
+@specialised(spread_threads, spread_bytes(1), spread_blocks(1))
 def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dtype):
     """Rows of several chunks, one read and one write: a block has a row, or a cluster of blocks.
 
@@ -343,20 +342,18 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
 
 
 @specialised(column_threads, no_bytes, column_blocks)
-def columns(
-    neighbours, shares, slots, split, vectors, vector, across, exact, masked, partial, dtype
-):
+def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, partial, dtype):
     """Slices whose numbers lie apart, held in registers: one read and one write of memory.
 
     Consecutive threads take consecutive columns, counted through all images, as many at once as the
     tuple `across` is long. Where a slice is too long for a thread, several share it, as the rows'
     lanes would: a block is `neighbours` threads wide, and each has the numbers of as many lanes as
-    `slots` is long, or one of `split` parts of a lane. Where a thread has whole slices, `exact` is
+    `slots` is long. Where a thread has whole slices, `exact` is
     how long they are, else 0. If `partial`, a block takes one chunk of longer slices, as in `rows`.
     """
     width, step, meets = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
-    lanes = own * len(shares) // split
+    lanes = own * len(shares)
     chunk_size = lanes * len(vectors) * width
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
@@ -381,7 +378,7 @@ def columns(
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
         alive = column < outer * inner
-        first = part * chunk_size + start_of(share, split, own, len(vectors), width, lanes)
+        first = part * chunk_size + share * (own * width)
         base = column_base(column, n, inner) + first * inner
         left = within(n - first, chunk_size) if alive else np.int32(0)
         for b in range(own):
@@ -596,7 +593,7 @@ def finish_rows(vectors, vector, access, masked, dtype):
 
 @specialised(lambda *constants: COLUMN_THREADS)
 def finish_columns(span, chunk, masked, dtype):
-    """Second reading of long slices whose numbers lie apart: a thread a span of a column's chunk."""
+    """Second reading of long slices whose numbers lie apart: a thread a span of one's chunk."""
     one, many = (0,), len(span)
 
     def kernel(x, mask, sums, stats, out, outer, n, inner, parts, spans, sign, high, low, floor):

@@ -62,7 +62,6 @@ from numba_acts._cuda.slices import (
     spread_bytes,
     spread_for,
     spread_threads,
-    start_of,
     take,
     tile_bytes,
     tile_of,
@@ -140,7 +139,7 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
     return kernel
 
 
-@specialised(spread_threads, spread_bytes(2), spread_blocks)
+@specialised(spread_threads, spread_bytes(2), spread_blocks(2))
 def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
     """Rows of several chunks, of a block or a cluster as in `forward`: one read each, one write."""
     width, count, side = len(vector), len(vector) * len(vectors), len(chunks)
@@ -253,11 +252,11 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
 
 
 @specialised(column_threads, no_bytes, column_blocks)
-def columns(neighbours, shares, slots, split, vectors, vector, across, exact, partial, dtype):
+def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
     """Slices whose numbers lie apart, by threads as in `forward`: one read each and one write."""
     width, step, meets = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)
-    lanes = own * len(shares) // split
+    lanes = own * len(shares)
     chunk_size = lanes * len(vectors) * width
     in_warp = min(neighbours, WARP)
     parts_of_block = (0,) * max(1, neighbours * len(shares) // WARP * in_warp // neighbours)
@@ -280,7 +279,7 @@ def columns(neighbours, shares, slots, split, vectors, vector, across, exact, pa
         tile, part = tile_of(block, parts, partial)
         column = (tile * neighbours + mine) * step
         alive = column < outer * inner
-        first = part * chunk_size + start_of(share, split, own, len(vectors), width, lanes)
+        first = part * chunk_size + share * (own * width)
         base = column_base(column, n, inner) + first * inner
         left = within(n - first, chunk_size) if alive else np.int32(0)
         for b in range(own):
@@ -427,7 +426,7 @@ def join(warps, together, dtype):
 
 @specialised(lambda *constants: CHUNK_LANES)
 def finish_rows(vectors, vector, access, dtype):
-    """Second reading of long contiguous slices, a block a chunk and the last first: their product."""
+    """Second reading of long contiguous slices, a block a chunk, the last first: their product."""
     width, chunk = len(vector), CHUNK_LANES * len(vectors) * len(vector)
     count = len(vectors) * width
 

@@ -42,9 +42,11 @@ RESIDENT = 1024  # threads that share the registers of a multiprocessor, then; h
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
-SHARED_THREADS = 512  # in a block, where warps share slices
-MOST_THREADS = 1024  # there, so that neighbours fill two sectors
-ABREAST = {1: ((4, 256), (2, 512)), 2: ((2, 512), (1, 512))}  # columns of a thread, threads
+LONE_THREADS = 512  # there, where accesses are of one number and parts of sectors
+# Where threads share slices, by operands: columns of a thread, of which it can hold a lane each, and
+# threads of a block, or as many as fill two sectors.
+ABREAST = {1: ((4, 256), (2, 512), (1, 512)), 2: ((2, 512), (1, 512))}
+MOST_THREADS = 1024
 LIGHT = 24  # numbers of a thread at most that leave room for a fourth block of 256
 JOIN_LANES = 128  # that join the sums of a slice's chunks
 JOINED = 8  # chunks that each of them has under way
@@ -53,6 +55,7 @@ SPAN = 32  # numbers of a long column that a thread writes
 SECTOR_BYTES = 32  # that memory moves at once
 STAGED_BYTES = 256  # of a channel at most, for images that pass through shared memory
 IMAGE_THREADS = {1: 512, 2: 256}  # of a multiprocessor, for that; by operands
+SMALL = 1 / 8  # of the L2 cache: images of few channels, which it puts together if threads do not
 TILE_BYTES = 24 << 10  # of images that a block takes together
 MEETING_BYTES = 8 << 10  # of shared memory at most, in which warps meet
 NOTHING = -np.inf  # the argument of an entry without weight
@@ -410,7 +413,7 @@ def cluster_place(block, clustered):
 
 @lane
 def place_of(thread, rank, own, size, width):
-    """Where a thread's first vector of a row begins, where a block has `own` chunks of that size."""
+    """Where a thread's first vector of a row begins, if a block has `own` chunks of that size."""
     chunk = thread // CHUNK_LANES
     return (rank * own + chunk) * size + (thread - chunk * CHUNK_LANES) * width
 
@@ -428,14 +431,6 @@ def column_of(thread, neighbours, in_warp):
     mine = thread % neighbours
     where = thread % WARP < in_warp, thread // WARP * in_warp + mine, mine
     return mine, thread // neighbours, where
-
-
-@lane
-def start_of(share, split, own, vectors, width, lanes):
-    """The first number of a thread's share of a column: of so many lanes, or of a part of one."""
-    if split == 1:
-        return share * (own * width)
-    return share // split * width + share % split * (vectors * lanes * width)
 
 
 @lane
@@ -461,7 +456,7 @@ def no_bytes(*constants):
     return 0
 
 
-def column_blocks(neighbours, shares, slots, split, vectors, vector, across, exact, *others):
+def column_blocks(neighbours, shares, slots, vectors, vector, across, exact, *others):
     """How many blocks a multiprocessor has at once at least, where threads have several columns."""
     if exact or len(across) == 1 or np.dtype(others[-1]).itemsize > 4:
         return 0
@@ -493,10 +488,20 @@ def spread_bytes(operands):
     return shared
 
 
-def spread_blocks(chunks, *others):
+def spread_blocks(operands):
     """How many blocks a multiprocessor has at once at least: they share its registers."""
-    threads = RESIDENT if np.dtype(others[-1]).itemsize == 4 else RESIDENT // 2
-    return max(1, threads // spread_threads(chunks))
+
+    def blocks(chunks, held, clustered, vectors, vector, access, fetches, *others):
+        threads = RESIDENT
+        if len(access) == 1 or any(others[:-1]):  # more addresses
+            threads = RESIDENT // 4 * (4 - operands)
+        elif not (held or clustered):
+            threads = RESIDENT // 4 * 3
+        if np.dtype(others[-1]).itemsize > 4:
+            threads = RESIDENT // 2
+        return max(1, threads // spread_threads(chunks))
+
+    return blocks
 
 
 def fetched_by(access: Any, arrays: Any, more: Any) -> bool:
@@ -547,37 +552,19 @@ def rows_for(
     return chosen, -(-outer // per_block)
 
 
-class Shared(NamedTuple):
-    """How the threads of a block share columns."""
-
-    neighbours: int  # threads side by side
-    shares: int  # threads of a column
-    slots: int  # lanes of each, or one, in so many parts:
-    split: int
-    vectors: int  # that a thread has of a lane
+def _vectors(ordered: Order, operands: int, dtype: Any, across: int) -> int:
+    """How many vectors of each of so many columns a thread has room for."""
+    return NUMBERS[dtype] // (operands * across * ordered.vector)
 
 
 def shared_by(
-    ordered: Order,
-    n: int,
-    operands: int,
-    dtype: Any,
-    across: int,
-    threads: int,
-) -> Shared:
-    """Who has what of columns, where a thread has so many of them `across`."""
-    if _alone(n, dtype):
-        return Shared(COLUMN_THREADS, 1, ordered.lanes, 1, ordered.vectors)
-    lanes, vectors, split = ordered.lanes, ordered.vectors, 1
-    most = max(1, NUMBERS[dtype] // (operands * across * ordered.vector))  # vectors
-    if vectors > most:
-        split, vectors = power(-(-vectors // most)), power(vectors)
-        vectors //= split
-    shares = lanes if split > 1 else power(-(-lanes * vectors // most))
-    slots = lanes // shares
-    shares *= split
+    ordered: Order, operands: int, dtype: Any, across: int, threads: int
+) -> tuple[int, int, int]:
+    """Threads side by side in a block, threads that share a column, and lanes of each."""
+    most = _vectors(ordered, operands, dtype, across)
+    shares = power(-(-ordered.lanes * ordered.vectors // most))
     neighbours = max(threads // shares, min(2 * NARROW // across, MOST_THREADS // shares))
-    return Shared(min(WARP, neighbours), shares, slots, split, vectors)
+    return min(WARP, neighbours), shares, ordered.lanes // shares
 
 
 def _alone(n: int, dtype: Any) -> bool:
@@ -585,37 +572,36 @@ def _alone(n: int, dtype: Any) -> bool:
     return n * np.dtype(dtype).itemsize <= 4 * ALONE
 
 
-def _across(most: int, arrays: Any, inner: int) -> int:
-    """How many neighbouring columns an access of a thread takes, so many at most."""
-    across = math.gcd(inner, width_of(*arrays))
-    while across > max(most, 1):
-        across //= 2
-    return len(access_of(across, *arrays))
-
-
 def columns_for(
     kernel: Any, ordered: Order, arrays: Any, outer: int, n: int, inner: int, masked: Any = None
 ) -> tuple[Kernel, int]:
     """The kernel for columns of an order, and how many blocks there are.
 
-    Where slices are shared, a thread has several columns if it need not split lanes for that; where
-    blocks are fewer than the multiprocessors, they take fewer columns.
+    Where blocks are fewer than the multiprocessors, they take fewer columns.
     """
     dtype = computed(arrays[-1].dtype)
     operands, exact, partial = 1 if masked is not None else 2, _alone(n, dtype), ordered.chunks > 1
     wanted = device(arrays[-1].queue.device).multiprocessors
-    across = 1
+
+    def access(most: int) -> int:
+        across = math.gcd(inner, width_of(*arrays))
+        while across > max(most, 1):
+            across //= 2
+        return len(access_of(across, *arrays))
+
     if exact:
-        room = 4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n)
-        across = _across(room, arrays, inner)
-    shared = shared_by(ordered, n, operands, dtype, 1, SHARED_THREADS)
-    if not (exact or partial or outer * inner < WARP * wanted):
-        for most, threads in ABREAST[operands]:
-            across = _across(most, arrays, inner)
-            shared = shared_by(ordered, n, operands, dtype, across, threads)
-            if shared.split == 1:
-                break
-    neighbours, shares, slots, split, vectors = shared
+        across = access(4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n))
+        threads = COLUMN_THREADS if across > 1 else LONE_THREADS
+        neighbours, shares, slots = threads, 1, ordered.lanes
+    else:
+        few = partial or outer * inner < WARP * wanted
+        ways = ABREAST[operands][-1:] if few else ABREAST[operands]
+        across, threads = next(
+            (across, threads)
+            for across, threads in ((access(most), threads) for most, threads in ways)
+            if ordered.vectors <= _vectors(ordered, operands, dtype, across)
+        )
+        neighbours, shares, slots = shared_by(ordered, operands, dtype, across, threads)
 
     def blocks() -> int:
         return -(-outer * inner // (neighbours * across)) * ordered.chunks
@@ -623,7 +609,7 @@ def columns_for(
     narrow = max(NARROW // across, WARP // shares)
     while neighbours > narrow and blocks() < wanted:
         neighbours //= 2
-    constants = neighbours, as_tuple(shares), as_tuple(slots), split, as_tuple(vectors)
+    constants = neighbours, as_tuple(shares), as_tuple(slots), as_tuple(ordered.vectors)
     more = (partial, dtype) if masked is None else (masked, partial, dtype)
     places = as_tuple(ordered.vector), as_tuple(across), n if exact else 0
     chosen = kernel(*constants, *places, *more)
@@ -645,6 +631,8 @@ def images_together(
     room = found.shared - MEETING_BYTES
     fits = ordered.chunks == 1 and image <= room
     if inner == 1 or channel % SECTOR_BYTES == 0 or channel > STAGED_BYTES or not fits:
+        return 0
+    if _alone(n, computed(arrays[-1].dtype)) and outer * image <= SMALL * found.cache:
         return 0
     together = max(1, min(TILE_BYTES // image, outer // found.multiprocessors))
     filling = width // math.gcd(width, n * inner)  # images fill whole accesses
@@ -681,7 +669,10 @@ def images_for(
     The fewer tiles a multiprocessor has room for, the more threads a block has.
     """
     dtype, blocks = more[-1], -(-outer // together)
-    neighbours, shares, slots, *_ = shared_by(ordered, n, operands, dtype, 1, SHARED_THREADS)
+    if _alone(n, dtype):
+        neighbours, shares, slots = COLUMN_THREADS, 1, ordered.lanes
+    else:
+        neighbours, shares, slots = shared_by(ordered, operands, dtype, 1, IMAGE_THREADS[operands])
     tile = operands * together * n * inner * np.dtype(dtype).itemsize
     most = IMAGE_THREADS[operands] // _resident(tile, blocks, arrays)
     narrow = max(NARROW, WARP // shares)
