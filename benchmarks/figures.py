@@ -33,6 +33,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
 }
 LIBRARIES = ["numba_acts", "torch", "onnxruntime", "jax", "scipy", "thinc", "numpy"]
+GPU_PEERS = ["numba_acts", "torch", "triton", "torch.compile", "torch.softmax", "cublas product"]
 MARKERS = "oDs^vPX"
 FONT = ["Source Sans 3", "DejaVu Sans"]
 
@@ -84,7 +85,8 @@ def svg(draw: Callable[[dict[str, Any]], Figure], name: str, paper: bool = False
 
 
 def _style(library: str, colours: dict[str, Any]) -> dict[str, Any]:
-    known = LIBRARIES.index(library) if library in LIBRARIES else len(LIBRARIES) - 1
+    places = [names.index(library) for names in (LIBRARIES, GPU_PEERS) if library in names]
+    known = places[0] if places else len(MARKERS) - 1
     ours = library == "numba_acts"
     return {
         "color": colours["series"][known],

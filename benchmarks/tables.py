@@ -162,6 +162,31 @@ def slower(rows: Sequence[Row]) -> str:
     return f"{wins} in {len(shared) - len(others)}. The others:\n\n{table(head, others, text=4)}"
 
 
+def short(rows: Sequence[Row]) -> str:
+    """Return in how many cases the demanded share of the floor is reached, and the others."""
+    asked = [row for row in rows if row.get("demand")]
+    if not asked:
+        return ""
+    others = [
+        [
+            label(row),
+            row["dtype"],
+            shown(row["shape"]),
+            f"{row['share']:.0%}",
+            f"{row['demand']:.0%}",
+        ]
+        for row in sorted(asked, key=lambda row: row["share"] / row["demand"])
+        if row["share"] < row["demand"]
+    ]
+    met = f"Of {len(asked)} cases that a share of the floor's speed is demanded of"
+    if not others:
+        return f"{met}, all reach it."
+    head = ["function", "dtype", "shape", "reached", "demanded"]
+    return (
+        f"{met}, {len(asked) - len(others)} reach it. The others:\n\n{table(head, others, text=3)}"
+    )
+
+
 def label(row: Row) -> str:
     """Return a case's function and what it does: forward, vjp, Jacobian."""
     work = row.get("work", "forward")

@@ -181,6 +181,17 @@ def test_cases_in_which_another_library_is_faster_are_named():
     assert tables.slower([{**cases[0], "times": {}}]) == ""
 
 
+def test_cases_that_fall_short_of_what_is_demanded_are_named():
+    (case,) = made_up_gpu()["cases"]
+    assert tables.short([case]) == ""
+    text = tables.short([{**case, "demand": 0.9}, {**case, "demand": 0.95}])
+    assert text.startswith("Of 2 cases") and ", 1 reach it. The others:" in text
+    assert rows_of(text[text.index("|") :])[2:] == [
+        ["softmin", "float32", "8,192\xa0×\xa08,192", "91%", "95%"]
+    ]
+    assert tables.short([{**case, "demand": 0.9}]).endswith(", all reach it.")
+
+
 def test_gpu_times_may_stand_beside_the_peers():
     head, _, first = rows_of(tables.cases(made_up_gpu()["cases"]))
     row = dict(zip(head, first, strict=True))

@@ -95,7 +95,8 @@ def _performance() -> str:
         parts.append(f"## {tables.machine(file)}\n\nOn {tables.stamp(file)}")
         rows = file.get("cases", [])
         if rows:
-            parts += [_measured_by(where), tables.slower(rows), tables.was_busy(file, "cases")]
+            parts += [_measured_by(where), tables.slower(rows), tables.short(rows)]
+            parts.append(tables.was_busy(file, "cases"))
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
             parts.append(f"### {function}")
@@ -170,7 +171,8 @@ PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in t
 The *floor* stands for what the machine can do: the time of copying the bytes that the function has
 to read and write, or of its exponentials where those take longer; for affine maxout that of the
 bare matrix product. A copy is not the fastest of all traversals, so a time may come out a little
-below. Lower is better throughout."""
+below. Lower is better throughout. Each machine's results bear their date, and are of the library as
+it was then."""
 NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
