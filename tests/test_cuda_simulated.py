@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cases
 import numpy as np
@@ -518,6 +519,31 @@ def test_a_tile_of_images_fits_every_device(monkeypatch):
             images = slices.images_together(operands, ordered, (memory, memory), 1024, n, inner)
             tile = operands * images * n * inner * 4
             assert tile + slices.MEETING_BYTES <= shared, (shared, operands, n, inner)
+
+
+def test_long_rows_fit_every_device(monkeypatch):
+    """Those that one reading is enough for: the chunks a block keeps have room in it."""
+    monkeypatch.setattr(slices, "NUMBERS", {np.float32: 32, np.float64: 16})
+    monkeypatch.setattr(slices, "CHUNK_LANES", 128)
+    monkeypatch.setattr(slices, "SPREAD", (2, 4, 8))
+    queue, longest = launch.Queue(0, 0, None, None), {}
+    for shared, clusters in ((48 << 10, 1), (99 << 10, 1), (163 << 10, 1), (227 << 10, 8)):
+        found = launch.Device(108, shared, 40 << 20, clusters)
+        monkeypatch.setattr(slices, "device", lambda number, found=found: found)
+        for operands, n in itertools.product((1, 2), range(4100, 600_000, 5236)):
+            memory = launch.Memory(256, np.dtype(np.float32), 1000 * n, queue)
+            ordered = slices.order(n, memory.dtype, 4, operands)
+            given = operands, ordered, (0,) * 4, (memory, memory), 1000, (np.float32,)
+            chosen: Any = slices.spread_for(lambda *constants: constants, *given)
+            if chosen:
+                constants, blocks = chosen
+                side, held = len(constants[0]), constants[1]
+                size = blocks.size if isinstance(blocks, launch.Clusters) else 1
+                assert slices.spread_bytes(operands)(*constants) + slices.MEETING_BYTES <= shared
+                assert size <= clusters
+                assert ordered.chunks <= side * size * (1 if held else 2)
+                longest[shared, operands] = n
+    assert all(longest[227 << 10, k] > longest[163 << 10, k] > longest[99 << 10, k] for k in (1, 2))
 
 
 @pytest.mark.parametrize("n", [3, 10, 40, 300])

@@ -216,6 +216,42 @@ def test_a_column_of_a_small_image_has_the_bits_of_a_row(n, dtype, rng):
     np.testing.assert_array_equal(np.moveaxis(want, -1, 1), dx)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("n", [8192, 32_768, 65_535, 100_000, 262_148, 524_288])
+def test_a_row_that_blocks_share_has_the_bits_of_two_readings(n, dtype, monkeypatch, torch):
+    from numba_acts._cuda import forward, launch, product, slices
+    from numba_acts._halls import gpu
+
+    device, run, started = slices.device, launch.run, []
+    if device(0).clusters == 1:
+        pytest.skip("a GPU without clusters of blocks")
+
+    def recorded(kernel, blocks, *arguments):
+        started.append((kernel.name, isinstance(blocks, launch.Clusters)))
+        run(kernel, blocks, *arguments)
+
+    for room in (forward, product):
+        monkeypatch.setattr(room, "run", recorded)
+    monkeypatch.setattr(gpu, "repeat", lambda *given: None)
+    x = torch.randn(5, n, device="cuda", dtype=torch.float64).mul(3).to(getattr(torch, dtype))
+    mask = torch.rand(5, n, device="cuda") < 0.5
+    results = []
+    for clusters in (8, 1):
+        found = device(0)._replace(clusters=clusters)
+        if clusters == 1:
+            found = found._replace(shared=0)
+        monkeypatch.setattr(slices, "device", lambda number, found=found: found)
+        launch._plans.clear()
+        y = numba_acts.softmin(x)
+        results.append((y, numba_acts.softmin(x, where=mask), numba_acts.softmin_vjp(x, y)))
+    launch._plans.clear()
+    assert ("spread", True) in started or n == 8192
+    if n > 65_536:
+        assert ("finish_rows", False) in started
+    for shared, twice in zip(*results, strict=True):
+        assert torch.equal(shared, twice)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("temperature", [1.0, 1.4352865])
 @pytest.mark.parametrize("distance", [0.1, 10.0, 13.0])

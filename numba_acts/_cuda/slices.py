@@ -43,8 +43,8 @@ COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 ALONE = 32  # numbers of each operand at most, for that
 TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
 LONE_THREADS = 512  # there, where accesses are of one number and parts of sectors
-# Where threads share slices, by operands: columns of a thread, of which it can hold a lane each, and
-# threads of a block, or as many as fill two sectors.
+# Where threads share slices, by operands: columns of a thread, if it has room for a lane of each,
+# and threads of a block, or as many as fill two sectors.
 ABREAST = {1: ((4, 256), (2, 512), (1, 512)), 2: ((2, 512), (1, 512))}
 MOST_THREADS = 1024
 LIGHT = 24  # numbers of a thread at most that leave room for a fourth block of 256
@@ -522,16 +522,16 @@ def spread_for(
     """
     found = device(arrays[-1].queue.device)
     for side in SPREAD:
-        most = min(found.clusters, -(-ordered.chunks // side))
-        if ordered.chunks > 2 * side * most:
-            continue
-        size = -(-ordered.chunks // (2 * side))
-        held = ordered.chunks <= side or outer * size < found.multiprocessors
-        size = most if held else size
-        held = ordered.chunks <= side * size
-        break
+        tile = operands * side * ordered.chunk * np.dtype(more[-1]).itemsize
+        rounds = 1 + (tile + MEETING_BYTES <= found.shared)
+        size = -(-ordered.chunks // (rounds * side))
+        if size <= found.clusters:
+            break
     else:
         return None
+    if outer * size < found.multiprocessors:
+        size = min(found.clusters, -(-ordered.chunks // side))
+    held = ordered.chunks <= side * size
     fetches = fetched_by(access, arrays, more)
     places = as_tuple(ordered.vectors), *vectors_of(ordered, access)
     chosen = kernel(as_tuple(side), held, size > 1, *places, fetches, *more)
