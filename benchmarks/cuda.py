@@ -427,7 +427,7 @@ def _line(entry: dict[str, Any]) -> str:
     bandwidth = f"{entry['bytes'] / entry['seconds'] / 1e12:5.2f} TB/s" if entry["bytes"] else ""
     against = f"{times['torch']['median'] / entry['seconds']:6.2f}x" if "torch" in times else ""
     demand = f"{entry['demand']:.0%}"
-    met = "" if not entry["demand"] or entry["share"] >= entry["demand"] else "  short"
+    met = "" if entry["share"] >= entry["demand"] else "  short"
     shape = "x".join(map(str, entry["shape"]))
     return (
         f"{tables.label(entry):24} {entry['dtype']:9} {shape:16} {entry['seconds'] * 1e6:8.1f} µs "
@@ -440,7 +440,7 @@ def _summed_up(results: dict[str, Any]) -> str:
     lines = ["", f"{results['stamp']['device']}, {results['stamp']['driver']}: share of a copy"]
     lines += map(_line, results["cases"])
     lines += map(_line, [*results["small"], *results["calls"]])
-    short = [e for e in results["cases"] if e["demand"] and e["share"] < e["demand"]]
+    short = [e for e in results["cases"] if e["share"] < e["demand"]]
     lines += [f"failed: {failure['case']}: {failure['error']}" for failure in results["failed"]]
     counts = len(results["cases"]), len(short), len(results["failed"])
     return "\n".join([*lines, "{} cases, {} short of their demand, {} failed".format(*counts)])

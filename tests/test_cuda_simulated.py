@@ -7,6 +7,7 @@ and chunks that the kernels are made for: the sizes at the top of each file of t
 Arrays are those of a stand-in for CuPy, in host memory.
 """
 
+import gc
 import inspect
 import itertools
 import os
@@ -14,6 +15,7 @@ import re
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -922,6 +924,82 @@ def test_a_call_made_again_is_checked_again(rng):
         numba_acts.softmin(standin.Array(x), out=x)
     with pytest.raises(TypeError, match="axis"):
         numba_acts.softmin(standin.Array(x), 1.0)  # type: ignore[arg-type]
+
+
+def test_a_call_made_again_on_the_same_memory(rng):
+    """What was right beside other memory is not in place."""
+    x = rng.normal(size=(3, 3)).astype(np.float32)
+    y = numba_acts.softmin(x)
+    want, out = numba_acts.softmin_jacobian(y), np.empty((3, 3, 3), np.float32)
+    for _ in range(2):
+        numba_acts.softmin_jacobian(standin.Array(y), out=standin.Array(out))
+        np.testing.assert_allclose(out, want, atol=1e-6)
+    memory = np.zeros(27, np.float32)
+    memory[:9] = y.ravel()
+    inside, over = memory[:9].reshape(3, 3), memory.reshape(3, 3, 3)
+    numba_acts.softmin_jacobian(standin.Array(inside), out=standin.Array(over))
+    np.testing.assert_allclose(over, want, atol=1e-6)
+
+
+def test_a_call_made_again_on_shifted_memory(rng):
+    """Accesses that were aligned are no longer."""
+    memory = np.empty(40, np.float32)
+    first = -memory.ctypes.data // 4 % 4
+    for start in (first, first, first + 1, first + 2):
+        x = memory[start : start + 32].reshape(4, 8)
+        x[...] = rng.normal(size=x.shape)
+        want = numba_acts.softmin(x.copy())
+        np.testing.assert_allclose(
+            standin.to_host(numba_acts.softmin(standin.Array(x))), want, rtol=2e-6
+        )
+
+
+def test_memory_between_kernels_is_given_back(monkeypatch, rng):
+    """At once, not when Python next looks for cycles."""
+    owners: list = []
+    empty = launch.Queue.empty
+
+    def noted(self, size, dtype):
+        memory = empty(self, size, dtype)
+        owners.append(weakref.ref(memory.owner))
+        return memory
+
+    monkeypatch.setattr(launch.Queue, "empty", noted)
+    x = rng.normal(size=(2, 5 * CHUNK[1])).astype(np.float32)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            call("softmin", x)
+        assert owners and not [owner for owner in owners if owner() is not None]
+    finally:
+        gc.enable()
+
+
+def test_shapes_that_are_lists(rng):
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+
+    class Listed(standin.Array):
+        @property
+        def __cuda_array_interface__(self):
+            interface = super().__cuda_array_interface__
+            return interface | {"shape": list(interface["shape"])}
+
+    for _ in range(3):
+        got = standin.to_host(numba_acts.softmin(Listed(x)))
+        np.testing.assert_allclose(got, numba_acts.softmin(x), rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int8"])
+@pytest.mark.parametrize(
+    ("shape", "axis", "expected"),
+    [((2, CHUNK[1] + 3), -1, "spread"), ((8, 6, 7), 1, "images")],
+)
+def test_integers_are_converted_on_their_way(shape, axis, expected, dtype, taken, rng):
+    x = rng.integers(0, 2 if dtype == "bool" else 9, shape).astype(dtype)
+    y = call("softmin", x, axis)
+    assert f"forward.{expected}" in taken
+    cases.assert_agrees(y, "softmin", (x,), {"axis": axis})
 
 
 def test_bfloat16_of_cupy(rng):

@@ -245,9 +245,11 @@ def test_a_row_that_blocks_share_has_the_bits_of_two_readings(n, dtype, monkeypa
         y = numba_acts.softmin(x)
         results.append((y, numba_acts.softmin(x, where=mask), numba_acts.softmin_vjp(x, y)))
     launch._plans.clear()
-    assert ("spread", True) in started or n == 8192
+    in_clusters = started.count(("spread", True))  # of forward, with a mask, and product
+    if 8192 < n <= 262_144 and dtype != "float64":
+        assert in_clusters == 3
     if n > 65_536:
-        assert ("finish_rows", False) in started
+        assert started.count(("finish_rows", False)) >= 3
     for shared, twice in zip(*results, strict=True):
         assert torch.equal(shared, twice)
 

@@ -1,7 +1,8 @@
 """y = exp(βx − max βx) / Σ exp(βx − max βx), which knows only β: softmin's, softmax2d's weights.
 
 The order of a slice's sums is told in `slices`. Exponentials are raised by a power of two, and
-their sums with them. It cancels in the quotient.
+their sums with them. It cancels in the quotient. In a slice of several chunks an entry's is
+exp(βx − m_c), m_c the largest βx of its chunk, and is weighted by exp(m_c − m) / Σ.
 """
 
 from typing import Any
@@ -49,7 +50,6 @@ from numba_acts._cuda.slices import (
     images_together,
     joining_warps,
     keep,
-    kept_largest,
     lanes_max,
     lanes_sum,
     largest,
@@ -89,8 +89,29 @@ def finite(m, zero):
 
 
 @lane
+def powers_sum(numbers, shift, law, sums, vectors, vector):
+    """A warp's numbers of a chunk become exp(number − shift), and this is their sum."""
+    for e in range(len(vectors) * len(vector)):
+        numbers[e] = raised_exp(numbers[e] - shift, law)
+    return lanes_sum(total(numbers, 0, 1, sums, (0,), vectors, vector), 1, WARP)
+
+
+@lane
+def kept_largest(tile, at, left, registers, sign, nothing, ways):
+    """The largest of a thread's numbers of a chunk that are kept in a tile, a vector at a time."""
+    vectors, vector, _, words, step, apart, fetches = ways
+    m = nothing
+    for k in range(len(vectors)):
+        if k * step < left:
+            read(tile, at + k * apart, registers, 0, vector, words)
+            for v in range(len(vector)):
+                m = maximum(m, registers[v] * sign if fetches else registers[v])
+    return m
+
+
+@lane
 def kept_powers_sum(tile, at, left, registers, sign, shift, law, sums, zero, ways):
-    """The same of numbers that are kept in a tile, a vector at a time."""
+    """As `powers_sum`, of these."""
     vectors, vector, _, words, step, apart, fetches = ways
     for k in range(len(vectors)):
         sums[k] = zero
@@ -104,14 +125,6 @@ def kept_powers_sum(tile, at, left, registers, sign, shift, law, sums, zero, way
     return lanes_sum(pairs(sums, 0, 1, vectors), 1, WARP)
 
 
-@lane
-def powers_sum(numbers, shift, law, sums, vectors, vector):
-    """A warp's numbers of a chunk become exp(number − shift), and this is their sum."""
-    for e in range(len(vectors) * len(vector)):
-        numbers[e] = raised_exp(numbers[e] - shift, law)
-    return lanes_sum(total(numbers, 0, 1, sums, (0,), vectors, vector), 1, WARP)
-
-
 # ---- rows ------------------------------------------------------------------------------------
 
 
@@ -119,10 +132,10 @@ def powers_sum(numbers, shift, law, sums, vectors, vector):
 def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
     """Contiguous slices, held in registers: one read and one write of memory.
 
-    Each chunk of a row has `lanes` threads: a part of a warp, which then holds several rows, and
-    `together` times as many in turn, so that enough bytes are under way; a warp; or several warps,
-    which meet in shared memory, as do the chunks of a row. If `partial`, a block takes one chunk of
-    a longer row and leaves its maximum and sum in `out`.
+    A row has `lanes` threads: a part of a warp, which then holds several rows, and `together` times
+    as many in turn, so that enough bytes are under way; a warp; or several warps, which meet in
+    shared memory. If `partial`, a block takes one chunk of a longer row and leaves its maximum and
+    sum in `out`.
     """
     width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
@@ -145,7 +158,6 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
         first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
         writes, here = thread % WARP == 0, thread // WARP
-        mine = thread // lanes * len(warps)
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -160,14 +172,14 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
             row, at = first + u * per_block, u * count
             m = lanes_max(largest(numbers, at, 1, count), 1, last)
             if several:
-                meet(m, shared_maxima, writes, here, mine, 1, values, warps)
+                meet(m, shared_maxima, writes, here, 0, 1, values, warps)
                 m = largest(values, 0, 1, len(warps))
             shift = finite(m, zero) if partial else m
             for e in range(count):
                 powers[e] = raised_exp(numbers[at + e] - shift, law)
             s = lanes_sum(total(powers, 0, 1, sums, one, vectors, vector), 1, last)
             if several:
-                meet(s, shared_sums, writes, here, mine, 1, values, warps)
+                meet(s, shared_sums, writes, here, 0, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
             if partial:
                 if thread == 0:
@@ -655,7 +667,7 @@ def _softmax(
         given = 1, ordered, (x, mask, out), outer, n, inner, together, (masked, dtype)
         kernel, blocks = images_for(images, *given)
         return kernel, blocks, (outer, *law)
-    if inner > 1 and ordered.chunks == 1:
+    if ordered.chunks == 1:
         kernel, blocks = columns_for(columns, ordered, (x, mask, out), outer, n, inner, masked)
         return kernel, blocks, (outer, n, inner, 1, *law)
     return None, 0, ()

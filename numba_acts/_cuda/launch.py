@@ -41,7 +41,7 @@ class Queue:
     kept until the kernels that use the memory are in the stream: from then on the library may hand
     it out again in the stream's order. `multiply` is its matrix product. `stream` is a handle, and
     `source` what the library has for it, which may have to be kept as long. `calls` is the hall's,
-    and `runs`, if it is a list, notes what was started and with which arguments.
+    and `runs`, if it is a list, notes what was started, with which addresses and numbers.
     """
 
     __slots__ = ("allocate", "calls", "device", "multiply", "runs", "source", "stream")
@@ -303,9 +303,11 @@ def run(kernel: Kernel, blocks: int | Clusters, *arguments: Any) -> None:
     queue = arguments[0].queue
     with on(queue.device):
         start = _starter(kernel, blocks, queue, arguments)
-        start(*[a.pointer if type(a) is Memory else a for a in arguments])
+        addresses = [a.pointer for a in arguments if type(a) is Memory]  # the first of them
+        numbers = arguments[len(addresses) :]
+        start(*addresses, *numbers)
     if queue.runs is not None:
-        queue.runs.append((start, arguments))
+        queue.runs.append((start, addresses, numbers))
 
 
 def _starter(
@@ -375,13 +377,14 @@ class Relaxed:
 
     def __enter__(self) -> None:
         self._mode = ctypes.c_int(2)  # CU_STREAM_CAPTURE_MODE_RELAXED
-        self._exchange()
+        self._failed = self._exchange()
 
     def __exit__(self, *error: object) -> None:
-        self._exchange()
+        if not self._failed:
+            self._exchange()
 
-    def _exchange(self) -> None:
-        _native("cuThreadExchangeStreamCaptureMode")(ctypes.byref(self._mode))
+    def _exchange(self) -> int:
+        return int(_native("cuThreadExchangeStreamCaptureMode")(ctypes.byref(self._mode)))
 
 
 def wait(number: int, stream: int, other: int) -> None:

@@ -103,6 +103,9 @@ if SIMULATED:
         return tile[at:]
 
     def fetch(x, i, place, at, numbers):
+        size = len(numbers) * x.dtype.itemsize
+        if x.dtype != place.dtype or size not in (4, 8, 16):
+            raise TypeError(f"{size} bytes of {x.dtype} are fetched to {place.dtype}")
         registers = np.empty(len(numbers), held(x.dtype))
         load(x, i, registers, 0, numbers)
         store(place, at, registers, 0, numbers)

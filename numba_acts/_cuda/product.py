@@ -46,7 +46,6 @@ from numba_acts._cuda.slices import (
     images_together,
     joining_warps,
     keep,
-    kept,
     lanes_sum,
     meet,
     no_bytes,
@@ -81,6 +80,17 @@ def products(ours, theirs, terms, at, step, count):
         terms[e] = times(ours[at + e * step], theirs[at + e * step])
 
 
+@lane
+def kept(tile, at, left, registers, zero, ways):
+    """A thread's numbers of a chunk that are kept in a tile, to registers."""
+    vectors, vector, _, words, step, apart, _ = ways
+    for k in range(len(vectors)):
+        if k * step < left:
+            read(tile, at + k * apart, registers, k * len(vector), vector, words)
+        else:
+            fill(registers, k * len(vector), vector, zero)
+
+
 # ---- rows ------------------------------------------------------------------------------------
 
 
@@ -106,7 +116,6 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
         first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
         writes, here = thread % WARP == 0, thread // WARP
-        mine = thread // lanes * len(warps)
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -123,7 +132,7 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
             products(ours, theirs, terms, at, 1, count)
             s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, last)
             if several:
-                meet(s, shared_sums, writes, here, mine, 1, values, warps)
+                meet(s, shared_sums, writes, here, 0, 1, values, warps)
                 s = pairs(values, 0, 1, warps)
             if partial:
                 if thread == 0:
@@ -195,8 +204,8 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
         if not held:
             fetched()
             left = within(n - later, size)
-            kept(tile, mine, left, some, unsigned, zero, ways)
-            kept(tile, whole + mine, left, others, unsigned, zero, ways)
+            kept(tile, mine, left, some, zero, ways)
+            kept(tile, whole + mine, left, others, zero, ways)
             products(some, others, terms, 0, 1, count)
             s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, WARP)
             if writes:
@@ -237,8 +246,8 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
                 write(theirs, k * width, out, base + first + k * step, vector, access)
         if not held:
             left = within(n - later, size)
-            kept(tile, mine, left, some, unsigned, zero, ways)
-            kept(tile, whole + mine, left, others, unsigned, zero, ways)
+            kept(tile, mine, left, some, zero, ways)
+            kept(tile, whole + mine, left, others, zero, ways)
             for e in range(count):
                 others[e] = others[e] * scale * (some[e] - s)
             for k in range(len(vectors)):
@@ -510,7 +519,7 @@ def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, 
         given = 2, ordered, (g, y, out), outer, n, inner, together, (dtype,)
         kernel, blocks = images_for(images, *given)
         return kernel, blocks, (outer, scale)
-    if inner > 1 and ordered.chunks == 1:
+    if ordered.chunks == 1:
         kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
         return kernel, blocks, (outer, n, inner, 1, scale)
     return None, 0, ()

@@ -2,10 +2,10 @@
 
 Arrays come flat, as C-contiguous (outer, n, inner); a slice is the n numbers of one (outer, inner).
 Whatever runs beside it, its sums are taken in the same order, so that it has one answer, bit for
-bit. The order follows from n and the dtype alone. A slice is cut into chunks, and number
-``v + V (t + T k)`` of a chunk is the v-th in the k-th vector of the t-th lane; numbers are added
-over v, then over k, then over t, then over chunks, each time in pairs, neighbours first. A chunk is
-shifted by its own maximum, so that no sum waits for another chunk.
+bit. The order follows from n and the dtype alone. A slice is cut into chunks, as few and as equal
+as may be, and number ``v + V (t + T k)`` of a chunk is the v-th in the k-th vector of the t-th
+lane; numbers are added over v, then over k, then over t, then over chunks, each time in pairs,
+neighbours first. A chunk is shifted by its own maximum, so that no sum waits for another chunk.
 
 A lane of that order need not be a thread: one that holds several lanes' numbers adds them in the
 same pairs. Numbers that a slice has not are −inf, whose exponential adds nothing, or products of 0.
@@ -293,33 +293,6 @@ def keep(x, mask, masked, bits, sign, place, left, tile, at, registers, ways):
 
 
 @lane
-def kept(tile, at, left, registers, sign, nothing, ways):
-    """These vectors, signed, to registers."""
-    vectors, vector, _, words, step, apart, fetches = ways
-    for k in range(len(vectors)):
-        if k * step < left:
-            read(tile, at + k * apart, registers, k * len(vector), vector, words)
-            if fetches:
-                for v in range(len(vector)):
-                    registers[k * len(vector) + v] = registers[k * len(vector) + v] * sign
-        else:
-            fill(registers, k * len(vector), vector, nothing)
-
-
-@lane
-def kept_largest(tile, at, left, registers, sign, nothing, ways):
-    """The largest of these numbers, signed, a vector at a time."""
-    vectors, vector, _, words, step, apart, fetches = ways
-    m = nothing
-    for k in range(len(vectors)):
-        if k * step < left:
-            read(tile, at + k * apart, registers, 0, vector, words)
-            for v in range(len(vector)):
-                m = maximum(m, registers[v] * sign if fetches else registers[v])
-    return m
-
-
-@lane
 def bring(x, mask, masked, bits, sign, start, end, numbers, tile, at, thread, ways):
     """x from `start` on to a tile of shared memory, in its order: in the background, as it is.
 
@@ -507,9 +480,8 @@ def spread_blocks(operands):
 def fetched_by(access: Any, arrays: Any, more: Any) -> bool:
     """May numbers go to shared memory as they are, past the registers?"""
     dtype, masked = np.dtype(more[-1]), any(more[:-1])
-    modern = device(arrays[-1].queue.device).clusters > 1
-    same = all(array.dtype == dtype for array in arrays if array.dtype != np.uint8)
-    return modern and same and not masked and len(access) * dtype.itemsize >= 4
+    same = all(array.dtype == dtype for array in arrays if array.size)
+    return same and not masked and len(access) * dtype.itemsize >= 4
 
 
 def spread_for(

@@ -129,7 +129,7 @@ class Library:
         dtype = getattr(value, "dtype", None)
         if not isinstance(dtype, np.dtype):
             return None
-        return pointer, interface["shape"], dtype, self.device(value)
+        return pointer, tuple(interface["shape"]), dtype, self.device(value)
 
     def like(self, value: Any, plain: "Dense", queue: "Queue") -> tuple[Any, int]:
         """A fresh array of the same shape and dtype, and its address."""

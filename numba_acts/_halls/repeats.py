@@ -141,11 +141,9 @@ def keep(
         fresh.append(None if made is None else (*made[1:3], made[1:3] == found[1:3]))
         if made is not None:
             pointers.append(made[0])
-    start, arguments = runs[0]
-    addresses = [a.pointer for a in arguments if hasattr(a, "pointer")]
-    numbers = arguments[len(addresses) :]
+    start, addresses, numbers = runs[0]
     pointers.append(0)
-    inside = set(addresses) <= set(pointers) and not any(hasattr(a, "pointer") for a in numbers)
+    inside = set(addresses) <= set(pointers)
     if inside and len(addresses) > 1 and not any(p % WIDEST for p in pointers[len(given) :]):
         if len(queue.calls) >= CALLS:
             queue.calls.clear()
