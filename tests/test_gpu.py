@@ -582,6 +582,18 @@ def test_bfloat16_of_cupy(rng):
     assert numba_acts.maxout(there, out=cupy.empty(6, dtype)).dtype == dtype
 
 
+def test_calls_in_compiled_code(torch, rng):
+    pytest.importorskip("triton", reason="PyTorch compiles for GPUs with Triton")
+    x = torch.from_numpy(rng.normal(size=(8, 100)).astype(np.float32)).cuda()
+
+    def layer(x):
+        return numba_acts.softmin(2 * x, temperature=0.5) + 1
+
+    compiled = torch.compile(layer)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), layer(x))
+
+
 def test_calls_in_a_graph(torch, rng):
     first, second = rng.normal(size=(2, 64, 33)).astype(np.float32)
     stream = torch.cuda.Stream()
