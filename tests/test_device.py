@@ -105,7 +105,7 @@ def test_a_gpu_too_old_is_told_so(monkeypatch):
     launch = wing_launch()
     old = SimpleNamespace(compute_capability=(7, 5), name=b"Tesla T4")
     monkeypatch.setattr(launch.cuda, "gpus", {0: old})
-    kernel = launch.Kernel(None, "none", 32, 0, ())
+    kernel = launch.Kernel(None, "none", (32, 0, 0), ())
     with pytest.raises(RuntimeError, match=r"device 0, Tesla T4, has .* 7\.5; .* needs 8\.0"):
         kernel.compiled(0, ())
 
