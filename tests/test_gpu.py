@@ -29,6 +29,7 @@ if not cuda.is_available():
 pytestmark = pytest.mark.gpu
 
 MEGABYTE = 2**20
+CUPY = "CuPy, an extra, is not installed"
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ class CuPy:
     """CuPy's arrays, with any strides."""
 
     def __init__(self):
-        self.cupy = pytest.importorskip("cupy")
+        self.cupy = pytest.importorskip("cupy", reason=CUPY)
 
     def to_device(self, array):
         cupy = self.cupy
@@ -361,7 +362,7 @@ def test_a_result_follows_its_producer_on_torch_streams(torch, rng):
 
 
 def test_a_result_follows_its_producer_on_cupy_streams(rng):
-    cupy = pytest.importorskip("cupy")
+    cupy = pytest.importorskip("cupy", reason=CUPY)
     data = cupy.asarray(rng.normal(size=(1000, 1000)).astype(np.float32))
     want = numba_acts.softmin(data)
     heavy = cupy.ones((4096, 4096), cupy.float64)
@@ -569,7 +570,7 @@ def test_products_are_as_exact_as_pytorch_was_told(torch):
 
 
 def test_bfloat16_of_cupy(rng):
-    cupy, dtype = pytest.importorskip("cupy"), cases.as_dtype("bfloat16")
+    cupy, dtype = pytest.importorskip("cupy", reason=CUPY), cases.as_dtype("bfloat16")
     x = rng.normal(size=(6, 40)).astype(dtype)
     try:
         there = cupy.asarray(x)

@@ -6,6 +6,8 @@ from numba.cuda.core import config
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 I8, I16, I32, I64 = map(ir.IntType, (8, 16, 32, 64))
+VOID = ir.VoidType()
+GLOBAL, SHARED = 1, 3  # address spaces
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 
 if not SIMULATED:
@@ -42,9 +44,11 @@ def vector_of(builder, values):
     return vector
 
 
-def assembly(builder, result, code, constraints, *operands, effect=False):
+def assembly(builder, result, code, constraints, *operands, effect=False, together=False):
+    """Assembly in a kernel; LLVM leaves where it is what threads do `together`."""
     kind = ir.FunctionType(result, [operand.type for operand in operands])
-    return builder.asm(kind, code, constraints, list(operands), side_effect=effect)
+    code = ir.InlineAsm(kind, code, constraints, side_effect=effect)
+    return builder.call(code, list(operands), attrs=("convergent",) if together else ())
 
 
 def call_llvm(builder, name, *args):

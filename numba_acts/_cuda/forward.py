@@ -14,17 +14,15 @@ from numba_acts._cuda.exponential import chunk_weight, exponent_law, lowered, ra
 from numba_acts._cuda.lanes import (
     WARP,
     afresh,
-    arrive,
     arrive_early,
     lane,
     maximum,
     pairs,
-    push,
     syncthreads,
     times,
     wait,
 )
-from numba_acts._cuda.launch import CLUSTER, Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
 from numba_acts._cuda.memory import WIDE_BYTES, computed, fetched, get, like, put
 from numba_acts._cuda.slices import (
     CHUNK_LANES,
@@ -54,7 +52,6 @@ from numba_acts._cuda.slices import (
     lanes_sum,
     largest,
     meet,
-    no_bytes,
     order,
     place_of,
     read,
@@ -63,11 +60,14 @@ from numba_acts._cuda.slices import (
     row_threads,
     rows_for,
     scatter,
+    send,
+    sent,
     shared_max,
     shared_sum,
     spread_blocks,
     spread_bytes,
     spread_for,
+    spread_sizes,
     spread_threads,
     take,
     tile_bytes,
@@ -207,14 +207,12 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
     go to every block of the cluster, whose warps join them each for itself.
     """
     width, count, side = len(vector), len(vector) * len(vectors), len(chunks)
-    step, threads, rounds = CHUNK_LANES * width, CHUNK_LANES * side, 1 if held else 2
-    size, own = CHUNK_LANES * count, side * rounds
-    in_chunk = (0,) * (CHUNK_LANES // WARP)
-    warps, many = side * len(in_chunk), len(in_chunk)
-    quarters = (0,) * -(-own * (CLUSTER if clustered else 1) // WARP)
-    meeting, table, parted = warps * rounds, len(quarters) * WARP, len(quarters)
+    sizes = spread_sizes(chunks, held, clustered, vectors, vector)
+    own, size, step, apart, warps, in_chunk, quarters = sizes
+    many, meeting = len(in_chunk), len(in_chunk) * own
+    table, parted = len(quarters) * WARP, len(quarters)
     deep, words = len(vectors), words_of(access, dtype)
-    ways = vectors, vector, access, words, step, threads * width, fetches
+    ways = vectors, vector, access, words, step, apart, fetches
 
     def kernel(x, mask, out, n, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
@@ -296,17 +294,9 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
             m = largest(values, 0, 1, len(in_chunk))
             take(shared_sums, c * len(in_chunk), 1, values, in_chunk)
             s = pairs(values, 0, 1, in_chunk)
-            if clustered:
-                push(all_maxima, place, to, m)
-                push(all_sums, place, to, s)
-            else:
-                all_maxima[place] = m
-                all_sums[place] = s
-        if clustered:
-            arrive()
-            wait()
-        else:
-            syncthreads()
+            send(all_maxima, place, to, m, clustered)
+            send(all_sums, place, to, s, clustered)
+        sent(clustered)
         m = nothing
         for q in range(len(quarters)):
             c = q * WARP + t % WARP
@@ -341,7 +331,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
             left = within(n - later, size)
             for k in range(len(vectors)):
                 if k * step < left:
-                    read(tile, mine + k * (threads * width), powers, 0, vector, words)
+                    read(tile, mine + k * apart, powers, 0, vector, words)
                     for v in range(width):
                         powers[v] = weighted(powers[v], share)
                     i = base + later + k * step
@@ -353,15 +343,15 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, masked, dt
 # ---- columns ---------------------------------------------------------------------------------
 
 
-@specialised(column_threads, no_bytes, column_blocks)
+@specialised(column_threads, blocks=column_blocks)
 def columns(neighbours, shares, slots, vectors, vector, across, exact, masked, partial, dtype):
     """Slices whose numbers lie apart, held in registers: one read and one write of memory.
 
     Consecutive threads take consecutive columns, counted through all images, as many at once as the
     tuple `across` is long. Where a slice is too long for a thread, several share it, as the rows'
     lanes would: a block is `neighbours` threads wide, and each has the numbers of as many lanes as
-    `slots` is long. Where a thread has whole slices, `exact` is
-    how long they are, else 0. If `partial`, a block takes one chunk of longer slices, as in `rows`.
+    `slots` is long. Where a thread has whole slices, `exact` is how long they are, else 0. If
+    `partial`, a block takes one chunk of longer slices, as in `rows`.
     """
     width, step, meets = len(vector), len(across), len(shares) > 1
     count, own = len(slots) * len(vectors) * width, len(slots)

@@ -22,6 +22,7 @@ from numba_acts._cuda.emit import (
     I32,
     I64,
     SIMULATED,
+    VOID,
     assembly,
     call_llvm,
     numbers_of,
@@ -183,9 +184,7 @@ else:
         @intrinsic
         def meeting(typingctx):
             def emit(context, builder, sig, args):
-                kind = ir.FunctionType(ir.VoidType(), [])
-                call = ir.InlineAsm(kind, code, "~{memory}", side_effect=True)
-                builder.call(call, [], attrs=("convergent",))
+                assembly(builder, VOID, code, "~{memory}", effect=True, together=True)
                 return context.get_dummy_value()
 
             return types.void(), emit
@@ -204,16 +203,13 @@ else:
         size, kind = (32, "f") if value == types.float32 else (64, "d")
 
         def emit(context, builder, sig, args):
-            place = register(context, builder, shared, args[0], args[1])
+            place = builder.ptrtoint(register(context, builder, shared, args[0], args[1]), I64)
             code = (
                 "{ .reg .u64 t; .reg .u32 a; cvta.to.shared.u64 t, $0; cvt.u32.u64 a, t; "
                 f"mapa.shared::cluster.u32 a, a, $1; st.shared::cluster.f{size} [a], $2; }}"
             )
-            rank = builder.trunc(args[2], I32)
-            operands = builder.ptrtoint(place, I64), rank, args[3]
-            assembly(
-                builder, ir.VoidType(), code, f"l,r,{kind},~{{memory}}", *operands, effect=True
-            )
+            operands = place, builder.trunc(args[2], I32), args[3]
+            assembly(builder, VOID, code, f"l,r,{kind},~{{memory}}", *operands, effect=True)
             return context.get_dummy_value()
 
         return types.void(shared, types.int64, types.int64, value), emit

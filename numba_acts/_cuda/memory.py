@@ -15,10 +15,14 @@ from numba.cuda import types
 
 from numba_acts._cuda.emit import (
     FLOAT,
+    GLOBAL,
     I8,
     I16,
     I32,
+    I64,
+    SHARED,
     SIMULATED,
+    VOID,
     assembly,
     element_type,
     numbers_of,
@@ -127,8 +131,6 @@ if SIMULATED:
 else:
     from numba.cuda.extending import intrinsic
 
-    _GLOBAL, _SHARED = 1, 3  # address spaces
-
     def _address(context, builder, memory, value, index, wanted):
         """The place of an element in global or shared memory, as one of the type wanted there."""
         kind = memory.dtype
@@ -138,7 +140,7 @@ else:
         base = builder.bitcast(value, element_type(kind).as_pointer())
         place = builder.gep(base, [index], source_etype=element_type(kind))
         return builder.addrspacecast(
-            builder.bitcast(place, wanted.as_pointer()), wanted.as_pointer(_GLOBAL)
+            builder.bitcast(place, wanted.as_pointer()), wanted.as_pointer(GLOBAL)
         )
 
     def _words(count, kind):
@@ -255,8 +257,8 @@ else:
         if width == 8:
             words = [builder.zext(words[0], I16)]
         constraints = ",".join(["l", *(["r" if width == 32 else "h"] * many), "~{memory}"])
-        address = builder.ptrtoint(place, ir.IntType(64))
-        assembly(builder, ir.VoidType(), code, constraints, address, *words, effect=True)
+        address = builder.ptrtoint(place, I64)
+        assembly(builder, VOID, code, constraints, address, *words, effect=True)
 
     def _store(once):
         def typing(typingctx, out, i, registers, at, numbers):
@@ -290,7 +292,7 @@ else:
 
         def emit(context, builder, sig, args):
             place = register(context, builder, tile, *args)
-            place = builder.addrspacecast(place, place.type.pointee.as_pointer(_SHARED))
+            place = builder.addrspacecast(place, place.type.pointee.as_pointer(SHARED))
             return builder.ptrtoint(place, I32)
 
         return types.int32(tile, types.int64), emit
@@ -306,13 +308,13 @@ else:
         def emit(context, builder, sig, args):
             source = builder.bitcast(args[0], kind.as_pointer())
             source = builder.gep(source, [args[1]], source_etype=kind)
-            source = builder.ptrtoint(source, ir.IntType(64))
+            source = builder.ptrtoint(source, I64)
             behind = builder.mul(builder.trunc(args[3], I32), I32(size_of(x.dtype)))
             code = (
                 f"cp.async.{'cg' if size == WIDE_BYTES else 'ca'}.shared.global [$0], [$1], {size};"
             )
             operands = builder.add(args[2], behind), source
-            assembly(builder, ir.VoidType(), code, "r,l,~{memory}", *operands, effect=True)
+            assembly(builder, VOID, code, "r,l,~{memory}", *operands, effect=True)
             return context.get_dummy_value()
 
         return types.void(x, types.int64, types.int32, types.int64, numbers), emit
@@ -322,7 +324,7 @@ else:
         """Wait for what this thread fetched."""
 
         def emit(context, builder, sig, args):
-            assembly(builder, ir.VoidType(), "cp.async.wait_all;", "~{memory}", effect=True)
+            assembly(builder, VOID, "cp.async.wait_all;", "~{memory}", effect=True)
             return context.get_dummy_value()
 
         return types.void(), emit

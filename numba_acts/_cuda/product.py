@@ -12,16 +12,14 @@ from numba_acts._cuda.exponential import factor
 from numba_acts._cuda.lanes import (
     WARP,
     afresh,
-    arrive,
     arrive_early,
     lane,
     pairs,
-    push,
     syncthreads,
     times,
     wait,
 )
-from numba_acts._cuda.launch import CLUSTER, Memory, as_tuple, planned, run, specialised
+from numba_acts._cuda.launch import Memory, as_tuple, planned, run, specialised
 from numba_acts._cuda.memory import WIDE_BYTES, computed, fetched, get, like, put
 from numba_acts._cuda.slices import (
     CHUNK_LANES,
@@ -48,7 +46,6 @@ from numba_acts._cuda.slices import (
     keep,
     lanes_sum,
     meet,
-    no_bytes,
     order,
     place_of,
     read,
@@ -56,10 +53,13 @@ from numba_acts._cuda.slices import (
     row_threads,
     rows_for,
     scatter,
+    send,
+    sent,
     shared_sum,
     spread_blocks,
     spread_bytes,
     spread_for,
+    spread_sizes,
     spread_threads,
     take,
     tile_bytes,
@@ -152,14 +152,12 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
 def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
     """Rows of several chunks, of a block or a cluster as in `forward`: one read each, one write."""
     width, count, side = len(vector), len(vector) * len(vectors), len(chunks)
-    step, threads, rounds = CHUNK_LANES * width, CHUNK_LANES * side, 1 if held else 2
-    size, own, one = CHUNK_LANES * count, side * rounds, (0,)
-    in_chunk = (0,) * (CHUNK_LANES // WARP)
-    warps, many = side * len(in_chunk), len(in_chunk)
-    quarters = (0,) * -(-own * (CLUSTER if clustered else 1) // WARP)
-    meeting, table, parted = warps * rounds, len(quarters) * WARP, len(quarters)
-    deep, words, whole = len(vectors), words_of(access, dtype), threads * count
-    ways = vectors, vector, access, words, step, threads * width, fetches
+    sizes = spread_sizes(chunks, held, clustered, vectors, vector)
+    own, size, step, apart, warps, in_chunk, quarters = sizes
+    many, meeting = len(in_chunk), len(in_chunk) * own
+    table, parted = len(quarters) * WARP, len(quarters)
+    deep, words, whole, one = len(vectors), words_of(access, dtype), side * size, (0,)
+    ways = vectors, vector, access, words, step, apart, fetches
 
     def kernel(g, y, out, n, parts, beta):
         scale, zero, unsigned = like(y, beta), like(y, 0.0), like(y, 1.0)
@@ -220,15 +218,8 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
             c = t - to * own
             take(shared_sums, c * len(in_chunk), 1, values, in_chunk)
             s = pairs(values, 0, 1, in_chunk)
-            if clustered:
-                push(all_sums, rank * own + c, to, s)
-            else:
-                all_sums[rank * own + c] = s
-        if clustered:
-            arrive()
-            wait()
-        else:
-            syncthreads()
+            send(all_sums, rank * own + c, to, s, clustered)
+        sent(clustered)
         for q in range(len(quarters)):
             c = q * WARP + t % WARP
             joined[q] = lanes_sum(all_sums[c] if c < parts else zero, 1, WARP)
@@ -260,7 +251,7 @@ def spread(chunks, held, clustered, vectors, vector, access, fetches, dtype):
 # ---- columns ---------------------------------------------------------------------------------
 
 
-@specialised(column_threads, no_bytes, column_blocks)
+@specialised(column_threads, blocks=column_blocks)
 def columns(neighbours, shares, slots, vectors, vector, across, exact, partial, dtype):
     """Slices whose numbers lie apart, by threads as in `forward`: one read each and one write."""
     width, step, meets = len(vector), len(across), len(shares) > 1

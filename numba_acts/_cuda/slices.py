@@ -18,6 +18,7 @@ import numpy as np
 
 from numba_acts._cuda.lanes import (
     WARP,
+    arrive,
     cluster_number,
     cluster_rank,
     cluster_size,
@@ -25,9 +26,11 @@ from numba_acts._cuda.lanes import (
     lane,
     maximum,
     pairs,
+    push,
     syncthreads,
+    wait,
 )
-from numba_acts._cuda.launch import Clusters, Kernel, Memory, as_tuple, device
+from numba_acts._cuda.launch import CLUSTER, Clusters, Kernel, Memory, as_tuple, device
 from numba_acts._cuda.memory import WIDE_BYTES, computed, fetch, load, store, window
 
 # Chosen for compute capability 9.0, by counting bytes in flight and registers, and by measurements.
@@ -217,6 +220,25 @@ def shared_sum(found, split, shared, where, in_warp, values, parts, across, word
         agree(found, shared, where, in_warp, values, parts, across, words)
         for u in range(len(across)):
             found[u] = pairs(values, u, len(across), parts)
+
+
+@lane
+def send(shared, place, to, value, clustered):
+    """shared[place] = value in a block of the cluster, or here."""
+    if clustered:
+        push(shared, place, to, value)
+    else:
+        shared[place] = value
+
+
+@lane
+def sent(clustered):
+    """All wait until what was sent is there."""
+    if clustered:
+        arrive()
+        wait()
+    else:
+        syncthreads()
 
 
 @lane
@@ -425,10 +447,6 @@ def column_threads(neighbours, shares, *others):
     return neighbours * len(shares)
 
 
-def no_bytes(*constants):
-    return 0
-
-
 def column_blocks(neighbours, shares, slots, vectors, vector, across, exact, *others):
     """How many blocks a multiprocessor has at once at least, where threads have several columns."""
     if exact or len(across) == 1 or np.dtype(others[-1]).itemsize > 4:
@@ -445,6 +463,29 @@ def tile_bytes(operands):
         return operands * together * n * inner * np.dtype(others[-1]).itemsize
 
     return shared
+
+
+class Spread(NamedTuple):
+    """The sizes of a block that has chunks of rows; all of a cluster have the same."""
+
+    own: int  # chunks of a block
+    size: int  # numbers of each
+    step: int  # between a thread's vectors
+    apart: int  # between them in a tile
+    warps: int  # of the chunks side by side
+    in_chunk: tuple[int, ...]  # as long as a chunk has warps
+    quarters: tuple[int, ...]  # as long as a warp goes over the cluster's chunks
+
+
+def spread_sizes(chunks, held, clustered, vectors, vector):
+    """These, from a kernel's constants."""
+    side, own = len(chunks), len(chunks) * (1 if held else 2)
+    in_chunk = as_tuple(CHUNK_LANES // WARP)
+    quarters = as_tuple(-(-own * (CLUSTER if clustered else 1) // WARP))
+    step = CHUNK_LANES * len(vector)
+    return Spread(
+        own, step * len(vectors), step, side * step, side * len(in_chunk), in_chunk, quarters
+    )
 
 
 def spread_threads(chunks, *others):
