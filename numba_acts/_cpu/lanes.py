@@ -104,6 +104,20 @@ def fma(typingctx, a, b, c):
 
 
 @intrinsic
+def flip(typingctx, lanes, sign):
+    """``sign * lanes`` for a sign of ±1, where no multiplication is left over."""
+
+    def emit(context, builder, sig, args):
+        integer = ir.IntType(lanes.dtype.bitwidth)
+        bits = ir.VectorType(integer, lanes.count)
+        top = builder.and_(builder.bitcast(args[1], integer), integer(1 << (integer.width - 1)))
+        flipped = builder.xor(builder.bitcast(args[0], bits), broadcast(builder, top, lanes.count))
+        return builder.bitcast(flipped, args[0].type)
+
+    return lanes(lanes, lanes.dtype), emit
+
+
+@intrinsic
 def divide(typingctx, a, b):
     """``a/b`` lane by lane, the IEEE quotient."""
     return a(a, b), lambda context, builder, sig, args: builder.fdiv(*args)
@@ -289,9 +303,9 @@ def where(typingctx, chosen, lanes, otherwise):
     """`lanes` where the bytes of a mask are not zero, else `otherwise`, a number."""
 
     def emit(context, builder, sig, args):
-        zero = ir.Constant(args[0].type, [0] * LANES)
+        zero = ir.Constant(args[0].type, [0] * lanes.count)
         picked = builder.icmp_unsigned("!=", args[0], zero)
-        return builder.select(picked, args[1], broadcast(builder, args[2], LANES))
+        return builder.select(picked, args[1], broadcast(builder, args[2], lanes.count))
 
     return lanes(chosen, lanes, lanes.dtype), emit
 

@@ -260,20 +260,58 @@ def narrow(typingctx, lanes):
 # ---- lanes ------------------------------------------------------------------------------------
 
 
-@intrinsic
-def load(typingctx, array, index):
-    """Eight consecutive elements of a contiguous array, from `index` on."""
+def _load(array, count):
+    """The type and the code of `count` consecutive elements of a contiguous array."""
     dtype = array.dtype
 
     def emit(context, builder, sig, args):
-        vector = ir.VectorType(_storage(context, dtype), LANES)
         element = _storage(context, dtype)
+        vector = ir.VectorType(element, count)
         pointer = _address(context, builder, array, args[0], args[1], element)
         pointer = builder.bitcast(pointer, vector.as_pointer())
-        value = builder.load(pointer, typ=vector, align=size_of(dtype))
-        return _loaded(builder, array, value)
+        return _loaded(builder, array, builder.load(pointer, typ=vector, align=size_of(dtype)))
 
-    return Lanes(number_of(array))(array, types.intp), emit
+    return Lanes(number_of(array), count), emit
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Eight consecutive elements of a contiguous array, from `index` on."""
+    lanes, emit = _load(array, LANES)
+    return lanes(array, types.intp), emit
+
+
+@intrinsic
+def load_wide(typingctx, array, index):
+    """`WIDE_BYTES` of consecutive numbers."""
+    lanes, emit = _load(array, WIDE_BYTES // size_of(number_of(array)))
+    return lanes(array, types.intp), emit
+
+
+@intrinsic
+def load_beside(typingctx, array, index, beside):
+    """As many consecutive elements as `beside` has lanes."""
+    lanes, emit = _load(array, beside.count)
+    return lanes(array, types.intp, beside), emit
+
+
+@intrinsic
+def wide_lanes(typingctx, array):
+    """How many numbers `load_wide` loads."""
+    count = WIDE_BYTES // size_of(number_of(array))
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
+        types.intp, count
+    )
+
+
+@intrinsic
+def wide(typingctx, array, number):
+    """A number in as many lanes as `load_wide` loads."""
+    kind = number_of(array)
+    lanes = Lanes(kind, WIDE_BYTES // size_of(kind))
+    return lanes(array, kind), lambda context, builder, sig, args: broadcast(
+        builder, args[1], lanes.count
+    )
 
 
 @intrinsic
@@ -365,32 +403,6 @@ def get(typingctx, array, index):
         return _loaded(builder, array, builder.load(pointer, typ=element, align=size_of(dtype)))
 
     return number_of(array)(array, types.intp), emit
-
-
-@intrinsic
-def wide_lanes(typingctx, array):
-    """How many numbers `load_wide` loads."""
-    count = WIDE_BYTES // size_of(number_of(array))
-    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
-        types.intp, count
-    )
-
-
-@intrinsic
-def load_wide(typingctx, array, index):
-    """`WIDE_BYTES` of consecutive numbers."""
-    dtype = array.dtype
-    register = number_of(array)
-    lanes = Lanes(register, WIDE_BYTES // size_of(register))
-
-    def emit(context, builder, sig, args):
-        element = _storage(context, dtype)
-        vector = ir.VectorType(element, lanes.count)
-        pointer = _address(context, builder, array, args[0], args[1], element)
-        pointer = builder.bitcast(pointer, vector.as_pointer())
-        return _loaded(builder, array, builder.load(pointer, typ=vector, align=size_of(dtype)))
-
-    return lanes(array, types.intp), emit
 
 
 @intrinsic

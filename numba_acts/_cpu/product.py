@@ -13,6 +13,7 @@ from numba_acts._cpu.memory import (
     fetch,
     load,
     load_some,
+    load_wide,
     operand,
     put_together,
     release,
@@ -21,6 +22,7 @@ from numba_acts._cpu.memory import (
     settle,
     store,
     store_some,
+    wide_lanes,
 )
 from numba_acts._cpu.slices import (
     BLOCK,
@@ -49,6 +51,7 @@ from numba_acts._cpu.slices import (
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 SHORT = 31  # the same for products, whose rows take less work
+TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several rows if they are shorter
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
@@ -63,6 +66,8 @@ def term(g, y, first, i, end, shelf):
     """Eight products from i on, zeros from `end` on; `shelf` has room for 16."""
     if i + LANES <= end:
         return load(g, i) * load(y, i)
+    if i + LANES <= g.size:
+        return head(load(g, i) * load(y, i), end - i, 0.0)
     if end - first < LANES:
         return head(load_some(g, i, end - i) * load_some(y, i, end - i), end - i, 0.0)
     last = end - LANES  # eight that are there, those before i shifted out
@@ -114,30 +119,36 @@ def entry(g, y, dot, factor):
 
 
 @lane
-def product_contiguous(g, y, out, first, n, dot, factor):
-    """Write n contiguous products; `out` may be g or y."""
-    if n < LANES:
-        v = entry(load_some(g, first, n), load_some(y, first, n), dot, factor)
-        store_some(out, first, n, v)
-        return
-    last = first + n - LANES  # these eight may overlap those before
-    v = entry(load(g, last), load(y, last), dot, factor)
-    for i in range(first, last, LANES):
-        fetch(g, i + n)
-        fetch(y, i + n)
+def product_some(g, y, out, i, count, dot, factor):
+    """Up to eight products."""
+    if count == LANES:
         store(out, i, entry(load(g, i), load(y, i), dot, factor))
-    store(out, last, v)
+    else:
+        v = entry(load_some(g, i, count), load_some(y, i, count), dot, factor)
+        store_some(out, i, count, v)
+
+
+@lane
+def product_contiguous(g, y, out, first, n, ahead, dot, factor):
+    """Write n contiguous products; `out` may be g or y. Memory brings what is read `ahead`."""
+    step, end = LANES, first + n
+    if n < step:
+        for i in range(first, end, LANES):
+            product_some(g, y, out, i, min(LANES, end - i), dot, factor)
+        return
+    last = end - step  # these may overlap those before
+    g_last, y_last = load(g, last), load(y, last)
+    for i in range(first, last, step):
+
+
+        store(out, i, entry(load(g, i), load(y, i), dot, factor))
+    store(out, last, entry(g_last, y_last, dot, factor))
 
 
 @lane
 def product_strided(g, y, out, first, step, n, count, dot, factor):
-    for k in range(n):
-        i = first + k * step
-        if count == LANES:
-            store(out, i, entry(load(g, i), load(y, i), dot, factor))
-        else:
-            v = entry(load_some(g, i, count), load_some(y, i, count), dot, factor)
-            store_some(out, i, count, v)
+    for i in range(first, first + n * step, step):
+        product_some(g, y, out, i, count, dot, factor)
 
 
 @lane
@@ -214,11 +225,18 @@ def rows(g, y, out, n, inner, beta, start, stop):
         release(tile)
         release(dots)
         release(lanes)
-    shelf = scratch(y, 2 * LANES)
-    for r in range(row, stop):
-        total, lost = dot_by_groups(g, y, r * n, n, zero, shelf)
-        product_contiguous(g, y, out, r * n, n, finish(total, lost), factor)
+    together = max(1, TOGETHER // n)
+    shelf, dots = scratch(y, 2 * LANES), scratch(y, together * LANES)
+    for first in range(row, stop, together):
+        count = min(together, stop - first)
+        for r in range(count):
+            total, lost = dot_by_groups(g, y, (first + r) * n, n, zero, shelf)
+            store(dots, r * LANES, finish(total, lost))
+        for r in range(count):
+            dot = load(dots, r * LANES)
+            product_contiguous(g, y, out, (first + r) * n, n, together * n, dot, factor)
     release(shelf)
+    release(dots)
     settle(out)
 
 
@@ -360,7 +378,7 @@ def long_writes(g, y, sums, out, n, inner, beta, base, start, stop):
                 )
             dot = finish(total, lost)
         if inner == 1:
-            product_contiguous(g, y, out, first, size, dot, factor)
+            product_contiguous(g, y, out, first, size, size, dot, factor)
         else:
             product_strided(g, y, out, first, inner, size, count, dot, factor)
     settle(out)
