@@ -107,7 +107,7 @@ def test_product(shape, axis, expected, taken, rng):
     np.testing.assert_allclose(dx, oracle.softmin_vjp(g, y, axis), rtol=1e-12, atol=1e-15)
 
 
-LENGTHS = {*range(1, 17), 23, 25, 33, 90, product.SHORT, forward.SHORT[8]}
+LENGTHS = {*range(1, 17), 23, 25, 33, product.SHORT, forward.SHORT[8]}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])

@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from pathlib import Path
 
 import numba
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import numba_acts
-from numba_acts._cpu import launch, maxout, threads
+from numba_acts._cpu import launch, maxout, team, threads
 from numba_acts._cpu import product as product_room
 
 # ---- what the process may use -----------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_rest_after_a_call_that_waited(monkeypatch):
     monkeypatch.setattr(launch, "_alone_until", 0.0)
     monkeypatch.setattr(launch, "_rest", launch.REST)
     monkeypatch.setattr(launch, "_cycle", math.inf)
-    monkeypatch.setattr(launch, "CLOCK", True)
+    monkeypatch.setattr(team, "CLOCK", True)
     monkeypatch.setattr(launch, "LOST", 1e-3)
     monkeypatch.setattr(launch.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(threads, "most", lambda: 2)
@@ -290,22 +291,88 @@ def test_rest_after_a_call_that_waited(monkeypatch):
 
 
 @pytest.mark.parametrize("clock", [True, False])
-def test_what_was_waited_for(clock, monkeypatch):
-    """One unit for two threads: one of them has nothing to do. Equal units: nobody waits long."""
-    monkeypatch.setattr(launch, "CLOCK", clock)
-    loop = numba.njit(parallel=True, nogil=True)(launch._shared)
-    address, units = _address_of_maxout_rows(), 2
-    x, y = ones(units << 20), np.empty(units, np.float32)
-    task = (x, y, None, 1 << 20)
-    waited, whole = loop(address, units, 1, 1, task)
-    assert waited == 0 and (whole > 1) == clock
+@pytest.mark.parametrize("kind", ["lead", "loop"])
+def test_nobody_is_waited_for_who_has_not_begun(kind, clock, monkeypatch):
+    """A job in two parts is done by the caller alone, where no other thread looks at the board."""
+    monkeypatch.setattr(team, "CLOCK", clock)
+    job = numba.njit(nogil=True, parallel=kind == "loop")(getattr(team, kind))
+    board, address = np.zeros_like(team.host.board), _address_of_maxout_rows()
+    x, y = ones(2 << 20), np.empty(2, np.float32)
+    waited, whole = job(board, address, 2, 1, 2, (x, y, None, 1 << 20))
+    assert waited == 0 and (whole > 1) == (clock and kind == "lead")
     np.testing.assert_array_equal(y, 1)
-    waited, whole = loop(address, 1, 1, 2, task)  # less than what a claim takes is no loss
-    assert waited < whole / 2 if clock else (waited, whole) == (1, 1)
 
 
 def _address_of_maxout_rows():
     x, y = ones(8), np.empty(1, np.float32)
     key = (maxout.rows, x.dtype, y.dtype, None)
     launch.together(key, (x, y, None), (8,), 1, 1 << 20, 1)
-    return launch._together[key].args[0]  # type: ignore[attr-defined]
+    return launch._together[key].args[1]  # type: ignore[attr-defined]
+
+
+# ---- the team ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board():
+    """A board at which two members look until the test is over."""
+    board, serve = np.zeros_like(team.host.board), numba.njit(parallel=True, nogil=True)(team.serve)
+    if not threads.at_once():
+        pytest.skip("Numba's own layer, which has no team")
+    serve(board[::1] + (np.arange(board.size) == team.GO), 1)  # compiled, and away at once
+    over = threading.Event()
+
+    def members():
+        while not over.is_set():
+            serve(board, 2)
+
+    host = threading.Thread(target=members)
+    host.start()
+    yield board
+    over.set()
+    host.join()
+
+
+def test_a_member_does_what_the_caller_does_not(board):
+    """Jobs that only a member can finish: their caller has no part left."""
+    address = _address_of_maxout_rows()
+    x, y = ones(4 << 10), np.empty(4, np.float32)
+
+    @numba.njit(nogil=True)
+    def post(board, address, arguments):
+        function, given = team.some_units(address, arguments)
+        team.write_job(board, function, given, 4, 1, 2)
+        board[team.NUMBER], board[team.CORE] = board[team.NUMBER] + 1, -2
+        team.put(board, team.OPEN, board[team.NUMBER])
+        while team.look(board, team.PARTS) < 2 or team.look(board, team.PARTS + team.LINE) < 4:
+            team.pause()
+        team.put(board, team.OPEN, 0)
+        while team.look(board, team.INSIDE) > 0:
+            team.pause()
+
+    for _ in range(100):
+        y[:] = 0
+        post(board, address, (x, y, None, 1 << 10))
+        np.testing.assert_array_equal(y, 1)
+
+
+@pytest.mark.skipif(not team.CLOCK, reason="the processor does not tell a thread its core")
+def test_a_member_leaves_the_core_of_the_caller(monkeypatch):
+    """One that is sent to the caller's core goes to another one, if there is one."""
+    cores = os.sched_getaffinity(0)
+    host, seen = team.Host(), []
+    try:
+        host.board[team.CORE] = core = min(cores)
+        os.sched_setaffinity(0, {core})
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+        monkeypatch.setattr(os, "sched_setaffinity", lambda _, some: seen.append(set(some)))
+        host.board[team.SHARED] = 1
+        served = []
+        host._bell.put(1)
+        host._bell.put(0)
+        host._wait(lambda board, members: served.append(members))
+    finally:
+        monkeypatch.undo()
+        os.sched_setaffinity(0, cores)
+    assert seen == ([cores - {core}, cores] if len(cores) > 1 else [])
+    assert served == [1, 1] and not host._awake and host.board[team.SHARED] == 0

@@ -74,7 +74,7 @@ from numba_acts._cpu.slices import (
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four steps
-SHORT = {2: 40, 4: 40, 8: 24}  # rows of so many numbers, by their bytes, are taken by eights
+SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 TILE_BYTES = 1 << 18  # scratch memory for tiles of columns,
 TALL_BYTES = 7 << 16  # for those that come from memory without a ring
@@ -98,12 +98,20 @@ def exponentials(z, first, stop, m, law):
 
 
 @lane
-def exponentials_meanwhile(z, first, stop, m, law, x, there, out, here):
-    """The same side by side, while memory brings what is to be read and written next."""
-    for i in range(first, stop, LANES):
+def exponentials_meanwhile(z, first, stop, maxima, at, law, x, there, out, here):
+    """The same side by side, while memory brings what is to be read and written next.
+
+    `maxima` has at `at` those of eight slices, twice.
+    """
+    step = wide_lanes(z)
+    whole = stop - (stop - first) % step
+    m = load_wide(maxima, at)
+    for i in range(first, whole, step):
         fetch(x, there + i - first)
         fetch_to_write(out, here + i - first)
-        store(z, i, raised_exp(load(z, i) - m, law))
+        store(z, i, raised_exp(load_wide(z, i) - m, law))
+    if whole < stop:
+        store(z, whole, raised_exp(load(z, whole) - load(maxima, at), law))
 
 
 @lane
@@ -133,6 +141,14 @@ def max_across(z, first, step, n):
     m = load(z, first)
     for k in range(1, n):
         m = maximum(load(z, first + k * step), m)
+    return m
+
+
+@lane
+def max_across_wide(z, first, step, n):
+    m = load_wide(z, first)
+    for k in range(1, n):
+        m = maximum(load_wide(z, first + k * step), m)
     return m
 
 
@@ -413,7 +429,7 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
     width, room = n * LANES, padded(n) * LANES
     together = max(1, SHORT_TILE // n)
     tile, lanes = scratch(x, together * room), scratch(x, 3 * SQUARE)
-    weights = scratch(x, together * LANES)
+    weights, maxima = scratch(x, together * LANES), scratch(x, together * 2 * LANES)
     for g in range(together):
         padding(tile, g * room, LANES, n, LANES, zero)
     row = start
@@ -425,11 +441,13 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
         for g in range(groups):
             read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
         for g in range(groups):
-            store(weights, g * LANES, max_across(tile, g * room, LANES, n))
+            m = max_across(tile, g * room, LANES, n)
+            store(maxima, 2 * g * LANES, m)
+            store(maxima, (2 * g + 1) * LANES, m)
         for g in range(groups):
-            z, m, here = g * room, load(weights, g * LANES), first + g * width
+            z, here = g * room, first + g * width
             ahead = x, here + groups * width, out, here
-            exponentials_meanwhile(tile, z, z + width, m, law, *ahead)
+            exponentials_meanwhile(tile, z, z + width, maxima, 2 * g * LANES, law, *ahead)
         for g in range(groups):
             total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
             store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
@@ -438,6 +456,7 @@ def short_rows(x, mask, out, n, inner, beta, start, stop):
             write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
         row += groups * LANES
     release(weights)
+    release(maxima)
     release(lanes)
     release(tile)
     z = scratch(x, padded(n) + LANES)
@@ -455,14 +474,17 @@ def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, 
 
     Memory is asked for what is read `ahead` rows later, unless that is 0.
     """
-    whole, last = count & -LANES, count - LANES
+    whole, last, step = count & -LANES, count - LANES, wide_lanes(x)
+    wide_whole = count & -step
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
         if ahead and k + ahead < stop:
             for j in range(0, count, LANES):
                 fetch(x, i + j + ahead * inner)
-        for j in range(0, whole, LANES):
-            store(tile, z + j, read(x, mask, i + j, sign))
+        for j in range(0, wide_whole, step):
+            store(tile, z + j, read_wide(x, mask, i + j, sign))
+        if wide_whole < whole:
+            store(tile, z + wide_whole, read(x, mask, i + wide_whole, sign))
         if last < 0:
             store(tile, z, read_some(x, mask, i, count, sign))
         elif whole < count:
@@ -472,11 +494,15 @@ def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, 
 @lane
 def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, start, stop):
     """Write rows of a tile, times the columns' weights."""
-    whole, last = count & -LANES, count - LANES
+    whole, last, step = count & -LANES, count - LANES, wide_lanes(tile)
+    wide_whole = count & -step
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
-        for j in range(0, whole, LANES):
-            write(load(tile, z + j) * load(weights, w + j), mask, out, i + j)
+        for j in range(0, wide_whole, step):
+            write_wide(load_wide(tile, z + j) * load_wide(weights, w + j), mask, out, i + j)
+        if wide_whole < whole:
+            y = load(tile, z + wide_whole) * load(weights, w + wide_whole)
+            write(y, mask, out, i + wide_whole)
         if last < 0:
             write_some(load(tile, z) * load(weights, w), mask, out, i, count)
         elif whole < count:
@@ -508,7 +534,8 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     lanes = scratch(x, 3 * SQUARE)
     for t in range(ring):
         padding(tiles, t * size, pitch, n, width, zero)
-    together = max(1, SHORT_TILE // n) * LANES
+    step = wide_lanes(x)
+    together = max(step, SHORT_TILE // n * LANES)
     lead = ring // 3  # tiles that are read ahead; one is written behind
     ahead = AHEAD if ring == 1 and n > AHEAD and x.size >= RING_FROM else 0
     for unit in range(start - lead, stop + 1):
@@ -531,22 +558,27 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
             tile, w = now * size, now * width
-            for j in range(column, stop_column, LANES):
+            whole = stop_column - (stop_column - column) % step
+            for j in range(column, whole, step):
+                store(weights, w + j, max_across_wide(tiles, tile + j, pitch, n))
+            for j in range(whole, stop_column, LANES):
                 store(weights, w + j, max_across(tiles, tile + j, pitch, n))
             there, here, done = first_after + end * inner, first_before + end * inner, 0
-            for j in range(column, stop_column, LANES):
-                m = load(weights, w + j)
-                for k in range(0, n, 2):  # two for each cache line
+            for j in range(column, whole, step):
+                m = load_wide(weights, w + j)
+                for k in range(n):
                     if lead:
                         fetch(x, there + done)
                         fetch_to_write(out, here + done)
-                        done += 2 * LANES
+                        done += step
                         if done >= width:
                             there, here, done = there + inner, here + inner, 0
                     i = tile + j + k * pitch
+                    store(tiles, i, raised_exp(load_wide(tiles, i) - m, law))
+            for j in range(whole, stop_column, LANES):
+                m = load(weights, w + j)
+                for i in range(tile + j, tile + j + n * pitch, pitch):
                     store(tiles, i, raised_exp(load(tiles, i) - m, law))
-                    if k + 1 < n:
-                        store(tiles, i + pitch, raised_exp(load(tiles, i + pitch) - m, law))
             for j in range(column, stop_column, LANES):
                 total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
                 store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
@@ -562,16 +594,17 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
 @lane
 def whole_chunk(x, mask, first, law, kept):
     """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`."""
-    sign = law[0]
-    m = m2 = fill(splat(sign), NOTHING)
-    for i in range(first, first + CHUNK, 2 * LANES):
-        m, m2 = maximum(read(x, mask, i, sign), m), maximum(read(x, mask, i + LANES, sign), m2)
-    m = lanes_max(maximum(m2, m))
-    shift = finite(m)
-    for i in range(first, first + CHUNK, LANES):
-        fetch(x, i + CHUNK)
-        store(kept, i, raised_exp(read(x, mask, i, sign) - shift, law))
-    return m, sum_along(kept, first, CHUNK, fill(m, 0.0))
+    sign, low = law[0], wide(x, NOTHING * law[1])
+    m, m2 = maxima(x, mask, first, CHUNK, sign, low, low)
+    m = fill(splat(sign), extract(lanes_max(maximum(m2, m)), 0))
+    shift = wide(x, extract(finite(m), 0))
+    total = lost = fill(m, 0.0)
+    for i in range(first, first + CHUNK, STRETCH):
+        exponentials_to(kept, i, x, mask, i, STRETCH, shift, law)
+        if i > first:
+            total, lost = sum_more(kept, i - STRETCH, STRETCH, total, lost)
+    total, lost = sum_more(kept, first + CHUNK - STRETCH, STRETCH, total, lost)
+    return m, (lanes_sum(total), lanes_sum(lost))
 
 
 @lane
@@ -661,6 +694,20 @@ def long_value_some(x, mask, out, i, count, m, factor, law):
     return raised_exp(read_some(x, mask, i, count, law[0]) - m, law) * factor
 
 
+@lane
+def long_row(x, mask, out, first, size, m, factor, law):
+    """Results of a contiguous chunk by wide vectors; the first that is left."""
+    step, stop = wide_lanes(out), first + size
+    m, factor = wide(out, extract(m, 0)), wide(out, extract(factor, 0))
+    for i in range(first, stop - step + 1, step):
+        if x is None:
+            y = lowered(lowered(load_wide(out, i) * factor))
+        else:
+            y = raised_exp(read_wide(x, mask, i, law[0]) - m, law) * factor
+        write_wide(y, mask, out, i)
+    return stop - size % step
+
+
 @kernel
 def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
     """Second reading of long slices: the sums of all groups are joined, the result written.
@@ -690,7 +737,9 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
             numbers, step = (size, LANES) if inner == 1 else (size * LANES, inner)
             whole = numbers & -LANES if count == LANES else 0
             i = first
-            for _ in range(0, whole, LANES):
+            if inner == 1:
+                i = long_row(x, mask, out, first, size, m, factor, law)
+            for _ in range(i - first, whole, LANES):
                 write(long_value(x, mask, out, i, m, factor, law), mask, out, i)
                 i += step
             for k in range(whole, numbers, LANES):

@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import platform
 import time
 from _thread import get_ident
 from collections.abc import Callable
@@ -11,16 +10,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.core import cgutils
+from numba import types
 from numba.core.caching import FunctionCache
-from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 from numba.np.ufunc import parallel as layer
 
 from numba_acts import _compiler
-from numba_acts._cpu import threads
+from numba_acts._cpu import team, threads
 from numba_acts._cpu.lanes import LANES
 from numba_acts._dtypes import held
 
@@ -32,8 +28,6 @@ PARALLEL_FROM = 1 << 16
 WAKING = 1 << 13
 # A thread's part of the units is handed out in so many claims, each of at least so much work.
 CLAIMS, CLAIM = 8, 1 << 15
-CLOCK = platform.machine() in ("x86_64", "AMD64")
-LINE = 16  # numbers of eight bytes that two caches do not quarrel about
 LOST = 1e-3  # seconds of waiting for other threads from which a call is the last for a while:
 REST, MOST_REST = 10, 160  # so many times what was lost, twice that when it happens again, at most
 
@@ -59,104 +53,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     return _compiled(function)
 
 
-@intrinsic
-def call(typingctx, address, arguments):
-    """Call the compiled kernel at an address with a tuple of what it takes."""
-    kinds = arguments.types
-
-    def emit(context, builder, sig, args):
-        convention = context.call_conv
-        pointer = convention.get_function_type(types.none, kinds).as_pointer()
-        place, values = builder.inttoptr(args[0], pointer), cgutils.unpack_tuple(builder, args[1])
-        status, _ = convention.call_function(builder, place, types.none, kinds, values)
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), emit
-
-
-@intrinsic
-def claim(typingctx, counters, i):
-    """Add one to counters[i] for all threads to see; what was there before."""
-
-    def emit(context, builder, sig, args):
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        place = builder.gep(array.data, [args[1]])
-        return builder.atomic_rmw("add", place, args[1].type(1), "monotonic")
-
-    return types.int64(counters, types.int64), emit
-
-
-@intrinsic
-def cycles(typingctx):
-    """The processor's clock; 0 where programs may not read it."""
-
-    def emit(context, builder, sig, args):
-        kind = ir.FunctionType(ir.IntType(64), [])
-        clock = cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter")
-        return builder.call(clock, []) if CLOCK else ir.Constant(ir.IntType(64), 0)
-
-    return types.int64(), emit
-
-
-@intrinsic
-def limit(typingctx, count):
-    """Have this thread's loops take so many threads; how many it was before."""
-
-    def emit(context, builder, sig, args):
-        number, small = args[0].type, ir.IntType(32)
-        kinds = {"get_num_threads": (number, []), "set_num_threads": (ir.VoidType(), [small])}
-        get, put = (
-            cgutils.get_or_insert_function(builder.module, ir.FunctionType(*kind), name)
-            for name, kind in kinds.items()
-        )
-        before = builder.call(get, [])
-        builder.call(put, [builder.trunc(args[0], small)])
-        return before
-
-    return types.int64(types.int64), emit
-
-
-def _shared(address, units, step, count, arguments):
-    """Have each thread claim `step` units at a time: of its own part, then of the others' parts.
-
-    So nobody waits for a thread that has not begun, and a part of memory stays with its thread from
-    call to call. Returns how long somebody had nothing left to do while others were at work, beyond
-    what two claims take, and the whole time, by the processor's clock. Without one: whether some
-    thread had nothing to do at all, and 1.
-    """
-    start = cycles()
-    claims = (units + step - 1) // step
-    counters = np.empty(count * LINE, np.int64)
-    for t in range(count):
-        counters[t * LINE], counters[t * LINE + 1] = t * claims // count, 0  # next, claims made
-    before = limit(count)
-    for p in prange(count):
-        own, begun = np.int64(p), cycles()
-        for k in range(count):
-            t = (own + k) % count
-            stop = (t + 1) * claims // count
-            while counters[t * LINE] < stop:
-                first = claim(counters, t * LINE) * step
-                if first < stop * step:
-                    counters[own * LINE + 1] += 1
-                    call(address, (*arguments, first, min(first + step, units)))
-        counters[own * LINE + 2] = cycles()
-        counters[own * LINE + 3] = cycles() - begun
-    limit(before)
-    end, idle, least, busy = cycles(), counters[2], claims, 0
-    for t in range(count):
-        idle, busy = min(idle, counters[t * LINE + 2]), busy + counters[t * LINE + 3]
-        least = min(least, counters[t * LINE + 1])
-    if end > start:
-        return max(0, end - idle - 2 * busy // claims), end - start
-    return 1 - min(1, least), 1
-
-
 # One parallel loop for all kernels, which it knows by their addresses: a loop of its own for each
-# would compile the kernel three times more.
-shared = _compiled(_shared, parallel=True)
+# would compile the kernel three times more. It is the team's, or on a layer that can't have two
+# loops at once the caller's.
+serve = _compiled(team.serve, parallel=True)
+lead, loop = _compiled(team.lead), _compiled(team.loop, parallel=True)
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
@@ -164,6 +65,7 @@ shared = _compiled(_shared, parallel=True)
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, Callable[..., tuple[int, int]]] = {}
+_serve: Callable[..., None] | None = None
 
 
 def _kind(value: Any) -> types.Type:
@@ -188,11 +90,17 @@ def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) ->
 
 
 def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
+    global _serve
     kernel = _overload(key[0], *data, *numbers, 0, 0)
     with _compiler.switched_on():  # LLVM has a lock of its own, which no fork must find taken
         address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
-    loop = _overload(shared, 0, 0, 0, 0, (*_unfolded(data), *numbers)).entry_point
-    _together[key] = functools.partial(loop, address)
+    board, given = team.host.board, (*_unfolded(data), *numbers)
+    if threads.at_once():
+        entry = _overload(lead, board, 0, 0, 0, 0, given).entry_point
+        _serve = _serve or _overload(serve, board, 0).entry_point
+    else:
+        entry = _overload(loop, board, 0, 0, 0, 0, given).entry_point
+    _together[key] = functools.partial(entry, board, address)
     return _together[key]
 
 
@@ -227,12 +135,14 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     step = -(-units // claims)
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
+    if _serve:
+        team.host.wake(_serve, threads.most() - 1)
     start = time.perf_counter()
     waited, whole = entry(units, step, count, (*_unfolded(data), *numbers))
     end = time.perf_counter()
-    if CLOCK:  # a call that did not wait for the interpreter's lock as well shows its cycle
+    if team.CLOCK:  # a call that did not wait for the interpreter's lock as well shows its cycle
         _cycle = min(_cycle, (end - start) / whole)
-    if (lost := waited * (_cycle if CLOCK else end - start)) > LOST:
+    if (lost := waited * _cycle) > LOST:
         _alone_until = end + _rest * lost
         _rest = min(2 * _rest, MOST_REST)
     else:
@@ -260,7 +170,7 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     try:
         _callers[me] = key
         count = min(crew(work), units)
-        if count > 1 and (len(_callers) == 1 or threads.shared()):
+        if count > 1 and len(_callers) == 1:
             together(key, data, numbers, units, work, count)
         else:
             alone(key, data, numbers, units)

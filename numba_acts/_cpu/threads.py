@@ -118,6 +118,7 @@ def most() -> int:
     return min(layer._get_num_threads(), _allowed())
 
 
-def shared() -> bool:
-    """Do the layer's threads serve many calls at once, and is none of them waited for?"""
-    return layer._threading_layer == "tbb"
+def at_once() -> bool:
+    """Can the layer have loops of two threads at once? Numba's own ends the process there."""
+    numba.get_num_threads()
+    return bool(layer._threading_layer != "workqueue")

@@ -1,0 +1,335 @@
+"""The team: threads that share the units of a call, and stay awake for a moment after it.
+
+A parallel loop of Numba's ends when its threads have come to its end, and they sleep until the next:
+to wake one takes longer than many a call, and some systems wake it where the caller computes. So
+the loop belongs to a thread of its own, the host, and lasts while there are jobs. Its members look
+at a board; a call puts its job there, claims units like everybody, and waits for nobody who has not
+begun: only for those who are at a unit.
+"""
+
+import atexit
+import contextlib
+import os
+import platform
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
+
+MACHINE = platform.machine().lower()
+CLOCK = MACHINE in ("x86_64", "amd64")
+# How often a member looks for a job before it goes, with a pause of some 50 processor cycles each:
+# about 0.1 ms, in which calls that follow each other find it awake.
+LOOKS = 1 << 13
+LINE = 16  # numbers of eight bytes that two caches do not quarrel about
+MOST = 256  # parts of a job
+LINUX_CORE = 0xFFF  # the bits of what the processor tells that are the core's number on Linux
+# The board: the number of the job that is open, or 0; who is at it; whether the team is to go; the
+# job: the function that does its units, what it takes, how many they are, how many are claimed at
+# once, in how many parts; and of each part what is next.
+OPEN, INSIDE, GO, JOB, SHARED, PARTS = (LINE * i for i in range(6))
+NUMBER, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = range(JOB, JOB + 7)
+PAUSES = {name: ("x86.sse2.pause", ()) for name in ("x86_64", "amd64")}
+PAUSES |= {name: ("aarch64.isb", (15,)) for name in ("arm64", "aarch64")}
+
+
+# ---- what all threads see -----------------------------------------------------------------------
+
+
+def _place(context, builder, sig, args):
+    board = context.make_array(sig.args[0])(context, builder, args[0])
+    return builder.gep(board.data, [args[1]])
+
+
+@intrinsic
+def look(typingctx, board, i):
+    """What is at board[i] now."""
+
+    def emit(context, builder, sig, args):
+        return builder.load_atomic(_place(context, builder, sig, args), "seq_cst", 8)
+
+    return types.int64(board, types.int64), emit
+
+
+@intrinsic
+def put(typingctx, board, i, number):
+    """Have all threads see a number at board[i], and what was written before."""
+
+    def emit(context, builder, sig, args):
+        builder.atomic_rmw("xchg", _place(context, builder, sig, args), args[2], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(board, types.int64, types.int64), emit
+
+
+@intrinsic
+def add(typingctx, board, i, number):
+    """Add to board[i]; what was there before."""
+
+    def emit(context, builder, sig, args):
+        return builder.atomic_rmw("add", _place(context, builder, sig, args), args[2], "seq_cst")
+
+    return types.int64(board, types.int64, types.int64), emit
+
+
+@intrinsic
+def pause(typingctx):
+    """Leave the processor to others for some cycles, where it knows how."""
+
+    def emit(context, builder, sig, args):
+        if MACHINE in PAUSES:
+            name, numbers = PAUSES[MACHINE]
+            numbers = [ir.IntType(32)(number) for number in numbers]
+            kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}")
+            builder.call(function, numbers)
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def cycles(typingctx):
+    """The processor's clock; 0 where programs may not read it."""
+
+    def emit(context, builder, sig, args):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        clock = cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter")
+        return builder.call(clock, []) if CLOCK else ir.Constant(ir.IntType(64), 0)
+
+    return types.int64(), emit
+
+
+@intrinsic
+def core(typingctx):
+    """The processor core that this thread is on, by a number of the system's; -1 if unknown."""
+
+    def emit(context, builder, sig, args):
+        if not CLOCK:
+            return ir.Constant(ir.IntType(64), -1)
+        found = ir.LiteralStructType([ir.IntType(64), ir.IntType(32)])
+        kind = ir.FunctionType(found, [])
+        clock = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.rdtscp")
+        return builder.zext(builder.extract_value(builder.call(clock, []), 1), ir.IntType(64))
+
+    return types.int64(), emit
+
+
+@intrinsic
+def limit(typingctx, count):
+    """Have this thread's loops take so many threads; how many it was before."""
+
+    def emit(context, builder, sig, args):
+        number, small = args[0].type, ir.IntType(32)
+        kinds = {"get_num_threads": (number, []), "set_num_threads": (ir.VoidType(), [small])}
+        get, put = (
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(*kind), name)
+            for name, kind in kinds.items()
+        )
+        before = builder.call(get, [])
+        builder.call(put, [builder.trunc(args[0], small)])
+        return before
+
+    return types.int64(types.int64), emit
+
+
+# ---- a job --------------------------------------------------------------------------------------
+
+SOME = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, cgutils.intp_t, cgutils.intp_t])
+
+
+@intrinsic
+def some_units(typingctx, address, arguments):
+    """A function that has a compiled kernel handle some units, and what it takes, as addresses.
+
+    What the kernel takes has types that only the caller knows; it lies in the caller's frame.
+    """
+    kinds = (*arguments.types, types.int64, types.int64)
+
+    def emit(context, builder, sig, args):
+        module = builder.module
+        frame = cgutils.alloca_once_value(builder, cgutils.make_anonymous_struct(builder, args))
+        function = ir.Function(module, SOME, module.get_unique_name("some_units"))
+        function.linkage = "internal"
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        given = inner.load(inner.bitcast(function.args[0], frame.type))
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        kernel = inner.inttoptr(inner.extract_value(given, 0), pointer)
+        values = cgutils.unpack_tuple(inner, inner.extract_value(given, 1))
+        convention.call_function(
+            inner, kernel, types.none, kinds, [*values, *function.args[1:]]
+        )  # which raises nothing
+        inner.ret_void()
+        places = [builder.ptrtoint(place, cgutils.intp_t) for place in (function, frame)]
+        return context.make_tuple(builder, sig.return_type, places)
+
+    return types.UniTuple(types.int64, 2)(types.int64, arguments), emit
+
+
+@intrinsic
+def do_units(typingctx, function, given, first, stop):
+    """Call what `some_units` made."""
+
+    def emit(context, builder, sig, args):
+        function = builder.inttoptr(args[0], SOME.as_pointer())
+        builder.call(function, [builder.inttoptr(args[1], cgutils.voidptr_t), *args[2:]])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit
+
+
+@register_jitable
+def write_job(board, function, given, units, step, count):
+    """Write a job on the board."""
+    claims = (units + step - 1) // step
+    board[FUNCTION], board[GIVEN] = function, given
+    board[UNITS], board[STEP], board[COUNT] = units, step, count
+    for t in range(count):
+        board[PARTS + t * LINE] = t * claims // count
+
+
+@register_jitable
+def work(board, own):
+    """Claim units until there are none: of the own part, then of the others'; how many claims.
+
+    So a part of memory stays with its thread from call to call.
+    """
+    units, step, count = board[UNITS], board[STEP], board[COUNT]
+    claims, made = (units + step - 1) // step, 0
+    for k in range(count):
+        t = (own + k) % count
+        stop = (t + 1) * claims // count
+        while look(board, PARTS + t * LINE) < stop:
+            first = add(board, PARTS + t * LINE, 1) * step
+            if first < stop * step:
+                made += 1
+                do_units(board[FUNCTION], board[GIVEN], first, min(first + step, units))
+    return made
+
+
+def lead(board, address, units, step, count, arguments):
+    """Do a job with whoever is awake.
+
+    Returns how long others were waited for, beyond what two claims take, and the whole time, by the
+    processor's clock; 0 and 1 without one.
+    """
+    start = cycles()
+    function, given = some_units(address, arguments)
+    write_job(board, function, given, units, step, count)
+    board[NUMBER], board[CORE] = board[NUMBER] + 1, core()
+    put(board, OPEN, board[NUMBER])
+    made = work(board, 0)
+    done = cycles()
+    put(board, OPEN, 0)
+    while look(board, INSIDE) > 0:
+        pause()
+    end = cycles()
+    if end > start:
+        return max(0, end - done - 2 * (done - start) // max(1, made)), end - start
+    return 0, 1
+
+
+def loop(board, address, units, step, count, arguments):
+    """The same as a parallel loop of the caller's own; nobody is waited for who had no part."""
+    function, given = some_units(address, arguments)
+    write_job(board, function, given, units, step, count)
+    before = limit(count)
+    for p in prange(count):
+        work(board, np.int64(p))
+    limit(before)
+    return 0, 1
+
+
+def serve(board, members):
+    """The team: each of its members does jobs until there has been none for a while.
+
+    One that finds itself on the core of who leads goes at once: it would only take its time.
+    """
+    before = limit(members)
+    for p in prange(members):
+        looks, last = 0, np.int64(0)
+        while looks < LOOKS and look(board, GO) == 0:
+            looks, number = looks + 1, look(board, OPEN)
+            here = core()
+            if here == board[CORE] and here >= 0:
+                board[SHARED] = 1
+                break
+            if number == 0 or number == last:
+                pause()
+                continue
+            looks, last = 0, number
+            before_me = add(board, INSIDE, 1)
+            if look(board, OPEN) == number and before_me < board[COUNT] - 1:
+                work(board, np.int64(p) + 1)
+            add(board, INSIDE, -1)
+    limit(before)
+
+
+# ---- the host -----------------------------------------------------------------------------------
+
+
+class Host:
+    """The thread that the team's loop belongs to."""
+
+    def __init__(self) -> None:
+        self.board = np.zeros(PARTS + MOST * LINE, np.int64)
+        self._start()
+
+    def _start(self) -> None:
+        self._bell: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._awake = False
+
+    def wake(self, serve: Callable[..., None], members: int) -> None:
+        """Have so many members look for jobs, unless some do."""
+        if self._awake:
+            return
+        self._awake = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._wait, args=(serve,), daemon=True)
+            self._thread.start()
+        self._bell.put(members)
+
+    def _wait(self, serve: Callable[..., None]) -> None:
+        while members := self._bell.get():
+            serve(self.board, members)
+            if self.board[SHARED]:
+                self.board[SHARED] = 0
+                self._move()
+                serve(self.board, members)
+            self._awake = False
+
+    def _move(self) -> None:
+        """Go to another core than the caller's, where some systems wake a thread again and again."""
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError):
+                allowed = os.sched_getaffinity(0)  # of this thread
+                if others := allowed - {int(self.board[CORE]) & LINUX_CORE}:
+                    os.sched_setaffinity(0, others)
+                    os.sched_setaffinity(0, allowed)
+
+    def dismiss(self) -> None:
+        """Have the thread end, before a fork, which TBB wants, and before its code goes."""
+        if self._thread:
+            self.board[GO] = 1
+            self._bell.put(0)
+            self._thread.join()
+            self.board[GO] = 0
+            self._start()
+
+    def clear(self) -> None:
+        """Begin anew in a forked process, where nobody is who was at a job."""
+        self.board[:] = 0
+        self._start()
+
+
+host = Host()
+atexit.register(host.dismiss)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=host.dismiss, after_in_child=host.clear)
