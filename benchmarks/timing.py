@@ -15,7 +15,7 @@ from numba_acts._busy import Watch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
-PAUSE = 0.005  # seconds between libraries, for the threads of the last one to fall asleep
+PAUSE = 0.012  # seconds between libraries: libgomp's threads look for work for 8 to 10 ms
 WARM = 0.005  # seconds that a call runs untimed before each sample
 SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
 

@@ -356,23 +356,49 @@ def test_a_member_does_what_the_caller_does_not(board):
         np.testing.assert_array_equal(y, 1)
 
 
-@pytest.mark.skipif(not team.CLOCK, reason="the processor does not tell a thread its core")
-def test_a_member_leaves_the_core_of_the_caller(monkeypatch):
-    """One that is sent to the caller's core goes to another one, if there is one."""
+@pytest.fixture
+def one_core():
+    """The core that the process runs on meanwhile."""
+    if not team.CLOCK or not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the processor does not tell a thread its core, or the system places threads")
     cores = os.sched_getaffinity(0)
-    host, seen = team.Host(), []
-    try:
-        host.board[team.CORE] = core = min(cores)
-        os.sched_setaffinity(0, {core})
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
-        monkeypatch.setattr(os, "sched_setaffinity", lambda _, some: seen.append(set(some)))
-        host.board[team.SHARED] = 1
-        served = []
-        host._bell.put(1)
-        host._bell.put(0)
-        host._wait(lambda board, members: served.append(members))
-    finally:
-        monkeypatch.undo()
-        os.sched_setaffinity(0, cores)
-    assert seen == ([cores - {core}, cores] if len(cores) > 1 else [])
-    assert served == [1, 1] and not host._awake and host.board[team.SHARED] == 0
+    os.sched_setaffinity(0, {min(cores)})
+    yield min(cores)
+    os.sched_setaffinity(0, cores)
+
+
+def test_a_member_on_the_core_of_the_caller_goes(one_core):
+    """It leaves the job that is on the board, and would take another caller's."""
+    board, serve = np.zeros_like(team.host.board), numba.njit(nogil=True)(team.serve)
+    address, x, y = _address_of_maxout_rows(), ones(2 << 10), np.zeros(2, np.float32)
+
+    @numba.njit(nogil=True)
+    def job(board, address, arguments, core):
+        function, given = team.some_units(address, arguments)
+        team.write_job(board, function, given, 2, 1, 2)
+        board[team.CORE] = core
+        team.put(board, team.OPEN, 1)
+        serve(board, 1)
+
+    job(board, address, (x, y, None, 1 << 10), one_core)
+    np.testing.assert_array_equal(y, 0)
+    job(board, address, (x, y, None, 1 << 10), one_core + 1)
+    np.testing.assert_array_equal(y, 1)
+
+
+def test_the_host_wakes_on_another_core_than_the_callers(monkeypatch):
+    placed, host = [], team.Host()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *given: placed.append(given), raising=False)
+    served = []
+    for core in (5, 4, 1 << 12 | 7):  # in the last case of the second node
+        here = iter([core]).__next__
+        host.wake(lambda board, members: served.append(members), here, 2)
+        thread = host._thread
+        assert thread
+        host.dismiss()
+        assert placed.pop() == (thread.native_id, {3, 5, 7} - {core & 4095}) and not placed
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    host.wake(lambda board, members: served.append(members), lambda: 5, 2)
+    host.dismiss()
+    assert placed.pop()[1] == {5} and served == [2, 2, 2, 2]

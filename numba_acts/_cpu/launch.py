@@ -58,6 +58,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 # loops at once the caller's.
 serve = _compiled(team.serve, parallel=True)
 lead, loop = _compiled(team.lead), _compiled(team.loop, parallel=True)
+here = _compiled(team.here)
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
@@ -65,7 +66,7 @@ lead, loop = _compiled(team.lead), _compiled(team.loop, parallel=True)
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, Callable[..., tuple[int, int]]] = {}
-_serve: Callable[..., None] | None = None
+_serve: tuple[Callable[..., None], Callable[[], int]] | None = None
 
 
 def _kind(value: Any) -> types.Type:
@@ -97,7 +98,7 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
     board, given = team.host.board, (*_unfolded(data), *numbers)
     if threads.at_once():
         entry = _overload(lead, board, 0, 0, 0, 0, given).entry_point
-        _serve = _serve or _overload(serve, board, 0).entry_point
+        _serve = _serve or (_overload(serve, board, 0).entry_point, _overload(here).entry_point)
     else:
         entry = _overload(loop, board, 0, 0, 0, 0, given).entry_point
     _together[key] = functools.partial(entry, board, address)
@@ -136,7 +137,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
     if _serve:
-        team.host.wake(_serve, threads.most() - 1)
+        team.host.wake(*_serve, threads.most() - 1)
     start = time.perf_counter()
     waited, whole = entry(units, step, count, (*_unfolded(data), *numbers))
     end = time.perf_counter()

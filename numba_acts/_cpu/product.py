@@ -10,7 +10,6 @@ from numba_acts._cpu.memory import (
     FAR_FROM,
     apart,
     elements,
-    fetch,
     load,
     load_some,
     load_wide,
@@ -22,6 +21,7 @@ from numba_acts._cpu.memory import (
     settle,
     store,
     store_some,
+    wide,
     wide_lanes,
 )
 from numba_acts._cpu.slices import (
@@ -51,7 +51,9 @@ from numba_acts._cpu.slices import (
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 SHORT = 31  # the same for products, whose rows take less work
-TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several rows if they are shorter
+TOGETHER = (
+    1024  # so many numbers of rows that go along the lanes, in several rows if they are shorter
+)
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
@@ -129,19 +131,18 @@ def product_some(g, y, out, i, count, dot, factor):
 
 
 @lane
-def product_contiguous(g, y, out, first, n, ahead, dot, factor):
-    """Write n contiguous products; `out` may be g or y. Memory brings what is read `ahead`."""
-    step, end = LANES, first + n
+def product_contiguous(g, y, out, first, n, dot, factor):
+    """Write n contiguous products; `out` may be g or y."""
+    step, end = wide_lanes(y), first + n
     if n < step:
         for i in range(first, end, LANES):
             product_some(g, y, out, i, min(LANES, end - i), dot, factor)
         return
     last = end - step  # these may overlap those before
-    g_last, y_last = load(g, last), load(y, last)
+    g_last, y_last = load_wide(g, last), load_wide(y, last)
+    dot, factor = wide(y, extract(dot, 0)), wide(y, extract(factor, 0))
     for i in range(first, last, step):
-
-
-        store(out, i, entry(load(g, i), load(y, i), dot, factor))
+        store(out, i, entry(load_wide(g, i), load_wide(y, i), dot, factor))
     store(out, last, entry(g_last, y_last, dot, factor))
 
 
@@ -234,7 +235,7 @@ def rows(g, y, out, n, inner, beta, start, stop):
             store(dots, r * LANES, finish(total, lost))
         for r in range(count):
             dot = load(dots, r * LANES)
-            product_contiguous(g, y, out, (first + r) * n, n, together * n, dot, factor)
+            product_contiguous(g, y, out, (first + r) * n, n, dot, factor)
     release(shelf)
     release(dots)
     settle(out)
@@ -378,7 +379,7 @@ def long_writes(g, y, sums, out, n, inner, beta, base, start, stop):
                 )
             dot = finish(total, lost)
         if inner == 1:
-            product_contiguous(g, y, out, first, size, size, dot, factor)
+            product_contiguous(g, y, out, first, size, dot, factor)
         else:
             product_strided(g, y, out, first, inner, size, count, dot, factor)
     settle(out)

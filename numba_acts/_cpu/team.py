@@ -1,10 +1,10 @@
 """The team: threads that share the units of a call, and stay awake for a moment after it.
 
-A parallel loop of Numba's ends when its threads have come to its end, and they sleep until the next:
-to wake one takes longer than many a call, and some systems wake it where the caller computes. So
-the loop belongs to a thread of its own, the host, and lasts while there are jobs. Its members look
-at a board; a call puts its job there, claims units like everybody, and waits for nobody who has not
-begun: only for those who are at a unit.
+A parallel loop of Numba's ends when its threads have come to its end, and they sleep until the
+next: to wake one takes longer than many a call, and some systems wake it where the caller computes.
+So the loop belongs to a thread of its own, the host, and lasts while there are jobs. Its members
+look at a board; a call puts its job there, claims units like everybody, and waits for nobody who
+has not begun: only for those who are at a unit.
 """
 
 import atexit
@@ -32,10 +32,14 @@ LINUX_CORE = 0xFFF  # the bits of what the processor tells that are the core's n
 # The board: the number of the job that is open, or 0; who is at it; whether the team is to go; the
 # job: the function that does its units, what it takes, how many they are, how many are claimed at
 # once, in how many parts; and of each part what is next.
-OPEN, INSIDE, GO, JOB, SHARED, PARTS = (LINE * i for i in range(6))
+OPEN, INSIDE, GO, JOB, PARTS = (LINE * i for i in range(5))
 NUMBER, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = range(JOB, JOB + 7)
-PAUSES = {name: ("x86.sse2.pause", ()) for name in ("x86_64", "amd64")}
-PAUSES |= {name: ("aarch64.isb", (15,)) for name in ("arm64", "aarch64")}
+PAUSES: dict[str, tuple[str, list[int]]] = {
+    "x86_64": ("x86.sse2.pause", []),
+    "amd64": ("x86.sse2.pause", []),
+    "arm64": ("aarch64.isb", [15]),
+    "aarch64": ("aarch64.isb", [15]),
+}
 
 
 # ---- what all threads see -----------------------------------------------------------------------
@@ -83,8 +87,8 @@ def pause(typingctx):
 
     def emit(context, builder, sig, args):
         if MACHINE in PAUSES:
-            name, numbers = PAUSES[MACHINE]
-            numbers = [ir.IntType(32)(number) for number in numbers]
+            name, given = PAUSES[MACHINE]
+            numbers = [ir.IntType(32)(number) for number in given]
             kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
             function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}")
             builder.call(function, numbers)
@@ -258,7 +262,6 @@ def serve(board, members):
             looks, number = looks + 1, look(board, OPEN)
             here = core()
             if here == board[CORE] and here >= 0:
-                board[SHARED] = 1
                 break
             if number == 0 or number == last:
                 pause()
@@ -269,6 +272,11 @@ def serve(board, members):
                 work(board, np.int64(p) + 1)
             add(board, INSIDE, -1)
     limit(before)
+
+
+def here():
+    """`core`, for Python."""
+    return core()
 
 
 # ---- the host -----------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ class Host:
         self._thread: threading.Thread | None = None
         self._awake = False
 
-    def wake(self, serve: Callable[..., None], members: int) -> None:
+    def wake(self, serve: Callable[..., None], here: Callable[[], int], members: int) -> None:
         """Have so many members look for jobs, unless some do."""
         if self._awake:
             return
@@ -294,25 +302,17 @@ class Host:
         if self._thread is None:
             self._thread = threading.Thread(target=self._wait, args=(serve,), daemon=True)
             self._thread.start()
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError):  # Linux may wake it where the caller computes
+                allowed = os.sched_getaffinity(0)
+                others = allowed - {here() & LINUX_CORE}
+                os.sched_setaffinity(self._thread.native_id or 0, others or allowed)
         self._bell.put(members)
 
     def _wait(self, serve: Callable[..., None]) -> None:
         while members := self._bell.get():
             serve(self.board, members)
-            if self.board[SHARED]:
-                self.board[SHARED] = 0
-                self._move()
-                serve(self.board, members)
             self._awake = False
-
-    def _move(self) -> None:
-        """Go to another core than the caller's, where some systems wake a thread again and again."""
-        if hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(OSError):
-                allowed = os.sched_getaffinity(0)  # of this thread
-                if others := allowed - {int(self.board[CORE]) & LINUX_CORE}:
-                    os.sched_setaffinity(0, others)
-                    os.sched_setaffinity(0, allowed)
 
     def dismiss(self) -> None:
         """Have the thread end, before a fork, which TBB wants, and before its code goes."""
