@@ -16,9 +16,10 @@ import numba_acts as na
 from benchmarks import peers, timing
 from benchmarks.cases import Case, cases
 from benchmarks.timing import Call
+from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import exponent_law, raised_exp
 from numba_acts._cpu.lanes import rolled
-from numba_acts._cpu.memory import FAR_FROM, elements, load, results, settle, store
+from numba_acts._cpu.memory import elements, load, results, settle, store
 
 TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
 
@@ -38,7 +39,7 @@ def far_copy(source, target, threads):
     for p in numba.prange(threads):
         t = np.int64(p)
         start, stop = t * source.size // threads & -8, (t + 1) * source.size // threads & -8
-        x, out = elements(source), results(target, 8, target.size)
+        x, out = elements(source), results(target, 8, target.size, FAR_FROM)
         for i in range(start, stop, 8):
             store(out, i, load(x, i))
         settle(out)

@@ -28,6 +28,7 @@ from numba_acts._cpu import maxout as cpu_maxout
 from numba_acts._cpu import product as cpu_product
 from numba_acts._cpu import slices as cpu_slices
 from numba_acts._cpu.lanes import LANES
+from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.memory import WIDE_BYTES
 from numba_acts._dtypes import BOOL
 from numba_acts._halls import rules
@@ -471,6 +472,10 @@ def _all(units):
     return np.int64(0), np.int64(units)
 
 
+_FAR = np.int64(FAR_FROM)
+_ALONE = np.int64(1), np.int64(0)  # one tile at a time, and nothing fetched ahead
+
+
 @functools.cache
 def _run_softmax(contiguous):
     groups_fit, most = cpu_forward.TILE_BYTES // LANES**2, cpu_forward.TILE_GROUPS[1]
@@ -488,14 +493,14 @@ def _run_softmax(contiguous):
                 cpu_forward.long_sums(x, mask, y, sums, *task, *_all(groups))
                 cpu_forward.long_writes(None, mask, sums, y, *task, *_all(groups))
         elif inner == 1 and n <= (short_double if y.itemsize == 8 else short):
-            cpu_forward.short_rows(x, mask, y, n, inner, beta, *_all(outer))
+            cpu_forward.short_rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
         elif inner == 1:
-            cpu_forward.rows(x, mask, y, n, inner, beta, *_all(outer))
+            cpu_forward.rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
         elif not contiguous:
             fit = groups_fit // (-(-n // LANES) * y.itemsize)
             groups = max(1, min(fit, most, -(-inner // LANES)))
             units = outer * -(-inner // (groups * LANES))
-            cpu_forward.columns(x, mask, y, n, inner, groups, np.int64(1), beta, *_all(units))
+            cpu_forward.columns(x, mask, y, n, inner, groups, *_ALONE, beta, _FAR, *_all(units))
 
     return run
 
@@ -513,13 +518,13 @@ def _run_product(contiguous):
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
                 cpu_product.long_dots(g, y, sums, n, inner, base, *_all(groups))
-                cpu_product.long_writes(g, y, sums, dx, n, inner, beta, base, *_all(groups))
+                cpu_product.long_writes(g, y, sums, dx, n, inner, beta, base, _FAR, *_all(groups))
         elif inner == 1:
-            cpu_product.rows(g, y, dx, n, inner, beta, *_all(outer))
+            cpu_product.rows(g, y, dx, n, inner, beta, _FAR, *_all(outer))
         elif not contiguous:
             strip = strip_of(n, inner)
             units = outer * -(-inner // strip)
-            cpu_product.columns(g, y, dx, n, inner, strip, beta, *_all(units))
+            cpu_product.columns(g, y, dx, n, inner, strip, beta, _FAR, *_all(units))
 
     return run
 
@@ -534,7 +539,7 @@ def _run_maxout(contiguous):
             cpu_maxout.rows(x, y, index, pieces, *_all(outer))
         elif not contiguous:
             units = outer * -(-inner // span)
-            cpu_maxout.columns(x, y, index, pieces, inner, np.int64(span), *_all(units))
+            cpu_maxout.columns(x, y, index, pieces, inner, np.int64(span), _FAR, *_all(units))
 
     return run
 
@@ -552,7 +557,7 @@ def _run_spread(contiguous):
                 cpu_maxout.vjp_many(g, index, dx, pieces, inner, *_all(outer))
             else:
                 units = outer * -(-inner // span)
-                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, np.int64(span), *_all(units))
+                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, np.int64(span), _FAR, *_all(units))
 
     return run
 

@@ -243,11 +243,11 @@ def test_each_unit_is_done_once(units, many, rng):
     once, twice = g.copy(), g.copy()
     for out, times in ((once, 1), (twice, 2)):
         for _ in range(times):
-            launch.alone(key, (out, y, out), (3, 1, 1.0), units)
+            launch.alone(key, (out, y, out), (3, 1, 1.0, 1 << 60), units)
     assert (once != twice).any()
     for work in (1 << 16, 1 << 20, 1 << 30):
         out = g.copy()
-        launch.together(key, (out, y, out), (3, 1, 1.0), units, work, max(1, min(many, units)))
+        launch.together(key, (out, y, out), (3, 1, 1.0, 1 << 60), units, work, max(1, min(many, units)))
         np.testing.assert_array_equal(out, once)
 
 

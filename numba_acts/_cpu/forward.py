@@ -5,6 +5,7 @@ The order of a slice's sums is told in `slices`.
 
 import functools
 
+from numba_acts._cpu.caches import FAR_FROM, LAST, SECOND
 from numba_acts._cpu.exponential import exponent_law, lowered, raised_exp
 from numba_acts._cpu.lanes import (
     LANES,
@@ -25,7 +26,6 @@ from numba_acts._cpu.lanes import (
 )
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, crew, kernel, run
 from numba_acts._cpu.memory import (
-    FAR_FROM,
     apart,
     computed,
     elements,
@@ -76,10 +76,10 @@ from numba_acts._cpu.slices import (
 STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four steps
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
-TILE_BYTES = 1 << 18  # scratch memory for tiles of columns,
-TALL_BYTES = 7 << 16  # for those that come from memory without a ring
+TILE_BYTES = SECOND // 2  # scratch memory for tiles of columns: half the second cache,
+TALL_BYTES = SECOND * 7 // 8  # and more of it for those that come from memory without a ring
 RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
-RING_FROM = 1 << 20  # in arrays of so many numbers, which come from memory and not from a cache
+RING_FROM = LAST // 32  # in arrays of so many numbers, which come from memory and not from a cache
 AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 UNITS = 4  # units that few columns are divided into for each thread,
@@ -362,7 +362,7 @@ def write_times(z, at, weight, mask, out, first, count):
 
 
 @kernel
-def rows(x, mask, out, n, inner, beta, start, stop):
+def rows(x, mask, out, n, inner, beta, far, start, stop):
     """Contiguous slices of more than `SHORT` and at most `CHUNK` numbers: one read and one write.
 
     Rows go along the lanes, through scratch memory that stays in the first cache. While one is
@@ -370,7 +370,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
     written, part by part, so that none of this waits for the result of another. The last vectors of
     a row may overlap those before.
     """
-    x, mask, out = operand(x, out), elements(mask), results(out, n, out.size)
+    x, mask, out = operand(x, out), elements(mask), results(out, n, out.size, far)
     law = exponent_law(x, beta)
     sign, step = law[0], wide_lanes(x)
     zero, low = fill(splat(sign), 0.0), wide(x, NOTHING * law[1])
@@ -417,7 +417,7 @@ def rows(x, mask, out, n, inner, beta, start, stop):
 
 
 @kernel
-def short_rows(x, mask, out, n, inner, beta, start, stop):
+def short_rows(x, mask, out, n, inner, beta, far, start, stop):
     """Contiguous slices of at most `SHORT` numbers, which would hardly fill the lanes.
 
     They go across them, eight by eight in each of three passes, so that none waits for the result
@@ -516,7 +516,7 @@ def tile_pitch(width):
 
 
 @kernel
-def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
+def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
 
     A unit is a tile of `groups` times eight neighbouring columns. It is copied, row by row as
@@ -525,7 +525,7 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     the one before written, some rows at a time, which memory has brought meanwhile.
     """
     width = groups * LANES
-    x, mask, out = operand(x, out), elements(mask), results(out, inner, min(width, inner))
+    x, mask, out = operand(x, out), elements(mask), results(out, inner, min(width, inner), far)
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
     pitch = tile_pitch(width)
@@ -537,7 +537,6 @@ def columns(x, mask, out, n, inner, groups, ring, beta, start, stop):
     step = wide_lanes(x)
     together = max(step, SHORT_TILE // n * LANES)
     lead = ring // 3  # tiles that are read ahead; one is written behind
-    ahead = AHEAD if ring == 1 and n > AHEAD and x.size >= RING_FROM else 0
     for unit in range(start - lead, stop + 1):
         before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
         first_before, count_before = place(unit - 1, n, inner, width)
@@ -760,9 +759,9 @@ def softmax(x, mask, out, outer, n, inner, beta):
     if inner == 1 and n <= CHUNK:
         one = short_rows if n <= SHORT[itemsize] else rows
         if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
-            alone((one, x.dtype, None, out.dtype), data, (n, inner, beta), outer)
+            alone((one, x.dtype, None, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
         else:
-            run(one, outer, work, data, n, inner, beta)
+            run(one, outer, work, data, n, inner, beta, FAR_FROM)
     elif n > CHUNK:
         holds = out.dtype == computed(out.dtype)  # exponentials without loss
         kept, again = (out, None) if holds else (None, x)
@@ -773,12 +772,12 @@ def softmax(x, mask, out, outer, n, inner, beta):
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
-        run(columns, units, work, data, n, inner, *tiles, beta)
+        run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
 
 
 @functools.lru_cache(1 << 10)
 def _tiles(dtype, outer, n, inner, count, from_memory):
-    """How many tiles columns are divided into, groups of eight in each, tiles held at a time."""
+    """Units, each a tile; groups of eight columns in one; tiles held at a time; rows fetched ahead."""
     number, columns = computed(dtype).itemsize, -(-inner // LANES)
     ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
     room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
@@ -790,4 +789,5 @@ def _tiles(dtype, outer, n, inner, count, from_memory):
     while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
         groups -= 1
     groups = max(1, groups)
-    return outer * -(-inner // (groups * LANES)), groups, ring
+    ahead = AHEAD if from_memory and ring == 1 and n > AHEAD else 0
+    return outer * -(-inner // (groups * LANES)), groups, ring, ahead

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.lanes import (
     LANES,
     beats,
@@ -298,11 +299,11 @@ def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
 
 
 @kernel
-def columns(x, out, index, pieces, inner, span, start, stop):
+def columns(x, out, index, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
     given = x, out, index
     x, index = elements(x), elements(index)
-    out = results(out, inner, min(span, inner))
+    out = results(out, inner, min(span, inner), far)
     spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
     numbers = splat(np.int32(0))
     wide = wide_lanes(x)
@@ -407,9 +408,9 @@ def vjp_rows(g, index, out, pieces, start, stop):
 
 
 @kernel
-def vjp_columns(g, index, out, pieces, inner, span, start, stop):
+def vjp_columns(g, index, out, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: each of them is written whole, a `span` at a time."""
-    g, index, out = elements(g), elements(index), results(out, inner, min(span, inner))
+    g, index, out = elements(g), elements(index), results(out, inner, min(span, inner), far)
     zero = fill(load_some(out, 0, 1), 0)
     spans = (inner + span - 1) // span
     for unit in range(start, stop):
@@ -468,7 +469,7 @@ def maxout(x, out, index, outer, pieces, inner):
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
         span = span_for(outer, inner, SPAN, x.size)
-        run(columns, outer * -(-inner // span), x.size, (x, out, index), pieces, inner, span)
+        run(columns, outer * -(-inner // span), x.size, (x, out, index), pieces, inner, span, FAR_FROM)
 
 
 def _divided(x, out, index, count):
@@ -502,7 +503,7 @@ def vjp(g, index, out, outer, pieces, inner):
         run(vjp_many, outer, out.size, data, pieces, inner)
     else:
         span = span_for(outer, inner, SPAN, out.size)
-        run(vjp_columns, outer * -(-inner // span), out.size, data, pieces, inner, span)
+        run(vjp_columns, outer * -(-inner // span), out.size, data, pieces, inner, span, FAR_FROM)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):

@@ -27,8 +27,7 @@ from numba_acts._cpu.emit import (
 from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
 from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
-FAR_FROM = 1 << 24  # bytes of a result that goes around the caches: half of a last one's 32 MB,
-FAR_RUN = 1 << 10  # if so many are written in a row: part of a line costs more than all of it
+FAR_RUN = 1 << 10  # bytes in a row of what goes around the caches: part of a line costs more than it
 WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
 _FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
 
@@ -112,27 +111,27 @@ def _elements(context, builder, sig, args):
 
 
 @intrinsic
-def results(typingctx, array, step, run):
+def results(typingctx, array, step, run, far):
     """A result that `store` writes once, at multiples of `step`, `run` numbers beside each other.
 
-    It goes around the caches if it is large, its runs fill their lines, eight numbers have at least
+    It goes around the caches if it has at least `far` bytes, its runs fill their lines, eight numbers have at least
     16 bytes, and all of it is written at multiples of those. `settle` comes when that is done.
     """
     kind, size = Results(array.dtype), size_of(array.dtype)
 
     def emit(context, builder, sig, args):
         result = _elements(context, builder, sig, args)
-        _, step, run = args
+        _, step, run, least = args
         number = run.type
         place = builder.ptrtoint(result.data, number)
         place = builder.and_(builder.or_(place, builder.mul(step, number(size))), number(15))
         far = builder.icmp_signed("==", place, number(0 if LANES * size >= 16 else -1))
         far = builder.and_(far, builder.icmp_signed(">=", run, number(FAR_RUN // size)))
-        large = builder.icmp_signed(">=", result.size, number(FAR_FROM // size))
+        large = builder.icmp_signed(">=", result.size, builder.sdiv(least, number(size)))
         result.far = builder.and_(far, large)
         return result._getvalue()
 
-    return kind(array, types.intp, types.intp), emit
+    return kind(array, types.intp, types.intp, types.intp), emit
 
 
 @intrinsic

@@ -3,11 +3,11 @@
 The order of a slice's sums is told in `slices`.
 """
 
+from numba_acts._cpu.caches import FAR_FROM, LAST
 from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
 from numba_acts._cpu.memory import (
-    FAR_FROM,
     apart,
     elements,
     load,
@@ -57,7 +57,7 @@ TOGETHER = (
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
-STRIP_NUMBERS = 1 << 18  # in a strip, so that a cache keeps them for a second reading
+STRIP_NUMBERS = LAST // 128  # in a strip, so that a cache keeps them for a second reading
 
 
 # ---- a slice ----------------------------------------------------------------------------------
@@ -181,14 +181,14 @@ def few_rows(g, y, out, n, start, stop, factor):
 
 
 @kernel
-def rows(g, y, out, n, inner, beta, start, stop):
+def rows(g, y, out, n, inner, beta, far, start, stop):
     """Contiguous slices of at most `WHOLE` numbers; their second reading is from a cache.
 
     Up to `SHORT` numbers a row, eight of them go across the lanes, as in
     `short_rows`.
     """
     run = out.size if n > SHORT else n  # row after row
-    g, y, out = operand(g, out), operand(y, out), results(out, n, run)
+    g, y, out = operand(g, out), operand(y, out), results(out, n, run, far)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
@@ -264,12 +264,12 @@ def few_columns(g, y, out, n, inner, beta, start, stop):
 
 
 @kernel
-def columns(g, y, out, n, inner, strip, beta, start, stop):
+def columns(g, y, out, n, inner, strip, beta, far, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them; the second reading is from a cache.
 
     A unit is a strip of neighbouring columns, whose rows are read one after the other.
     """
-    g, y, out = operand(g, out), operand(y, out), results(out, inner, min(strip, inner))
+    g, y, out = operand(g, out), operand(y, out), results(out, inner, min(strip, inner), far)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     totals, errors = scratch(y, LANES * strip), scratch(y, LANES * strip)
@@ -360,10 +360,10 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
 
 
 @kernel
-def long_writes(g, y, sums, out, n, inner, beta, base, start, stop):
+def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
     g, y, sums = operand(g, sums), operand(y, sums), elements(sums)
-    out = results(out, n, n if inner == 1 else LANES)
+    out = results(out, n, n if inner == 1 else LANES, far)
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
     dot = fill(factor, 0.0)
@@ -394,16 +394,16 @@ def product(g, y, out, outer, n, inner, beta):
     if n > (WHOLE if inner == 1 else CHUNK):
         for sums, base, units, part in batches(out, outer, n, inner, work):
             run(long_dots, units, part, (g, y, sums), n, inner, base)
-            run(long_writes, units, part, (g, y, sums, out), n, inner, beta, base)
+            run(long_writes, units, part, (g, y, sums, out), n, inner, beta, base, FAR_FROM)
     elif inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
-        alone((rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta), outer)
+        alone((rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
     elif inner == 1:
-        run(rows, outer, work, data, n, inner, beta)
+        run(rows, outer, work, data, n, inner, beta, FAR_FROM)
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
         strip = span_for(outer, inner, strip_width(n, inner), work)
-        run(columns, outer * -(-inner // strip), work, data, n, inner, strip, beta)
+        run(columns, outer * -(-inner // strip), work, data, n, inner, strip, beta, FAR_FROM)
 
 
 def strip_width(n, inner):

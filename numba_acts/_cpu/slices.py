@@ -15,6 +15,7 @@ A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by i
 
 import numpy as np
 
+from numba_acts._cpu.caches import LAST
 from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane, transposed, where
 from numba_acts._cpu.launch import crew
 from numba_acts._cpu.memory import (
@@ -30,13 +31,12 @@ from numba_acts._cpu.memory import (
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
-# Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 WORTH = {2: 1, 4: 1, 8: 2}  # the work of one number, by its bytes; with its exponential twice that
 CHUNK = 4096  # numbers of a slice that are held in scratch memory at once
 GROUP = 16 * CHUNK  # numbers of a long slice that one thread sums
 FEW = 3  # slices of at most so many numbers are held in registers, in arrays that a cache holds,
 FEW_SPAN = 4096  # so many neighbouring ones in a unit
-BATCH = 1 << 19  # numbers of long slices that are read twice while a cache holds them,
+BATCH = LAST // 64  # numbers of long slices that are read twice while a cache holds them,
 GROUPS = 2  # or so many groups of them for each thread
 APART = 64  # columns that one thread writes at least
 SQUARE, HALF = LANES * LANES, LANES // 2
