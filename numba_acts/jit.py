@@ -27,8 +27,8 @@ from numba_acts._cpu import jacobian as cpu_jacobian
 from numba_acts._cpu import maxout as cpu_maxout
 from numba_acts._cpu import product as cpu_product
 from numba_acts._cpu import slices as cpu_slices
-from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.caches import FAR_FROM
+from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import WIDE_BYTES
 from numba_acts._dtypes import BOOL
 from numba_acts._halls import rules
@@ -557,7 +557,9 @@ def _run_spread(contiguous):
                 cpu_maxout.vjp_many(g, index, dx, pieces, inner, *_all(outer))
             else:
                 units = outer * -(-inner // span)
-                cpu_maxout.vjp_columns(g, index, dx, pieces, inner, np.int64(span), _FAR, *_all(units))
+                cpu_maxout.vjp_columns(
+                    g, index, dx, pieces, inner, np.int64(span), _FAR, *_all(units)
+                )
 
     return run
 

@@ -7,8 +7,8 @@ import pytest
 
 import numba_acts
 from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices
-from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.caches import FAR_FROM, SECOND
+from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import FAR_RUN, results
 
 

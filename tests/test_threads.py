@@ -247,7 +247,9 @@ def test_each_unit_is_done_once(units, many, rng):
     assert (once != twice).any()
     for work in (1 << 16, 1 << 20, 1 << 30):
         out = g.copy()
-        launch.together(key, (out, y, out), (3, 1, 1.0, 1 << 60), units, work, max(1, min(many, units)))
+        launch.together(
+            key, (out, y, out), (3, 1, 1.0, 1 << 60), units, work, max(1, min(many, units))
+        )
         np.testing.assert_array_equal(out, once)
 
 
@@ -270,7 +272,7 @@ def test_rest_after_a_call_that_waited(monkeypatch):
     monkeypatch.setattr(launch, "LOST", 1e-3)
     monkeypatch.setattr(launch.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(threads, "most", lambda: 2)
-    monkeypatch.setitem(launch._together, task[0], entry)
+    monkeypatch.setitem(launch._together, task[0], (entry, team.host.board, 0))
 
     def rest(seconds, part):
         """Seconds that calls are made alone after one that took so long, and waited for a part."""
@@ -298,7 +300,7 @@ def test_nobody_is_waited_for_who_has_not_begun(kind, clock, monkeypatch):
     job = numba.njit(nogil=True, parallel=kind == "loop")(getattr(team, kind))
     board, address = np.zeros_like(team.host.board), _address_of_maxout_rows()
     x, y = ones(2 << 20), np.empty(2, np.float32)
-    waited, whole = job(board, address, 2, 1, 2, (x, y, None, 1 << 20))
+    waited, whole = job(board, 3, address, 2, 1, 2, (x, y, None, 1 << 20))
     assert waited == 0 and (whole > 1) == (clock and kind == "lead")
     np.testing.assert_array_equal(y, 1)
 
@@ -307,7 +309,17 @@ def _address_of_maxout_rows():
     x, y = ones(8), np.empty(1, np.float32)
     key = (maxout.rows, x.dtype, y.dtype, None)
     launch.together(key, (x, y, None), (8,), 1, 1 << 20, 1)
-    return launch._together[key].args[1]  # type: ignore[attr-defined]
+    return launch._together[key][2]
+
+
+def test_more_callers_than_slots(monkeypatch, rng):
+    """Who finds no slot computes alone."""
+    x = rng.normal(size=(500, 1000))
+    y = numba_acts.softmin(x)
+    monkeypatch.setattr(threads, "most", lambda: 2)
+    monkeypatch.setattr(team.host, "slots", [])
+    np.testing.assert_array_equal(numba_acts.softmin(x), y)
+    assert team.host.slots == []
 
 
 # ---- the team ---------------------------------------------------------------------------------
@@ -339,20 +351,20 @@ def test_a_member_does_what_the_caller_does_not(board):
     x, y = ones(4 << 10), np.empty(4, np.float32)
 
     @numba.njit(nogil=True)
-    def post(board, address, arguments):
-        function, given = team.some_units(address, arguments)
-        team.write_job(board, function, given, 4, 1, 2)
-        board[team.NUMBER], board[team.CORE] = board[team.NUMBER] + 1, -2
-        team.put(board, team.OPEN, board[team.NUMBER])
-        while team.look(board, team.PARTS) < 2 or team.look(board, team.PARTS + team.LINE) < 4:
-            team.pause()
-        team.put(board, team.OPEN, 0)
-        while team.look(board, team.INSIDE) > 0:
+    def post(board, slot, address, arguments):
+        team.write_job(board, slot, team.some_units(address, arguments), 4, 1, 2)
+        board[team.CORE], at = -2, team.job_at(slot)
+        team.put(board, team.OPEN + slot, team.add(board, team.LAST, 1) + 1)
+        for t in range(2):
+            while team.look(board, at + team.PARTS + t * team.LINE) < 2 * t + 2:
+                team.pause()
+        team.put(board, team.OPEN + slot, 0)
+        while team.look(board, at + team.INSIDE) > 0:
             team.pause()
 
-    for _ in range(100):
+    for i in range(100):
         y[:] = 0
-        post(board, address, (x, y, None, 1 << 10))
+        post(board, i % team.SLOTS, address, (x, y, None, 1 << 10))
         np.testing.assert_array_equal(y, 1)
 
 
@@ -374,8 +386,7 @@ def test_a_member_on_the_core_of_the_caller_goes(one_core):
 
     @numba.njit(nogil=True)
     def job(board, address, arguments, core):
-        function, given = team.some_units(address, arguments)
-        team.write_job(board, function, given, 2, 1, 2)
+        team.write_job(board, 0, team.some_units(address, arguments), 2, 1, 2)
         board[team.CORE] = core
         team.put(board, team.OPEN, 1)
         serve(board, 1)

@@ -777,7 +777,7 @@ def softmax(x, mask, out, outer, n, inner, beta):
 
 @functools.lru_cache(1 << 10)
 def _tiles(dtype, outer, n, inner, count, from_memory):
-    """Units, each a tile; groups of eight columns in one; tiles held at a time; rows fetched ahead."""
+    """Units, each a tile; groups of eight columns in it; tiles held at once; rows fetched ahead."""
     number, columns = computed(dtype).itemsize, -(-inner // LANES)
     ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
     room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES

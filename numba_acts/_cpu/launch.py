@@ -1,6 +1,5 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
-import functools
 import math
 import os
 import time
@@ -65,7 +64,7 @@ here = _compiled(team.here)
 # of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
 # number that is not an int or a float as in the kernel's first call, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
-_together: dict[Any, Callable[..., tuple[int, int]]] = {}
+_together: dict[Any, tuple[Callable[..., tuple[int, int]], np.ndarray, int]] = {}
 _serve: tuple[Callable[..., None], Callable[[], int]] | None = None
 
 
@@ -97,11 +96,11 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
         address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
     board, given = team.host.board, (*_unfolded(data), *numbers)
     if threads.at_once():
-        entry = _overload(lead, board, 0, 0, 0, 0, given).entry_point
+        entry = _overload(lead, board, 0, 0, 0, 0, 0, given).entry_point
         _serve = _serve or (_overload(serve, board, 0).entry_point, _overload(here).entry_point)
     else:
-        entry = _overload(loop, board, 0, 0, 0, 0, given).entry_point
-    _together[key] = functools.partial(entry, board, address)
+        entry = _overload(loop, board, 0, 0, 0, 0, 0, given).entry_point
+    _together[key] = entry, board, address
     return _together[key]
 
 
@@ -114,7 +113,8 @@ def crew(work: int) -> int:
     """How many threads a call of so much work takes, if it has units for all."""
     if work < PARALLEL_FROM or _forked or (_alone_until and time.perf_counter() < _alone_until):
         return 1
-    return min(threads.most() // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
+    most = min(threads.most(), team.MOST)
+    return min(most // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
@@ -126,12 +126,11 @@ def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int)
 def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
     """`alone` on `count` threads.
 
-    Other layers than TBB wait at the end for every thread, also for one that has not begun since
-    its processor is busy; and all wait for one that was stopped in the middle. A call that has lost
+    A thread that was stopped in the middle of its units has to be waited for. A call that has lost
     time by that, and not by units of unequal size, is the last for a while that is not made alone.
     """
     global _alone_until, _rest, _cycle
-    entry = _together.get(key) or _compile_together(key, data, numbers)
+    entry, board, address = _together.get(key) or _compile_together(key, data, numbers)
     claims = count * min(CLAIMS, max(1, work // (count * CLAIM)))
     step = -(-units // claims)
     if step > LANES:
@@ -139,7 +138,16 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     if _serve:
         team.host.wake(*_serve, threads.most() - 1)
     start = time.perf_counter()
-    waited, whole = entry(units, step, count, (*_unfolded(data), *numbers))
+    try:
+        slot = team.host.slots.pop()
+    except IndexError:  # as many callers as there are slots
+        alone(key, data, numbers, units)
+        return
+    try:
+        job = board, slot, address, units, step, count, (*_unfolded(data), *numbers)
+        waited, whole = entry(*job)
+    finally:
+        team.host.slots.append(slot)
     end = time.perf_counter()
     if team.CLOCK:  # a call that did not wait for the interpreter's lock as well shows its cycle
         _cycle = min(_cycle, (end - start) / whole)
@@ -156,9 +164,9 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
     the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
     it starts and stops. `work` is the number of float32 numbers that take as long to read and
-    write. Callers who come at once share TBB's threads; those of the other layers serve one
-    call at a time, and a second caller computes on its own thread. So does a child forked after the
-    threads were started (no layer survives both). The bits of the result are the same.
+    write. Callers who come at once share the threads, but on Numba's own layer, where a second one
+    computes on its own. So does a child forked after the threads were started (no layer survives
+    both). The bits of the result are the same.
     """
     kinds = [one]
     for some in data:
@@ -171,7 +179,7 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     try:
         _callers[me] = key
         count = min(crew(work), units)
-        if count > 1 and len(_callers) == 1:
+        if count > 1 and (len(_callers) == 1 or threads.at_once()):
             together(key, data, numbers, units, work, count)
         else:
             alone(key, data, numbers, units)

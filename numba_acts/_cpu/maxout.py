@@ -469,7 +469,16 @@ def maxout(x, out, index, outer, pieces, inner):
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
         span = span_for(outer, inner, SPAN, x.size)
-        run(columns, outer * -(-inner // span), x.size, (x, out, index), pieces, inner, span, FAR_FROM)
+        run(
+            columns,
+            outer * -(-inner // span),
+            x.size,
+            (x, out, index),
+            pieces,
+            inner,
+            span,
+            FAR_FROM,
+        )
 
 
 def _divided(x, out, index, count):

@@ -27,7 +27,9 @@ from numba_acts._cpu.emit import (
 from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
 from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
-FAR_RUN = 1 << 10  # bytes in a row of what goes around the caches: part of a line costs more than it
+FAR_RUN = (
+    1 << 10
+)  # bytes in a row of what goes around the caches: part of a line costs more than it
 WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
 _FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
 
@@ -114,8 +116,9 @@ def _elements(context, builder, sig, args):
 def results(typingctx, array, step, run, far):
     """A result that `store` writes once, at multiples of `step`, `run` numbers beside each other.
 
-    It goes around the caches if it has at least `far` bytes, its runs fill their lines, eight numbers have at least
-    16 bytes, and all of it is written at multiples of those. `settle` comes when that is done.
+    It goes around the caches if it has at least `far` bytes, its runs fill their lines, eight
+    numbers have at least 16 bytes, and all of it is written at multiples of those. `settle` comes
+    when that is done.
     """
     kind, size = Results(array.dtype), size_of(array.dtype)
 

@@ -27,13 +27,16 @@ CLOCK = MACHINE in ("x86_64", "amd64")
 # about 0.1 ms, in which calls that follow each other find it awake.
 LOOKS = 1 << 13
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
-MOST = 256  # parts of a job
-LINUX_CORE = 0xFFF  # the bits of what the processor tells that are the core's number on Linux
-# The board: the number of the job that is open, or 0; who is at it; whether the team is to go; the
-# job: the function that does its units, what it takes, how many they are, how many are claimed at
+MOST, SLOTS = 256, 8  # parts of a job, jobs at a time
+# The board: the numbers of the jobs in its slots, 0 where there is none; whether the team is to go;
+# the last job's number, and the core of who leads it. Of each slot, from `job_at` on, who is at the
+# job; the function that does its units, what it takes, how many there are, how many are claimed at
 # once, in how many parts; and of each part what is next.
-OPEN, INSIDE, GO, JOB, PARTS = (LINE * i for i in range(5))
-NUMBER, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = range(JOB, JOB + 7)
+OPEN, GO, LAST, CORE, JOBS = 0, LINE, 2 * LINE, 2 * LINE + 1, 3 * LINE
+INSIDE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 5)
+PARTS = 2 * LINE
+SLOT = PARTS + MOST * LINE
+LINUX_CORE = 0xFFF  # the bits of what the processor tells that are the core's number on Linux
 PAUSES: dict[str, tuple[str, list[int]]] = {
     "x86_64": ("x86.sse2.pause", []),
     "amd64": ("x86.sse2.pause", []),
@@ -189,49 +192,56 @@ def do_units(typingctx, function, given, first, stop):
 
 
 @register_jitable
-def write_job(board, function, given, units, step, count):
-    """Write a job on the board."""
-    claims = (units + step - 1) // step
-    board[FUNCTION], board[GIVEN] = function, given
-    board[UNITS], board[STEP], board[COUNT] = units, step, count
-    for t in range(count):
-        board[PARTS + t * LINE] = t * claims // count
+def job_at(slot):
+    """Where a slot of the board begins."""
+    return JOBS + slot * SLOT
 
 
 @register_jitable
-def work(board, own):
+def write_job(board, slot, job, units, step, count):
+    """Write a job into a slot of the board."""
+    at, claims = job_at(slot), (units + step - 1) // step
+    board[at + FUNCTION], board[at + GIVEN] = job
+    board[at + UNITS], board[at + STEP], board[at + COUNT] = units, step, count
+    for t in range(count):
+        board[at + PARTS + t * LINE] = t * claims // count
+
+
+@register_jitable
+def work(board, slot, own):
     """Claim units until there are none: of the own part, then of the others'; how many claims.
 
     So a part of memory stays with its thread from call to call.
     """
-    units, step, count = board[UNITS], board[STEP], board[COUNT]
+    at = job_at(slot)
+    units, step, count = board[at + UNITS], board[at + STEP], board[at + COUNT]
     claims, made = (units + step - 1) // step, 0
     for k in range(count):
         t = (own + k) % count
-        stop = (t + 1) * claims // count
-        while look(board, PARTS + t * LINE) < stop:
-            first = add(board, PARTS + t * LINE, 1) * step
+        part, stop = at + PARTS + t * LINE, (t + 1) * claims // count
+        while look(board, part) < stop:
+            first = add(board, part, 1) * step
             if first < stop * step:
                 made += 1
-                do_units(board[FUNCTION], board[GIVEN], first, min(first + step, units))
+                last = min(first + step, units)
+                do_units(board[at + FUNCTION], board[at + GIVEN], first, last)
     return made
 
 
-def lead(board, address, units, step, count, arguments):
+def lead(board, slot, address, units, step, count, arguments):
     """Do a job with whoever is awake.
 
     Returns how long others were waited for, beyond what two claims take, and the whole time, by the
     processor's clock; 0 and 1 without one.
     """
     start = cycles()
-    function, given = some_units(address, arguments)
-    write_job(board, function, given, units, step, count)
-    board[NUMBER], board[CORE] = board[NUMBER] + 1, core()
-    put(board, OPEN, board[NUMBER])
-    made = work(board, 0)
+    write_job(board, slot, some_units(address, arguments), units, step, count)
+    board[CORE] = core()
+    put(board, OPEN + slot, add(board, LAST, 1) + 1)
+    made = work(board, slot, 0)
     done = cycles()
-    put(board, OPEN, 0)
-    while look(board, INSIDE) > 0:
+    put(board, OPEN + slot, 0)
+    while look(board, job_at(slot) + INSIDE) > 0:
         pause()
     end = cycles()
     if end > start:
@@ -239,13 +249,12 @@ def lead(board, address, units, step, count, arguments):
     return 0, 1
 
 
-def loop(board, address, units, step, count, arguments):
+def loop(board, slot, address, units, step, count, arguments):
     """The same as a parallel loop of the caller's own; nobody is waited for who had no part."""
-    function, given = some_units(address, arguments)
-    write_job(board, function, given, units, step, count)
+    write_job(board, slot, some_units(address, arguments), units, step, count)
     before = limit(count)
     for p in prange(count):
-        work(board, np.int64(p))
+        work(board, slot, np.int64(p))
     limit(before)
     return 0, 1
 
@@ -257,20 +266,21 @@ def serve(board, members):
     """
     before = limit(members)
     for p in prange(members):
-        looks, last = 0, np.int64(0)
+        looks, seen = 0, np.zeros(SLOTS, np.int64)
         while looks < LOOKS and look(board, GO) == 0:
-            looks, number = looks + 1, look(board, OPEN)
-            here = core()
-            if here == board[CORE] and here >= 0:
+            looks, mine = looks + 1, core()
+            if mine == board[CORE] and mine >= 0:
                 break
-            if number == 0 or number == last:
-                pause()
-                continue
-            looks, last = 0, number
-            before_me = add(board, INSIDE, 1)
-            if look(board, OPEN) == number and before_me < board[COUNT] - 1:
-                work(board, np.int64(p) + 1)
-            add(board, INSIDE, -1)
+            for slot in range(SLOTS):
+                number, inside = look(board, OPEN + slot), job_at(slot) + INSIDE
+                if number != 0 and number != seen[slot]:
+                    looks, seen[slot] = 0, number
+                    before_me = add(board, inside, 1)
+                    if look(board, OPEN + slot) == number:
+                        if before_me < board[job_at(slot) + COUNT] - 1:
+                            work(board, slot, np.int64(p) + 1)
+                    add(board, inside, -1)
+            pause()
     limit(before)
 
 
@@ -286,7 +296,8 @@ class Host:
     """The thread that the team's loop belongs to."""
 
     def __init__(self) -> None:
-        self.board = np.zeros(PARTS + MOST * LINE, np.int64)
+        self.board = np.zeros(JOBS + SLOTS * SLOT, np.int64)
+        self.slots = list(range(SLOTS))  # those that are free
         self._start()
 
     def _start(self) -> None:
@@ -326,6 +337,7 @@ class Host:
     def clear(self) -> None:
         """Begin anew in a forked process, where nobody is who was at a job."""
         self.board[:] = 0
+        self.slots[:] = range(SLOTS)
         self._start()
 
 
