@@ -111,6 +111,29 @@ def test_long_rows_in_parts(pieces, dtype, rng):
             np.testing.assert_array_equal(maxout(x), y)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_rows_by_blocks(rows, dtype, rng):
+    """The first of equal ones in a block, in two of them, in the last, which overlaps."""
+    block, kind = maxout_room.BLOCK, np.dtype(dtype).kind
+    for pieces in (63, 64, 128, 255, 256, 2048, block, block + 1, 2 * block - 1, 3 * block + 77):
+        for largest in (50, 101, 0):  # met often, now and then; zeros of both signs
+            x = rng.integers(-100, 51, (rows, pieces)).astype(dtype)
+            x = np.minimum(x, dtype(largest))
+            if largest == 101:
+                x[np.arange(rows), rng.integers(0, pieces, (2, rows))] = 101
+            if largest == 0 and kind == "f":
+                x *= rng.choice(np.array([-1, 1], dtype), x.shape) ** (x == 0)
+            y, index = maxout_with_index(x)
+            np.testing.assert_array_equal(index, x.argmax(1))
+            want = np.take_along_axis(x, index[:, None].astype(int), 1)[:, 0]
+            assert y.tobytes() == maxout(x).tobytes() == want.tobytes()
+            if kind == "f":
+                x[np.arange(rows), rng.integers(0, pieces, rows)] = np.nan
+                np.testing.assert_array_equal(maxout_with_index(x)[1], x.argmax(1))
+                assert np.isnan(maxout(x)).all()
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.bool_])
 def test_wide_vectors_of_integers(dtype, rng):
     for shape, axis in [

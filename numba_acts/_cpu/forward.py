@@ -76,8 +76,10 @@ from numba_acts._cpu.slices import (
 STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four steps
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
-TILE_BYTES = SECOND // 2  # scratch memory for tiles of columns: half the second cache,
-TALL_BYTES = SECOND * 7 // 8  # and more of it for those that come from memory without a ring
+# Scratch memory for tiles of columns: half the second cache, or more of it for those that come from
+# memory without a ring; and no more than gains by it.
+TILE_BYTES = min(SECOND // 2, 1 << 18)
+TALL_BYTES = min(SECOND * 7 // 8, 7 << 16)
 RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
 RING_FROM = LAST // 32  # in arrays of so many numbers, which come from memory and not from a cache
 AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring

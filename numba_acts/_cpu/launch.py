@@ -136,7 +136,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
     if _serve:
-        team.host.wake(*_serve, threads.most() - 1)
+        team.host.wake(*_serve, min(threads.most() - 1, team.MOST))
     start = time.perf_counter()
     try:
         slot = team.host.slots.pop()

@@ -11,6 +11,7 @@ import numpy as np
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.lanes import (
     LANES,
+    any_equal,
     beats,
     choose,
     equals,
@@ -51,6 +52,8 @@ from numba_acts._cpu.slices import span_for
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
 SPAN = 1024  # neighbouring positions that one unit of work handles at most
 PART = 1 << 18  # pieces of a long unit, at least, that a thread takes
+BLOCK = 1 << 12  # pieces whose maximum is found before the next, to be searched for it at the end
+LONG, LONG_ALONE = 1 << 7, 1 << 11  # pieces from which a unit goes along; without its index
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -175,7 +178,7 @@ def four(x, i, step):
 
 @lane
 def largest_wide(x, first, step, steps, last, wide):
-    """The maxima of four wide vectors, `step` after `step`, at most `last`; are they certain?"""
+    """The maxima of four wide vectors, `step` after `step`, at most `last`; was there no NaN?"""
     a, b, c, d = four(x, first, wide)
     total = (a + b) + (c + d)
     for k in range(1, steps):
@@ -183,24 +186,44 @@ def largest_wide(x, first, step, steps, last, wide):
         a, b, c, d = maximum(e, a), maximum(f, b), maximum(g, c), maximum(h, d)
         total = total + ((e + f) + (g + h))
     total = extract(lanes_sum(total), 0)  # no number if there is a NaN
-    zeros = signs_of_zero(a) or signs_of_zero(b) or signs_of_zero(c) or signs_of_zero(d)
-    return a, b, c, d, total == total and not zeros
+    return a, b, c, d, total == total
+
+
+@lane
+def along_wide(x, first, pieces, wide):
+    """The winner of one unit of contiguous pieces, and whether it is certain: there is no NaN.
+
+    The maximum of each block, in a cache; then the block that reached the largest first is searched
+    for it.
+    """
+    step = 4 * wide
+    best, winner, certain = get(x, first), np.int64(0), True
+    for start in range(0, pieces, BLOCK):
+        size = min(BLOCK, max(step, pieces - start))
+        block = min(start, pieces - size)  # the last may meet pieces again, which win nothing
+        steps, last = (size + step - 1) // step, size - step
+        a, b, c, d, numbers = largest_wide(x, first + block, step, steps, last, wide)
+        top = extract(lanes_max(maximum(maximum(a, b), maximum(c, d))), 0)
+        certain = certain and numbers
+        if top > best:
+            best, winner = top, block
+    if certain:
+        while winner + wide < pieces and not any_equal(load_wide(x, first + winner), best):
+            winner += wide
+        while get(x, first + winner) != best:
+            winner += 1
+    return get(x, first + winner), winner, certain
 
 
 @lane
 def write_along(x, out, index, u, pieces):
     """Write the winner of one unit of contiguous pieces."""
     wide = wide_lanes(x)
-    step = 4 * wide
-    if index is None:
-        if pieces >= step:
-            steps, last = (pieces + step - 1) // step, pieces - step
-            a, b, c, d, certain = largest_wide(x, u * pieces, step, steps, last, wide)
-            if certain:
-                top = maximum(maximum(a, b), maximum(c, d))
-                put(out, u, extract(lanes_max(top), 0))
-                return
-    value, piece = along(x, u * pieces, pieces)
+    value, piece, certain = get(x, u * pieces), np.int64(0), False
+    if pieces >= 4 * wide:
+        value, piece, certain = along_wide(x, u * pieces, pieces, wide)
+    if not certain:
+        value, piece = along(x, u * pieces, pieces)
     put(out, u, value)
     note_one(index, u, piece)
 
@@ -254,7 +277,8 @@ def few(x, out, index, pieces, start, stop):
 def rows(x, out, index, pieces, start, stop):
     """Contiguous pieces, any number of them: eight units across the lanes, the rest along."""
     x, out, index = elements(x), elements(out), elements(index)
-    whole = start + ((stop - start) & -LANES) if LANES <= pieces <= COUNTED else start
+    most = max(4 * wide_lanes(x), LONG_ALONE if index is None else LONG) - 1
+    whole = start + ((stop - start) & -LANES) if LANES <= pieces <= most else start
     for u in range(start, whole, LANES):
         winners_across(x, out, index, u, pieces)
     for u in range(whole, stop):
@@ -287,8 +311,9 @@ def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
     step = 4 * wide
     for c in range(column, stop_column - step + 1, step):
         first, last = outer * pieces * inner + c, pieces * inner
-        a, b, c_, d, certain = largest_wide(x, first, inner, pieces, last, wide)
-        if not certain:
+        a, b, c_, d, numbers = largest_wide(x, first, inner, pieces, last, wide)
+        zeros = signs_of_zero(a) or signs_of_zero(b) or signs_of_zero(c_) or signs_of_zero(d)
+        if zeros or not numbers:
             return c
         there = outer * inner + c
         store(out, there, a)

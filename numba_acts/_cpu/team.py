@@ -27,15 +27,18 @@ CLOCK = MACHINE in ("x86_64", "amd64")
 # about 0.1 ms, in which calls that follow each other find it awake.
 LOOKS = 1 << 13
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
-MOST, SLOTS = 256, 8  # parts of a job, jobs at a time
+MOST, SLOTS = 256, 8  # parts of a job and members, jobs at a time
 # The board: the numbers of the jobs in its slots, 0 where there is none; whether the team is to go;
 # the last job's number, and the core of who leads it. Of each slot, from `job_at` on, who is at the
 # job; the function that does its units, what it takes, how many there are, how many are claimed at
-# once, in how many parts; and of each part what is next.
+# once, in how many parts; and of each part what is next. Of each member the jobs it has seen: in a
+# slot each, and here, since memory that a thread frees meanwhile may end a process that stops
+# Python's tracemalloc (python/cpython#128679).
 OPEN, GO, LAST, CORE, JOBS = 0, LINE, 2 * LINE, 2 * LINE + 1, 3 * LINE
 INSIDE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 5)
 PARTS = 2 * LINE
 SLOT = PARTS + MOST * LINE
+SEEN = JOBS + SLOTS * SLOT
 LINUX_CORE = 0xFFF  # the bits of what the processor tells that are the core's number on Linux
 PAUSES: dict[str, tuple[str, list[int]]] = {
     "x86_64": ("x86.sse2.pause", []),
@@ -266,15 +269,15 @@ def serve(board, members):
     """
     before = limit(members)
     for p in prange(members):
-        looks, seen = 0, np.zeros(SLOTS, np.int64)
+        looks, seen = 0, SEEN + np.int64(p) * LINE
         while looks < LOOKS and look(board, GO) == 0:
             looks, mine = looks + 1, core()
             if mine == board[CORE] and mine >= 0:
                 break
             for slot in range(SLOTS):
                 number, inside = look(board, OPEN + slot), job_at(slot) + INSIDE
-                if number != 0 and number != seen[slot]:
-                    looks, seen[slot] = 0, number
+                if number != 0 and number != board[seen + slot]:
+                    looks, board[seen + slot] = 0, number
                     before_me = add(board, inside, 1)
                     if look(board, OPEN + slot) == number:
                         if before_me < board[job_at(slot) + COUNT] - 1:
@@ -296,7 +299,7 @@ class Host:
     """The thread that the team's loop belongs to."""
 
     def __init__(self) -> None:
-        self.board = np.zeros(JOBS + SLOTS * SLOT, np.int64)
+        self.board = np.zeros(SEEN + MOST * LINE, np.int64)
         self.slots = list(range(SLOTS))  # those that are free
         self._start()
 

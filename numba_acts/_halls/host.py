@@ -99,6 +99,13 @@ def _lengths_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int
     return rules.lengths(shape, axis) if arrays.is_float(dtype) else None
 
 
+@functools.lru_cache(1 << 12)
+def _pieces_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int, int, int] | None:
+    """The same, of integers too."""
+    known = arrays.is_float(dtype) or dtype.kind in "iu" and dtype.isnative
+    return rules.lengths(shape, axis) if known else None
+
+
 def ndim(name: str, array: Any) -> int:
     """How many axes an argument has."""
     return arrays.Call().admit(name, array).ndim
@@ -160,7 +167,7 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
         return None
     shape, dtype = x.shape, x.dtype
-    lengths = _lengths_of(shape, axis, dtype)
+    lengths = _pieces_of(shape, axis, dtype)
     if lengths is None or lengths[1] > 1 << 31:
         return None
     axis %= len(shape)
