@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+SIZES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ def cases(quick: bool = False) -> Iterator[Case]:
     for function, work in (("maxout", "forward"), ("maxout_with_index", "forward")):
         yield Case(function, work, (32, 64, 4, 56, 56), 2)
     yield Case("maxout", "vjp", (32, 64, 4, 56, 56), 2)
+    for dtype in "float32", "int8":
+        for pieces, axis in ((1, 4 * 10**6), -1), ((64, 30_000), -1), ((2000, 1000), 0):
+            for function in "maxout", "maxout_with_index":
+                yield Case(function, "forward", pieces, axis, dtype)
     for batch in (256,) if quick else (256, 8192):
         for work in ("forward", "vjp"):
             yield Case("maxout_affine", work, (batch, 784), units=240, pieces=5)

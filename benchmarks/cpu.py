@@ -21,7 +21,7 @@ from numba_acts._cpu.exponential import exponent_law, raised_exp
 from numba_acts._cpu.lanes import rolled
 from numba_acts._cpu.memory import elements, load, results, settle, store
 
-TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
+TOLERANCE = {"int8": 1e-9, "float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
 
 
 @numba.njit(parallel=True)
@@ -83,7 +83,8 @@ def arrays_for(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape, np.float32).astype(dtype)
+        spread = 30 if dtype.kind == "i" else 1
+        return (spread * rng.standard_normal(shape, np.float32)).astype(dtype)
 
     x = normal(*case.shape)
     if case.function == "maxout_affine":
