@@ -2,7 +2,7 @@
 
 The floor of a case is the larger of two times measured beside it, on the same threads: a parallel
 copy of as many bytes as must move (around the caches, if that is faster), and as many exponentials
-on data in cache. That of the affine form is its bare matrix products by NumPy.
+on data in cache, both by the library's own threads. That of the affine form is its bare matrix products by NumPy.
 """
 
 import argparse
@@ -18,39 +18,42 @@ from benchmarks.cases import Case, cases
 from benchmarks.timing import Call
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import exponent_law, raised_exp
-from numba_acts._cpu.lanes import rolled
-from numba_acts._cpu.memory import elements, load, results, settle, store
+from numba_acts._cpu.lanes import LANES, fill, rolled
+from numba_acts._cpu.launch import kernel, run
+from numba_acts._cpu.memory import (
+    elements,
+    load,
+    load_wide,
+    release,
+    results,
+    scratch,
+    settle,
+    store,
+    wide_lanes,
+)
 
+SPAN = 1 << 10  # numbers of a copy that are one unit of work
 TOLERANCE = {"int8": 1e-9, "float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
 
 
-@numba.njit(parallel=True)
-def copy(source, target, threads):
-    """Copy an array, each thread its part."""
-    for p in numba.prange(threads):
-        t = np.int64(p)
-        start, stop = t * source.size // threads, (t + 1) * source.size // threads
-        target[start:stop] = source[start:stop]
+@kernel
+def copied(source, target, far, start, stop):
+    """Copy an array; a unit is `SPAN` numbers. Around the caches, if it has at least `far` bytes."""
+    x, out = elements(source), results(target, SPAN, target.size, far)
+    for i in range(start * SPAN, min(stop * SPAN, x.size), LANES):
+        store(out, i, load(x, i))
+    settle(out)
 
 
-@numba.njit(parallel=True)
-def far_copy(source, target, threads):
-    """The same around the caches, where it is large enough; of a multiple of eight numbers."""
-    for p in numba.prange(threads):
-        t = np.int64(p)
-        start, stop = t * source.size // threads & -8, (t + 1) * source.size // threads & -8
-        x, out = elements(source), results(target, 8, target.size, FAR_FROM)
-        for i in range(start, stop, 8):
-            store(out, i, load(x, i))
-        settle(out)
-
-
-def copies(size: int, threads: int) -> dict[str, Call]:
+def copies(size: int) -> dict[str, Call]:
     """Copies of `size` bytes, one of which is the fastest."""
     source, target = np.ones(-(-size // 64) * 8), np.ones(-(-size // 64) * 8)
-    made: dict[str, Call] = {"copy": lambda: copy(source, target, threads)}
+    units, work = -(-source.size // SPAN), source.nbytes // 4
+    made: dict[str, Call] = {
+        "copy": lambda: run(copied, units, work, (source, target), target.nbytes + 1)
+    }
     if target.nbytes >= FAR_FROM:
-        made["far copy"] = lambda: far_copy(source, target, threads)
+        made["far copy"] = lambda: run(copied, units, work, (source, target), 0)
     return made
 
 
@@ -59,17 +62,16 @@ def fastest_copy(times: timing.Times) -> float:
     return min(times.pop(name)["median"] for name in ("copy", "far copy") if name in times)
 
 
-@numba.njit(parallel=True, error_model="numpy")
-def exponentials(cached, count, threads):
-    """As many exponentials, each thread on a row of its own that stays in the first cache."""
-    for p in numba.prange(threads):
-        row = cached[np.int64(p)]
-        law, z = exponent_law(row, 1.0), elements(row)
-        zero = load(z, 0)
-        for _ in range(count // (threads * row.size)):
-            for i in range(0, z.size, 8):
-                rolled()
-                store(z, i, raised_exp(load(z, i) - zero, law))
+@kernel
+def exponentials(cached, start, stop):
+    """Exponentials on a row that stays in the first cache, as many as it has in each unit."""
+    law, z = exponent_law(cached, 1.0), scratch(cached, cached.size)
+    x, zero = elements(cached), fill(load_wide(z, 0), 0.0)
+    for _ in range(start, stop):
+        for i in range(0, x.size, wide_lanes(x)):
+            rolled()
+            store(z, i, raised_exp(load_wide(x, i) - zero, law))
+    release(z)
 
 
 def arrays_for(case: Case) -> dict[str, np.ndarray]:
@@ -109,12 +111,12 @@ def arrays_for(case: Case) -> dict[str, np.ndarray]:
 
 def floors(case: Case, arrays: dict[str, np.ndarray]) -> dict[str, Call]:
     """What bounds a case, as calls."""
-    threads = peers.THREADS
-    made = copies(max(1, case.bytes // 2), threads)
+    made = copies(max(1, case.bytes // 2))
     if case.exponentials:
         number = np.float64 if case.dtype == "float64" else np.float32
-        cached = np.full((threads, 1024), -1, number)
-        made["exp"] = lambda: exponentials(cached, case.exponentials, threads)
+        cached = np.full(1024, -1, number)
+        units = -(-case.exponentials // cached.size)
+        made["exp"] = lambda: run(exponentials, units, 2 * case.exponentials, (cached,))
     if case.function == "maxout_affine":
         x, weight = arrays["x"], arrays["weight"].reshape(-1, case.shape[1])
         products = x @ weight.T

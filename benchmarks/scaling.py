@@ -59,7 +59,7 @@ def scaled(torch: Any, function: str, length: int, x: np.ndarray) -> list[dict[s
         measured: dict[str, Call] = {
             "numba_acts": ours[function],
             "torch": theirs,
-            **cpu.copies(x.nbytes, threads),
+            **cpu.copies(x.nbytes),
         }
         numba.set_num_threads(threads)
         torch.set_num_threads(threads)
