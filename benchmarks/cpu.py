@@ -1,8 +1,8 @@
 """``python -m benchmarks cpu``: every case, ours and the peers', against a copy and a floor.
 
-The floor of a case is the larger of two times measured beside it, on the same threads: a parallel
+The floor of a case is the larger of two times measured beside it, on the library's own threads: a
 copy of as many bytes as must move (around the caches, if that is faster), and as many exponentials
-on data in cache, both by the library's own threads. That of the affine form is its bare matrix products by NumPy.
+on data in cache. That of the affine form is its bare matrix products by NumPy.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TOLERANCE = {"int8": 1e-9, "float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "
 
 @kernel
 def copied(source, target, far, start, stop):
-    """Copy an array; a unit is `SPAN` numbers. Around the caches, if it has at least `far` bytes."""
+    """Copy an array, `SPAN` numbers a unit; around the caches, if it has at least `far` bytes."""
     x, out = elements(source), results(target, SPAN, target.size, far)
     for i in range(start * SPAN, min(stop * SPAN, x.size), LANES):
         store(out, i, load(x, i))

@@ -135,8 +135,8 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     step = -(-units // claims)
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
-    if _serve:
-        team.host.wake(*_serve, min(threads.most() - 1, team.MOST))
+    if _serve and (members := min(threads.most(), threads.cores(), team.MOST) - 1):
+        team.host.wake(*_serve, members)
     start = time.perf_counter()
     try:
         slot = team.host.slots.pop()

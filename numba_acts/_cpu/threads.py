@@ -97,12 +97,18 @@ def usable(root: Path = ROOT) -> int:
 
 
 @functools.cache
+def cores() -> int:
+    """What was usable at first: more threads that look for work would take it from each other."""
+    return usable()
+
+
+@functools.cache
 def _allowed() -> int:
     """What is usable, unless the user has said how many threads there are to be."""
     chosen = config.NUMBA_NUM_THREADS != config.NUMBA_DEFAULT_NUM_THREADS
     if chosen or "NUMBA_NUM_THREADS" in os.environ:
         return int(config.NUMBA_NUM_THREADS)
-    return usable()
+    return cores()
 
 
 def most() -> int:
