@@ -3,6 +3,7 @@
 import math
 import os
 import threading
+import time
 from pathlib import Path
 
 import numba
@@ -353,7 +354,8 @@ def test_a_member_does_what_the_caller_does_not(board):
     @numba.njit(nogil=True)
     def post(board, slot, address, arguments):
         team.write_job(board, slot, team.some_units(address, arguments), 4, 1, 2)
-        board[team.CORE], at = -2, team.job_at(slot)
+        at = team.job_at(slot)
+        board[at + team.CORE] = -2
         team.put(board, team.OPEN + slot, team.add(board, team.LAST, 1) + 1)
         for t in range(2):
             while team.look(board, at + team.PARTS + t * team.LINE) < 2 * t + 2:
@@ -387,8 +389,8 @@ def test_a_member_on_the_core_of_the_caller_goes(one_core):
     @numba.njit(nogil=True)
     def job(board, address, arguments, core):
         team.write_job(board, 0, team.some_units(address, arguments), 2, 1, 2)
-        board[team.CORE] = core
-        team.put(board, team.OPEN, 1)
+        board[team.job_at(0) + team.CORE] = core
+        team.put(board, team.OPEN, team.add(board, team.LAST, 1) + 1)
         serve(board, 1)
 
     job(board, address, (x, y, None, 1 << 10), one_core)
@@ -398,18 +400,80 @@ def test_a_member_on_the_core_of_the_caller_goes(one_core):
 
 
 def test_the_host_wakes_on_another_core_than_the_callers(monkeypatch):
-    placed, host = [], team.Host()
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    """And is free to go anywhere then, as are threads that the layer starts from it."""
+    placed, served, host = [], [], team.Host()
+    allowed = {3, 5, 7}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(allowed), raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *given: placed.append(given), raising=False)
-    served = []
+
+    def serve(board, members):
+        served.append(members)
+
     for core in (5, 4, 1 << 12 | 7):  # in the last case of the second node
-        here = iter([core]).__next__
-        host.wake(lambda board, members: served.append(members), here, 2)
+        host.wake(serve, iter([core]).__next__, 2)
         thread = host._thread
         assert thread
         host.dismiss()
-        assert placed.pop() == (thread.native_id, {3, 5, 7} - {core & 4095}) and not placed
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
-    host.wake(lambda board, members: served.append(members), lambda: 5, 2)
+        assert placed == [(thread.native_id, allowed - {core & 4095}), (0, allowed)]
+        placed.clear()
+    allowed -= {3, 7}
+    host.wake(serve, lambda: 5, 2)
     host.dismiss()
-    assert placed.pop()[1] == {5} and served == [2, 2, 2, 2]
+    assert [cores for _, cores in placed] == [{5}, {5}] and served == [2, 2, 2, 2]
+
+
+def test_a_larger_team_is_called_when_a_call_is_worth_it():
+    host, served = team.Host(), []
+
+    def serve(board, members):
+        served.append(members)
+        while board[team.GO] == 0:
+            pass
+
+    for members in (1, 1, 3, 3, 2):  # the third has one go; the fourth calls three, who stay
+        host.wake(serve, lambda: -1, members)
+        for _ in range(1000):
+            if len(served) == (1 if members == 1 else 2) and host._awake:
+                break
+            time.sleep(0.001)
+            if members == 3:
+                host.wake(serve, lambda: -1, members)
+    host.dismiss()
+    assert served == [1, 3]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_thread_that_can_not_be_started(error, monkeypatch, rng):
+    """The call is made alone, a later one tries again; an interrupt comes through."""
+    monkeypatch.setattr(threads, "most", lambda: 2)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    x = rng.normal(size=(500, 1000))
+    y = numba_acts.softmin(x)
+    team.host.dismiss()
+
+    def fails(self):
+        raise error("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        if error is RuntimeError:
+            np.testing.assert_array_equal(numba_acts.softmin(x), y)
+        elif threads.at_once():
+            with pytest.raises(KeyboardInterrupt):
+                numba_acts.softmin(x)
+        assert not team.host._awake and len(team.host.slots) == team.SLOTS
+        team.host.dismiss()
+    np.testing.assert_array_equal(numba_acts.softmin(x), y)
+    assert team.host._thread or not threads.at_once()
+
+
+def test_nobody_is_woken_while_a_process_forks():
+    host = team.Host()
+    host.leave()
+    host.wake(lambda board, members: None, lambda: -1, 1)
+    assert host._thread is None and not host._awake
+    host.back()
+    host.wake(lambda board, members: None, lambda: -1, 1)
+    assert host._thread
+    host.dismiss()
+    assert host._thread is None

@@ -135,19 +135,20 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     step = -(-units // claims)
     if step > LANES:
         step = -(-step // LANES) * LANES  # rows that are handled eight by eight
-    if _serve and (members := min(threads.most(), threads.cores(), team.MOST) - 1):
+    if _serve and (members := min(count, threads.cores()) - 1):
         team.host.wake(*_serve, members)
     start = time.perf_counter()
+    slot = None
     try:
         slot = team.host.slots.pop()
+        job = board, slot, address, units, step, count, (*_unfolded(data), *numbers)
+        waited, whole = entry(*job)
     except IndexError:  # as many callers as there are slots
         alone(key, data, numbers, units)
         return
-    try:
-        job = board, slot, address, units, step, count, (*_unfolded(data), *numbers)
-        waited, whole = entry(*job)
     finally:
-        team.host.slots.append(slot)
+        if slot is not None:
+            team.host.slots.append(slot)
     end = time.perf_counter()
     if team.CLOCK:  # a call that did not wait for the interpreter's lock as well shows its cycle
         _cycle = min(_cycle, (end - start) / whole)

@@ -4,7 +4,7 @@ A parallel loop of Numba's ends when its threads have come to its end, and they 
 next: to wake one takes longer than many a call, and some systems wake it where the caller computes.
 So the loop belongs to a thread of its own, the host, and lasts while there are jobs. Its members
 look at a board; a call puts its job there, claims units like everybody, and waits for nobody who
-has not begun: only for those who are at a unit.
+has not begun: only for those who are at a unit, or just see that there is none.
 """
 
 import atexit
@@ -16,26 +16,27 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 MACHINE = platform.machine().lower()
 CLOCK = MACHINE in ("x86_64", "amd64")
+TOLD = CLOCK and binding.get_host_cpu_features().get("fma")  # RDTSCP is older than that
 # How often a member looks for a job before it goes, with a pause of some 50 processor cycles each:
 # about 0.1 ms, in which calls that follow each other find it awake.
 LOOKS = 1 << 13
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
 MOST, SLOTS = 256, 8  # parts of a job and members, jobs at a time
 # The board: the numbers of the jobs in its slots, 0 where there is none; whether the team is to go;
-# the last job's number, and the core of who leads it. Of each slot, from `job_at` on, who is at the
-# job; the function that does its units, what it takes, how many there are, how many are claimed at
-# once, in how many parts; and of each part what is next. Of each member the jobs it has seen: in a
-# slot each, and here, since memory that a thread frees meanwhile may end a process that stops
-# Python's tracemalloc (python/cpython#128679).
-OPEN, GO, LAST, CORE, JOBS = 0, LINE, 2 * LINE, 2 * LINE + 1, 3 * LINE
-INSIDE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 5)
+# the last job's number. Of each slot, from `job_at` on, who is at the job; the core of who leads
+# it, the function that does its units, what it takes, how many there are, how many are claimed at
+# once, in how many parts; and of each part what is next. Of each member the jobs it has seen, here
+# since memory that a thread frees meanwhile may end a process that stops Python's tracemalloc
+# (python/cpython#128679).
+OPEN, GO, LAST, JOBS = (LINE * i for i in range(4))
+INSIDE, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 6)
 PARTS = 2 * LINE
 SLOT = PARTS + MOST * LINE
 SEEN = JOBS + SLOTS * SLOT
@@ -120,7 +121,7 @@ def core(typingctx):
     """The processor core that this thread is on, by a number of the system's; -1 if unknown."""
 
     def emit(context, builder, sig, args):
-        if not CLOCK:
+        if not TOLD:
             return ir.Constant(ir.IntType(64), -1)
         found = ir.LiteralStructType([ir.IntType(64), ir.IntType(32)])
         kind = ir.FunctionType(found, [])
@@ -239,7 +240,7 @@ def lead(board, slot, address, units, step, count, arguments):
     """
     start = cycles()
     write_job(board, slot, some_units(address, arguments), units, step, count)
-    board[CORE] = core()
+    board[job_at(slot) + CORE] = core()
     put(board, OPEN + slot, add(board, LAST, 1) + 1)
     made = work(board, slot, 0)
     done = cycles()
@@ -268,21 +269,22 @@ def serve(board, members):
     One that finds itself on the core of who leads goes at once: it would only take its time.
     """
     before = limit(members)
-    for p in prange(members):
-        looks, seen = 0, SEEN + np.int64(p) * LINE
+    for i in prange(members):
+        p, looks = np.int64(i), 0
+        seen = SEEN + p * LINE
         while looks < LOOKS and look(board, GO) == 0:
-            looks, mine = looks + 1, core()
-            if mine == board[CORE] and mine >= 0:
-                break
+            looks += 1
             for slot in range(SLOTS):
-                number, inside = look(board, OPEN + slot), job_at(slot) + INSIDE
+                number, at = look(board, OPEN + slot), job_at(slot)
                 if number != 0 and number != board[seen + slot]:
-                    looks, board[seen + slot] = 0, number
-                    before_me = add(board, inside, 1)
+                    board[seen + slot] = number
+                    before_me = add(board, at + INSIDE, 1)
                     if look(board, OPEN + slot) == number:
-                        if before_me < board[job_at(slot) + COUNT] - 1:
-                            work(board, slot, np.int64(p) + 1)
-                    add(board, inside, -1)
+                        if core() == board[at + CORE] >= 0:
+                            looks = LOOKS
+                        elif before_me < board[at + COUNT] - 1 and work(board, slot, p + 1):
+                            looks = 0
+                    add(board, at + INSIDE, -1)
             pause()
     limit(before)
 
@@ -301,50 +303,84 @@ class Host:
     def __init__(self) -> None:
         self.board = np.zeros(SEEN + MOST * LINE, np.int64)
         self.slots = list(range(SLOTS))  # those that are free
-        self._start()
-
-    def _start(self) -> None:
-        self._bell: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of who starts the thread or has it end
+        self._bell: queue.SimpleQueue[tuple[int, set[int]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._awake = False
+        self._awake, self._members = False, 0
 
     def wake(self, serve: Callable[..., None], here: Callable[[], int], members: int) -> None:
-        """Have so many members look for jobs, unless some do."""
-        if self._awake:
+        """Have at least so many members look for jobs, if it can be done now."""
+        if members > self._members:  # those who are awake go, and come again as more
+            self._members = members
+            self.board[GO] = 1
+        if self._awake or not self._lock.acquire(blocking=False):
             return
-        self._awake = True
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._wait, args=(serve,), daemon=True)
-            self._thread.start()
-        if hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(OSError):  # Linux may wake it where the caller computes
-                allowed = os.sched_getaffinity(0)
-                others = allowed - {here() & LINUX_CORE}
-                os.sched_setaffinity(self._thread.native_id or 0, others or allowed)
-        self._bell.put(members)
+        try:
+            if self._thread is None:
+                bell: queue.SimpleQueue[tuple[int, set[int]]] = queue.SimpleQueue()
+                thread = threading.Thread(target=self._wait, args=(serve, bell), daemon=True)
+                thread.start()
+                self._bell, self._thread = bell, thread
+            self._awake = True
+            self._bell.put((self._members, self._sent_away(here())))
+        except RuntimeError:  # no thread can be started
+            self._awake = False
+        except BaseException:
+            self._awake = False
+            raise
+        finally:
+            self._lock.release()
 
-    def _wait(self, serve: Callable[..., None]) -> None:
-        while members := self._bell.get():
+    def _sent_away(self, core: int) -> set[int]:
+        """Keep the thread off the caller's core, where Linux may wake it; where it may be then."""
+        allowed: set[int] = set()
+        if hasattr(os, "sched_setaffinity") and self._thread:
+            with contextlib.suppress(OSError):
+                allowed = os.sched_getaffinity(0)
+                others = allowed - {core & LINUX_CORE}
+                os.sched_setaffinity(self._thread.native_id or 0, others or allowed)
+        return allowed
+
+    def _wait(self, serve: Callable[..., None], bell: queue.SimpleQueue) -> None:
+        while (rung := bell.get())[0]:
+            members, allowed = rung
+            if allowed:  # it is awake, elsewhere; and the members are not to take over its limit
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, allowed)
+            self.board[GO] = 0
             serve(self.board, members)
             self._awake = False
 
+    def leave(self) -> None:
+        """Have the thread end, and no other begin until `back`: before a fork, as TBB wants it."""
+        self._lock.acquire()
+        try:
+            if self._thread:
+                self._bell.put((0, set()))
+                while self._thread.is_alive():
+                    self.board[GO] = 1
+                    self._thread.join(0.01)
+        finally:
+            self._thread, self._awake = None, False
+
+    def back(self) -> None:
+        """Undo `leave`."""
+        if self._lock.locked():
+            self._lock.release()
+
     def dismiss(self) -> None:
-        """Have the thread end, before a fork, which TBB wants, and before its code goes."""
-        if self._thread:
-            self.board[GO] = 1
-            self._bell.put(0)
-            self._thread.join()
-            self.board[GO] = 0
-            self._start()
+        """Have the thread end: before its code goes."""
+        self.leave()
+        self.back()
 
     def clear(self) -> None:
         """Begin anew in a forked process, where nobody is who was at a job."""
         self.board[:] = 0
         self.slots[:] = range(SLOTS)
-        self._start()
+        self.back()
 
 
 host = Host()
 atexit.register(host.dismiss)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=host.dismiss, after_in_child=host.clear)
+    os.register_at_fork(before=host.leave, after_in_parent=host.back, after_in_child=host.clear)
