@@ -18,7 +18,7 @@ from benchmarks.cases import Case, cases
 from benchmarks.timing import Call
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import exponent_law, raised_exp
-from numba_acts._cpu.lanes import LANES, fill, rolled
+from numba_acts._cpu.lanes import LANES, rolled
 from numba_acts._cpu.launch import kernel, run
 from numba_acts._cpu.memory import (
     elements,
@@ -28,6 +28,7 @@ from numba_acts._cpu.memory import (
     results,
     scratch,
     settle,
+    splat_wide,
     store,
     wide_lanes,
 )
@@ -66,7 +67,7 @@ def fastest_copy(times: timing.Times) -> float:
 def exponentials(cached, start, stop):
     """Exponentials on a row that stays in the first cache, as many as it has in each unit."""
     law, z = exponent_law(cached, 1.0), scratch(cached, cached.size)
-    x, zero = elements(cached), fill(load_wide(z, 0), 0.0)
+    x, zero = elements(cached), splat_wide(z, 0.0)
     for _ in range(start, stop):
         for i in range(0, x.size, wide_lanes(x)):
             rolled()

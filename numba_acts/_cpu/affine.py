@@ -39,6 +39,7 @@ from numba_acts._cpu.memory import (
     put,
     put_eight,
     release,
+    splat_wide,
     store,
     store_some,
     wide_lanes,
@@ -111,7 +112,7 @@ def pack(x, first, depth, samples, start, stop, panel, at, wide):
             put_eight(panel, at + (k - start) * wide + s, wide, columns)
         for k in range(end, stop):
             store(panel, at + (k - start) * wide + s, gather(x, row + k, depth))
-    zero = extract(fill(load_wide(panel, 0), 0), 0)
+    zero = extract(splat_wide(panel, 0), 0)
     for s in range(whole, wide):
         for k in range(start, stop):
             number = get(x, first + s * depth + k) if s < samples else zero
@@ -126,7 +127,7 @@ def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wid
     take the sixteen that there are. The last six may hold the last row more than once: z has room
     for its sums, which nobody reads.
     """
-    zero = fill(load_wide(panel, 0), 0)
+    zero = splat_wide(panel, 0)
     for r in range(0, rows, SIX):
         last = rows - 1
         places = (
@@ -177,7 +178,7 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, shares, start
         for u in range(first_unit, last_unit, together):
             some = min(together, last_unit - u)
             for i in range(0, some * pieces * width, wide):
-                store(z, i, fill(load_wide(z, 0), 0))
+                store(z, i, splat_wide(z, 0))
             for k in range(0, depth, chunk):
                 last = min(k + chunk, depth)
                 if u == first_unit or depth > chunk:
@@ -229,7 +230,7 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, s
         store(sums, j, fill(load(sums, j), 0))
     for span in range(0, whole, 4 * wide):  # of which all pieces' weights stay in a cache
         for r in range(start, stop):
-            a = b = c = d = fill(load_wide(sums, 0), 0)
+            a = b = c = d = splat_wide(sums, 0)
             for u in range(units):
                 factor = get(g, r * row + u * column)
                 there = (u * pieces + np.intp(get(index, r * units + u))) * depth + span

@@ -43,9 +43,9 @@ from numba_acts._cpu.memory import (
     results,
     scratch,
     settle,
+    splat_wide,
     store,
     store_some,
-    wide,
     wide_lanes,
 )
 from numba_acts._cpu.slices import (
@@ -139,18 +139,10 @@ def sum_along(z, first, count, zero):
 
 
 @lane
-def max_across(z, first, step, n):
-    m = load(z, first)
+def max_across(m, z, first, step, n):
+    """The largest of n vectors, `step` apart, of which m is the first."""
     for k in range(1, n):
-        m = maximum(load(z, first + k * step), m)
-    return m
-
-
-@lane
-def max_across_wide(z, first, step, n):
-    m = load_wide(z, first)
-    for k in range(1, n):
-        m = maximum(load_wide(z, first + k * step), m)
+        m = maximum(load_beside(z, first + k * step, m), m)
     return m
 
 
@@ -188,9 +180,19 @@ def put_part(parts, i, m, total, lost):
 
 
 @lane
+def masked(y, mask, i, otherwise):
+    """Numbers where the mask has True, from i on; all of them without one."""
+    return where(load_beside(mask, i, y), y, otherwise) if mask is not None else y
+
+
+@lane
 def read(x, mask, i, sign):
-    z = load(x, i) * sign
-    return where(load(mask, i), z, NOTHING) if mask is not None else z
+    return masked(load(x, i) * sign, mask, i, NOTHING)
+
+
+@lane
+def read_wide(x, mask, i, sign):
+    return masked(flip(load_wide(x, i), sign), mask, i, NOTHING)
 
 
 @lane
@@ -207,7 +209,8 @@ def read_up_to(x, mask, i, count, sign):
 
 @lane
 def write(y, mask, out, i):
-    store(out, i, where(load(mask, i), y, 0.0) if mask is not None else y)
+    """Eight numbers or a wide vector."""
+    store(out, i, masked(y, mask, i, 0.0))
 
 
 @lane
@@ -247,17 +250,6 @@ def read_row(x, mask, first, n, sign, z):
     v = read(x, mask, first + n - LANES, sign)
     store(z, n - LANES, v)
     return lanes_max(maximum(v, maximum(m2, m)))
-
-
-@lane
-def read_wide(x, mask, i, sign):
-    z = flip(load_wide(x, i), sign)
-    return where(load_beside(mask, i, z), z, NOTHING) if mask is not None else z
-
-
-@lane
-def write_wide(y, mask, out, i):
-    store(out, i, where(load_beside(mask, i, y), y, 0.0) if mask is not None else y)
 
 
 @lane
@@ -360,7 +352,7 @@ def exponentials_to(z, at, x, mask, first, count, m, law):
 @lane
 def write_times(z, at, weight, mask, out, first, count):
     for i in range(0, count, wide_lanes(z)):
-        write_wide(load_wide(z, at + i) * weight, mask, out, first + i)
+        write(load_wide(z, at + i) * weight, mask, out, first + i)
 
 
 @kernel
@@ -375,7 +367,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     x, mask, out = operand(x, out), elements(mask), results(out, n, out.size, far)
     law = exponent_law(x, beta)
     sign, step = law[0], wide_lanes(x)
-    zero, low = fill(splat(sign), 0.0), wide(x, NOTHING * law[1])
+    zero, low = fill(splat(sign), 0.0), splat_wide(x, NOTHING)
     room = (n & -2 * LANES) + 2 * LANES  # whole lines of a cache
     z = scratch(x, 3 * room)
     now, before, done = 0, room, 2 * room
@@ -412,7 +404,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
                 write_times(z, done + n - step, weight, mask, out, last - 2 * n, step)
         m = lanes_max(maximum(m_next, m2_next))
         total = finish(lanes_sum(total), lanes_sum(lost))
-        weight = wide(x, extract(divide(fill(zero, 1.0), total), 0))
+        weight = splat_wide(x, extract(divide(fill(zero, 1.0), total), 0))
         now, before, done = done, now, before
     release(z)
     settle(out)
@@ -443,7 +435,7 @@ def short_rows(x, mask, out, n, inner, beta, far, start, stop):
         for g in range(groups):
             read_eight_rows(x, mask, first + g * width, n, law[0], tile, g * room)
         for g in range(groups):
-            m = max_across(tile, g * room, LANES, n)
+            m = max_across(load(tile, g * room), tile, g * room, LANES, n)
             store(maxima, 2 * g * LANES, m)
             store(maxima, (2 * g + 1) * LANES, m)
         for g in range(groups):
@@ -501,7 +493,7 @@ def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, star
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
         for j in range(0, wide_whole, step):
-            write_wide(load_wide(tile, z + j) * load_wide(weights, w + j), mask, out, i + j)
+            write(load_wide(tile, z + j) * load_wide(weights, w + j), mask, out, i + j)
         if wide_whole < whole:
             y = load(tile, z + wide_whole) * load(weights, w + wide_whole)
             write(y, mask, out, i + wide_whole)
@@ -561,9 +553,11 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
             tile, w = now * size, now * width
             whole = stop_column - (stop_column - column) % step
             for j in range(column, whole, step):
-                store(weights, w + j, max_across_wide(tiles, tile + j, pitch, n))
+                m = load_wide(tiles, tile + j)
+                store(weights, w + j, max_across(m, tiles, tile + j, pitch, n))
             for j in range(whole, stop_column, LANES):
-                store(weights, w + j, max_across(tiles, tile + j, pitch, n))
+                m = load(tiles, tile + j)
+                store(weights, w + j, max_across(m, tiles, tile + j, pitch, n))
             there, here, done = first_after + end * inner, first_before + end * inner, 0
             for j in range(column, whole, step):
                 m = load_wide(weights, w + j)
@@ -595,10 +589,10 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
 @lane
 def whole_chunk(x, mask, first, law, kept):
     """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`."""
-    sign, low = law[0], wide(x, NOTHING * law[1])
+    sign, low = law[0], splat_wide(x, NOTHING)
     m, m2 = maxima(x, mask, first, CHUNK, sign, low, low)
     m = fill(splat(sign), extract(lanes_max(maximum(m2, m)), 0))
-    shift = wide(x, extract(finite(m), 0))
+    shift = splat_wide(x, extract(finite(m), 0))
     total = lost = fill(m, 0.0)
     for i in range(first, first + CHUNK, STRETCH):
         exponentials_to(kept, i, x, mask, i, STRETCH, shift, law)
@@ -625,7 +619,7 @@ def chunk_across(x, mask, first, inner, count, size, law, kept, z, lanes):
     """The same of `count` neighbouring slices."""
     for k in range(size):
         store(z, k * LANES, read_up_to(x, mask, first + k * inner, count, law[0]))
-    m = max_across(z, 0, LANES, size)
+    m = max_across(load(z, 0), z, 0, LANES, size)
     exponentials(z, 0, size * LANES, finite(m), law)
     keep(z, size * LANES, kept, first, inner, count)
     padding(z, 0, LANES, size, LANES, fill(m, 0.0))
@@ -699,13 +693,13 @@ def long_value_some(x, mask, out, i, count, m, factor, law):
 def long_row(x, mask, out, first, size, m, factor, law):
     """Results of a contiguous chunk by wide vectors; the first that is left."""
     step, stop = wide_lanes(out), first + size
-    m, factor = wide(out, extract(m, 0)), wide(out, extract(factor, 0))
+    m, factor = splat_wide(out, extract(m, 0)), splat_wide(out, extract(factor, 0))
     for i in range(first, stop - step + 1, step):
         if x is None:
             y = lowered(lowered(load_wide(out, i) * factor))
         else:
             y = raised_exp(read_wide(x, mask, i, law[0]) - m, law) * factor
-        write_wide(y, mask, out, i)
+        write(y, mask, out, i)
     return stop - size % step
 
 

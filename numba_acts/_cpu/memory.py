@@ -283,10 +283,15 @@ def load(typingctx, array, index):
     return lanes(array, types.intp), emit
 
 
+def _wide(array):
+    """How many numbers `WIDE_BYTES` are."""
+    return WIDE_BYTES // size_of(number_of(array))
+
+
 @intrinsic
 def load_wide(typingctx, array, index):
     """`WIDE_BYTES` of consecutive numbers."""
-    lanes, emit = _load(array, WIDE_BYTES // size_of(number_of(array)))
+    lanes, emit = _load(array, _wide(array))
     return lanes(array, types.intp), emit
 
 
@@ -300,18 +305,16 @@ def load_beside(typingctx, array, index, beside):
 @intrinsic
 def wide_lanes(typingctx, array):
     """How many numbers `load_wide` loads."""
-    count = WIDE_BYTES // size_of(number_of(array))
     return types.intp(array), lambda context, builder, sig, args: context.get_constant(
-        types.intp, count
+        types.intp, _wide(array)
     )
 
 
 @intrinsic
-def wide(typingctx, array, number):
+def splat_wide(typingctx, array, number):
     """A number in as many lanes as `load_wide` loads."""
-    kind = number_of(array)
-    lanes = Lanes(kind, WIDE_BYTES // size_of(kind))
-    return lanes(array, kind), lambda context, builder, sig, args: broadcast(
+    lanes = Lanes(number_of(array), _wide(array))
+    return lanes(array, lanes.dtype), lambda context, builder, sig, args: broadcast(
         builder, args[1], lanes.count
     )
 

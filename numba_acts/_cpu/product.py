@@ -19,9 +19,9 @@ from numba_acts._cpu.memory import (
     results,
     scratch,
     settle,
+    splat_wide,
     store,
     store_some,
-    wide,
     wide_lanes,
 )
 from numba_acts._cpu.slices import (
@@ -51,9 +51,7 @@ from numba_acts._cpu.slices import (
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 SHORT = 31  # the same for products, whose rows take less work
-TOGETHER = (
-    1024  # so many numbers of rows that go along the lanes, in several rows if they are shorter
-)
+TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several of them if short
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
@@ -140,7 +138,7 @@ def product_contiguous(g, y, out, first, n, dot, factor):
         return
     last = end - step  # these may overlap those before
     g_last, y_last = load_wide(g, last), load_wide(y, last)
-    dot, factor = wide(y, extract(dot, 0)), wide(y, extract(factor, 0))
+    dot, factor = splat_wide(y, extract(dot, 0)), splat_wide(y, extract(factor, 0))
     for i in range(first, last, step):
         store(out, i, entry(load_wide(g, i), load_wide(y, i), dot, factor))
     store(out, last, entry(g_last, y_last, dot, factor))
