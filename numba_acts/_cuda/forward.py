@@ -43,6 +43,8 @@ from numba_acts._cuda.slices import (
     fill,
     gather,
     give,
+    group_max,
+    group_sum,
     images_for,
     images_of,
     images_together,
@@ -51,7 +53,6 @@ from numba_acts._cuda.slices import (
     lanes_max,
     lanes_sum,
     largest,
-    meet,
     order,
     place_of,
     read,
@@ -137,10 +138,9 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
     shared memory. If `partial`, a block takes one chunk of a longer row and leaves its maximum and
     sum in `out`.
     """
-    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
+    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * max(1, lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
-    several = lanes > WARP
-    one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
+    one, last = (0,), min(lanes, WARP)
     room, deep = together * count, len(vectors)
 
     def kernel(x, mask, out, outer, n, parts, sign, high, low, floor):
@@ -149,7 +149,6 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
         numbers = cuda.local.array(room, dtype)
         powers = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
-        values = cuda.local.array(parts_of_row, dtype)
         bits = cuda.local.array(width, np.uint8)
         shared_maxima = cuda.shared.array(WARP, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
@@ -157,7 +156,7 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
         block = np.int64(cuda.blockIdx.x)
         first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
-        writes, here = thread % WARP == 0, thread // WARP
+        place_of_warp = thread % WARP == 0, thread // WARP
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -170,17 +169,13 @@ def rows(lanes, together, vectors, vector, access, masked, partial, dtype):
                     fill(numbers, at, vector, NOTHING)
         for u in range(together):
             row, at = first + u * per_block, u * count
-            m = lanes_max(largest(numbers, at, 1, count), 1, last)
-            if several:
-                meet(m, shared_maxima, writes, here, 0, 1, values, warps)
-                m = largest(values, 0, 1, len(warps))
+            m = largest(numbers, at, 1, count)
+            m = group_max(m, last, warps, shared_maxima, place_of_warp)
             shift = finite(m, zero) if partial else m
             for e in range(count):
                 powers[e] = raised_exp(numbers[at + e] - shift, law)
-            s = lanes_sum(total(powers, 0, 1, sums, one, vectors, vector), 1, last)
-            if several:
-                meet(s, shared_sums, writes, here, 0, 1, values, warps)
-                s = pairs(values, 0, 1, warps)
+            s = total(powers, 0, 1, sums, one, vectors, vector)
+            s = group_sum(s, last, warps, shared_sums, place_of_warp)
             if partial:
                 if thread == 0:
                     put(out, 2 * block, m)
@@ -517,28 +512,25 @@ def images(
 @specialised(lambda *constants: JOIN_LANES)
 def join(warps, together, dtype):
     """The maxima and sums of a long slice's chunks joined, a block a slice: leaves (m, 1/s)."""
-    many, lanes, count = len(warps), len(warps) * WARP, len(together)
+    lanes, count = len(warps) * WARP, len(together)
 
     def kernel(sums, out, parts, sign, high, low, floor):
         law = like(out, sign), like(out, high), like(out, low), like(out, floor)
         zero, nothing = like(out, 0.0), like(out, NOTHING)
         maxima = cuda.local.array(count, dtype)
         totals = cuda.local.array(count, dtype)
-        values = cuda.local.array(many, dtype)
         shared_maxima = cuda.shared.array(WARP, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
-        writes, here, first = thread % WARP == 0, thread // WARP, block * parts
+        place_of_warp, first = (thread % WARP == 0, thread // WARP), block * parts
         m = nothing
         for start in range(thread, parts, lanes * count):
             for j in range(count):
                 c = start + j * lanes
                 maxima[j] = get(sums, 2 * (first + c)) if c < parts else nothing
             m = maximum(m, largest(maxima, 0, 1, count))
-        m = lanes_max(m, 1, WARP)
-        meet(m, shared_maxima, writes, here, 0, 1, values, warps)
-        m = largest(values, 0, 1, len(warps))
+        m = group_max(m, WARP, warps, shared_maxima, place_of_warp)
         s = zero
         for start in range(thread, parts, lanes * count):
             for j in range(count):
@@ -548,9 +540,7 @@ def join(warps, together, dtype):
             for j in range(count):
                 scale = lowered(raised_exp(maxima[j] - finite(m, zero), law))
                 s = s + times(totals[j], scale)
-        s = lanes_sum(s, 1, WARP)
-        meet(s, shared_sums, writes, here, 0, 1, values, warps)
-        s = pairs(values, 0, 1, warps)
+        s = group_sum(s, WARP, warps, shared_sums, place_of_warp)
         if thread == 0:
             put(out, 2 * block, m)
             put(out, 2 * block + 1, like(out, 1.0) / s)

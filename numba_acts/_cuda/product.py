@@ -39,13 +39,13 @@ from numba_acts._cuda.slices import (
     fill,
     gather,
     give,
+    group_sum,
     images_for,
     images_of,
     images_together,
     joining_warps,
     keep,
     lanes_sum,
-    meet,
     order,
     place_of,
     read,
@@ -97,10 +97,9 @@ def kept(tile, at, left, registers, zero, ways):
 @specialised(row_threads)
 def rows(lanes, together, vectors, vector, access, partial, dtype):
     """Contiguous slices, by threads as in `forward`: one read of g and of y and one write."""
-    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * (lanes // WARP)
+    width, count, warps = len(vector), len(vector) * len(vectors), (0,) * max(1, lanes // WARP)
     per_block = ROW_THREADS // lanes if lanes <= WARP else 1
-    several = lanes > WARP
-    one, last, parts_of_row = (0,), min(lanes, WARP), max(len(warps), 1)
+    one, last = (0,), min(lanes, WARP)
     room, deep = together * count, len(vectors)
 
     def kernel(g, y, out, outer, n, parts, beta):
@@ -109,13 +108,12 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
         theirs = cuda.local.array(room, dtype)
         terms = cuda.local.array(count, dtype)
         sums = cuda.local.array(deep, dtype)
-        values = cuda.local.array(parts_of_row, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
         first, chunk = row_of(thread, block, lanes, together * per_block, parts, partial)
         start = (chunk * (lanes * len(vectors)) + thread % lanes) * width
-        writes, here = thread % WARP == 0, thread // WARP
+        place_of_warp = thread % WARP == 0, thread // WARP
         for u in range(together):
             row = first + u * per_block
             for k in range(len(vectors)):
@@ -130,10 +128,8 @@ def rows(lanes, together, vectors, vector, access, partial, dtype):
         for u in range(together):
             row, at = first + u * per_block, u * count
             products(ours, theirs, terms, at, 1, count)
-            s = lanes_sum(total(terms, 0, 1, sums, one, vectors, vector), 1, last)
-            if several:
-                meet(s, shared_sums, writes, here, 0, 1, values, warps)
-                s = pairs(values, 0, 1, warps)
+            s = total(terms, 0, 1, sums, one, vectors, vector)
+            s = group_sum(s, last, warps, shared_sums, place_of_warp)
             if partial:
                 if thread == 0:
                     put(out, block, s)
@@ -400,12 +396,11 @@ def images(
 @specialised(lambda *constants: JOIN_LANES)
 def join(warps, together, dtype):
     """The sums of a long slice's chunks added, a block a slice."""
-    many, lanes, count = len(warps), len(warps) * WARP, len(together)
+    lanes, count = len(warps) * WARP, len(together)
 
     def kernel(sums, out, parts):
         zero = like(out, 0.0)
         totals = cuda.local.array(count, dtype)
-        values = cuda.local.array(many, dtype)
         shared_sums = cuda.shared.array(WARP, dtype)
         thread = np.int64(cuda.threadIdx.x)
         block = np.int64(cuda.blockIdx.x)
@@ -416,10 +411,10 @@ def join(warps, together, dtype):
                 totals[j] = get(sums, block * parts + c) if c < parts else zero
             for j in range(count):
                 s = s + totals[j]
-        s = lanes_sum(s, 1, WARP)
-        meet(s, shared_sums, thread % WARP == 0, thread // WARP, 0, 1, values, warps)
+        place_of_warp = thread % WARP == 0, thread // WARP
+        s = group_sum(s, WARP, warps, shared_sums, place_of_warp)
         if thread == 0:
-            put(out, block, pairs(values, 0, 1, warps))
+            put(out, block, s)
 
     return kernel
 

@@ -177,12 +177,32 @@ def take(shared, first, step, values, parts):
 
 
 @lane
-def meet(value, shared, writes, here, first, step, values, parts):
-    """Each part of a block leaves its value `here`; all threads wait, and take those of theirs."""
-    if writes:
-        shared[here] = value
+def meet(value, shared, place):
+    """The first lane of each warp leaves its value in shared memory; all threads wait for all."""
+    first, warp = place
+    if first:
+        shared[warp] = value
     syncthreads()
-    take(shared, first, step, values, parts)
+
+
+@lane
+def group_max(m, lanes, warps, shared, place):
+    """The largest over a group: so many lanes of a warp, or several warps, which `meet`."""
+    m = lanes_max(m, 1, lanes)
+    if len(warps) > 1:
+        meet(m, shared, place)
+        m = largest(shared, 0, 1, len(warps))
+    return m
+
+
+@lane
+def group_sum(s, lanes, warps, shared, place):
+    """The sum over a group, lanes before warps, neighbours first."""
+    s = lanes_sum(s, 1, lanes)
+    if len(warps) > 1:
+        meet(s, shared, place)
+        s = pairs(shared, 0, 1, warps)
+    return s
 
 
 @lane
