@@ -84,6 +84,7 @@ CASES = [
     Case("softmax2d_jacobian", (21, 256, 256), -3),
     Case("softmin_jacobian_diag", (1 << 25,)),
     Case("maxout_affine", (8192, 1024), demand=0.91, pieces=4),
+    Case("expected_shift", (64, 1 << 20), 0, demand=0.8),  # of examples/expected_disparity.py
     Case("maxout_affine", (8192, 1024), dtype="bfloat16", demand=0.77, pieces=4),
 ]
 LESS = {"NVIDIA H200": 0.05}  # is demanded where memory is faster beside the same processors
@@ -112,6 +113,9 @@ def _operands(torch: Any, case: Case) -> tuple[list[Any], Any, int]:
         shape = (*x.shape[:place], n, n, *x.shape[place + 1 :])
         out = torch.empty(shape, dtype=x.dtype, device="cuda")
         return [torch.softmax(x, axis)], out, x.nbytes + out.nbytes
+    if name == "expected_shift":
+        out = torch.empty(case.shape[1:], device="cuda")
+        return [x], out, x.nbytes + out.nbytes
     if name == "maxout_affine":
         weight = _random(torch, (UNITS, case.pieces, case.shape[-1]), case.dtype)
         bias = _random(torch, (UNITS, case.pieces), case.dtype)
@@ -129,7 +133,9 @@ def _operands(torch: Any, case: Case) -> tuple[list[Any], Any, int]:
     return [x, index], best, x.nbytes + best.nbytes + index.nbytes
 
 
-def _ours(case: Case) -> Callable[..., Any]:
+def _ours(torch: Any, case: Case) -> Callable[..., Any]:
+    if case.function == "expected_shift":
+        return _expected_shift(torch, case)
     function = getattr(na, case.function)
     keywords: dict[str, Any] = {}
     if case.function == "maxout_vjp":
@@ -139,6 +145,18 @@ def _ours(case: Case) -> Callable[..., Any]:
     elif not case.function.endswith("diag") and case.function != "maxout_affine":
         keywords = {"axis": case.axis}
     return lambda out, *arguments: function(*arguments, out=out, **keywords)
+
+
+def _expected_shift(torch: Any, case: Case) -> Callable[..., Any]:
+    """A user's kernel, made of device functions: a softmin's mean, at the speed of one read."""
+    from numba import cuda
+
+    from benchmarks.cuda_static import example
+
+    shown = example("expected_disparity")
+    blocks, stream = -(-case.shape[1] // shown.THREADS), torch.cuda.current_stream().cuda_stream
+    kernel = shown.expected_shift[blocks, shown.THREADS, cuda.external_stream(stream)]
+    return lambda out, x: kernel(x, -1.0, out)
 
 
 def _peers(torch: Any, case: Case) -> dict[str, Callable[..., Any]]:
@@ -153,6 +171,11 @@ def _peers(torch: Any, case: Case) -> dict[str, Callable[..., Any]]:
 
     def product(out: Any, x: Any, weight: Any, bias: Any) -> Any:
         return functional.linear(x, weight.flatten(0, 1))
+
+    def mean(out: Any, x: Any) -> Any:
+        return torch.tensordot(steps, functional.softmin(x, 0), 1, out=out)
+
+    steps = torch.arange(case.shape[0], device="cuda", dtype=torch.float32)
 
     def one_hot(out: Any, g: Any, index: Any) -> Any:
         return torch.zeros_like(out).scatter_(axis, index.long().unsqueeze(axis), g.unsqueeze(axis))
@@ -171,6 +194,7 @@ def _peers(torch: Any, case: Case) -> dict[str, Callable[..., Any]]:
         "maxout": {"torch": lambda out, x: torch.amax(x, axis, out=out)},
         "maxout_with_index": {"torch": lambda out, x: torch.max(x, axis)},
         "maxout_vjp": {"torch": one_hot},
+        "expected_shift": {"torch": mean},
         "maxout_affine": {"torch": affine, "cublas product": product},
     }
     peers = table.get(name, {})
@@ -238,7 +262,7 @@ def _named(case: Case) -> dict[str, Any]:
 
 def _functions(torch: Any, case: Case, arguments: Any, out: Any) -> dict[str, Callable[..., Any]]:
     """Ours and the peers', each called once; a peer that cannot run here is left out."""
-    functions = {"numba_acts": _ours(case), **_peers(torch, case)}
+    functions = {"numba_acts": _ours(torch, case), **_peers(torch, case)}
     for name, function in list(functions.items()):
         try:
             with warnings.catch_warnings():

@@ -8,6 +8,7 @@ a version of PTX that a driver of CUDA 13.0 would refuse.
 
 import argparse
 import glob
+import importlib.util
 import itertools
 import math
 import multiprocessing
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CAPABILITY = (9, 0)
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZES = 132, 227 << 10, 50 << 20, 8  # multiprocessors, shared memory of a block, L2, clusters
 RESERVED = 1 << 10  # of shared memory in a block, which the system has for itself
 NEWEST_PTX = 9.0
@@ -243,20 +245,17 @@ class Compiled:
         return sum(n for name, n in self.instructions.items() if re.fullmatch(pattern, name))
 
 
-def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Compiled:
+def compiled(function: Callable[..., None], types: tuple[Any, ...], bounds: Any) -> Compiled:
     """Compile as at run time, and read the result."""
     from numba.cuda import serialize
     from numba.cuda.dispatcher import _Kernel
 
-    from numba_acts._cuda import launch
-
-    options = {"launch_bounds": kernel.bounds, "lto": True}
-    made = _Kernel(kernel.function, launch.signature(arguments).args, **options)
+    made = _Kernel(function, types, launch_bounds=bounds, lto=True)
     library = made._codelibrary
     version = re.search(r"\.version (\d+\.\d+)", library.get_asm_str(cc=CAPABILITY))
     try:
         serialize.dumps(made._reduce_states())
-        cells = [cell.cell_contents for cell in kernel.function.__closure__ or ()]
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
         cacheable = len(pickle.dumps(cells)) > 0
     except (RuntimeError, TypeError, pickle.PicklingError):
         cacheable = False
@@ -284,23 +283,29 @@ def _wide(kernel: Any) -> tuple[bool, bool]:
     return not kernel.name.startswith("vjp"), not (partial or kernel.name == "few")
 
 
-def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
-    """What is not as it is meant to be."""
+def too_much(seen: Compiled, threads: int, stack: int, ceiling: int) -> list[str]:
+    """What a kernel takes that it is not meant to."""
     bad = []
     spills = seen.count(r"(LDL|STL)(\..*)?")
-    if seen.stack > work.stack or seen.local or spills > work.stack:
+    if seen.stack > stack or seen.local or spills > stack:
         bad.append(f"stack {seen.stack}, local {seen.local}, {spills} accesses to them")
-    if seen.registers > work.ceiling:
-        bad.append(f"{seen.registers} registers, more than {work.ceiling}")
-    if seen.registers * kernel.threads > REGISTERS:
-        bad.append(f"{seen.registers} registers: a block of {kernel.threads} threads has no room")
+    if seen.registers > ceiling:
+        bad.append(f"{seen.registers} registers, more than {ceiling}")
+    if seen.registers * threads > REGISTERS:
+        bad.append(f"{seen.registers} registers: a block of {threads} threads has no room")
+    if seen.ptx > NEWEST_PTX:
+        bad.append(f"PTX {seen.ptx}, newer than {NEWEST_PTX}")
+    return bad
+
+
+def complaints(work: Work, kernel: Any, seen: Compiled) -> list[str]:
+    """What is not as it is meant to be."""
+    bad = too_much(seen, kernel.threads, work.stack, work.ceiling)
     if seen.shared + kernel.shared > SIZES[1] + RESERVED:
         bad.append(f"{seen.shared + kernel.shared} bytes of shared memory")
     for access, meant in zip(("LDG", "STG"), _wide(kernel), strict=True):
         if work.wide and meant and not seen.count(access + r"(STS)?\.E.*\.128.*"):
             bad.append(f"no 128-bit {access}")
-    if seen.ptx > NEWEST_PTX:
-        bad.append(f"PTX {seen.ptx}, newer than {NEWEST_PTX}")
     if not seen.cacheable:
         bad.append("not cacheable")
     return bad
@@ -331,9 +336,11 @@ def _missing() -> set[str]:
 
 def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
     """A kernel's line of the table, and what is wrong with it."""
+    from numba_acts._cuda import launch
+
     _stand_in()
     work, kernel, blocks, given = _chosen(wanted)[number]
-    seen = compiled(kernel, given)
+    seen = compiled(kernel.function, launch.signature(given).args, kernel.bounds)
     elements = max(
         1, round(np.prod(work.shape) / (np.prod(blocks) * kernel.threads))
     )  # of a thread
@@ -359,6 +366,77 @@ def _lines(number: int, wanted: str) -> tuple[str, list[str]]:
     return " ".join([label, *cells]), complaints(work, kernel, seen)
 
 
+# ---- kernels that call `numba_acts.cuda` ---------------------------------------------------------
+
+
+def example(name: str) -> Any:
+    """A program of the examples, as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _users() -> Iterator[tuple[str, Any, int]]:
+    """Kernels of rows with the device functions of each scope, and the example's."""
+    from numba import cuda
+
+    from numba_acts import cuda as acts
+
+    block, warp = acts.Block(np.float32, 256, 8), acts.Warp(np.float32, 8)
+
+    def of_thread(x: Any, beta: float, out: Any) -> None:
+        mine = cuda.local.array(32, np.float32)
+        for i in range(32):
+            mine[i] = x[i, cuda.grid(1)]
+        acts.thread_softmax(mine, mine, beta)
+        best, index = acts.thread_maxout(mine)
+        out[cuda.grid(1)] = mine[0] + best + np.float32(index)
+
+    def of_warp(x: Any, beta: float, out: Any) -> None:
+        mine = cuda.local.array(8, np.float32)
+        for i in range(8):
+            mine[i] = x[i, cuda.grid(1)]
+        best, index = warp.maxout(mine)
+        warp.softmax(mine, mine, beta)
+        warp.softmax_vjp(mine, mine, mine, beta)
+        out[cuda.grid(1)] = mine[0] + best + np.float32(index)
+
+    def of_block(x: Any, beta: float, out: Any) -> None:
+        temp = cuda.shared.array(block.temp_storage, np.float32)
+        mine = cuda.local.array(8, np.float32)
+        for i in range(8):
+            mine[i] = x[i, cuda.grid(1)]
+        best, index = block.maxout(mine, temp)
+        cuda.syncthreads()
+        block.softmax(mine, mine, beta, temp)
+        cuda.syncthreads()
+        block.softmax_vjp(mine, mine, mine, beta, temp)
+        out[cuda.grid(1)] = mine[0] + best + np.float32(index)
+
+    shown = example("expected_disparity")
+    yield "thread, 32", of_thread, 256
+    yield "warp, 8", of_warp, 256
+    yield "block, 8", of_block, 256
+    yield "expected_disparity", shown.expected_shift.py_func, shown.THREADS
+
+
+def _of_users() -> Iterator[tuple[str, list[str]]]:
+    """Their lines of the table, and what is wrong with them."""
+    from numba.cuda import types
+
+    _stand_in()
+    given = types.float32[:, ::1], types.float64, types.float32[::1]
+    for label, function, threads in _users():
+        seen = compiled(function, given, threads)
+        bad = too_much(seen, threads, 0, 64)
+        sizes = threads, seen.registers, seen.stack, seen.local, seen.shared
+        cells = [str(cell).rjust(width) for cell, width in zip(sizes, WIDTHS[2:], strict=False)]
+        line = " ".join([f"numba_acts.cuda: {label}".ljust(34 + 2 + sum(WIDTHS[:2])), *cells])
+        yield line, bad
+
+
 def main(arguments: list[str]) -> int:
     """Print the table; the exit status says whether all is as it should be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks cuda-static", description=__doc__)
@@ -372,6 +450,9 @@ def main(arguments: list[str]) -> int:
         for line, bad in pool.map(_lines, range(count), itertools.repeat(wanted)):
             print(line, *(f"    {complaint}" for complaint in bad), sep="\n", flush=True)
             failures += len(bad)
+    for line, bad in _of_users() if not wanted else ():
+        print(line, *(f"    {complaint}" for complaint in bad), sep="\n", flush=True)
+        count, failures = count + 1, failures + len(bad)
     missing = _missing() if not wanted else set()
     for name in sorted(missing):
         print(f"no work for {name}")

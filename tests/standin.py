@@ -97,3 +97,25 @@ def install():
         get_current_stream=lambda number: stream,
     )
     sys.modules["cupy"] = cupy
+
+
+def share_memory():
+    """Have threads of the simulator that ask for the same shared array get the same."""
+    from numba.cuda.simulator import kernelapi
+
+    kernelapi.FakeCUDAShared.array = _shared_array
+    sys.setswitchinterval(1e-5)
+
+
+def _shared_array(self, shape, dtype, alignment=1):
+    """The array of the line that asks for it, aligned; without a shape, as large as was asked for.
+
+    The simulator looks for it and, if there is none, makes one: two threads that look at the same
+    time get one each, and do not share it. This makes it and keeps it in one step.
+    """
+    frame = sys._getframe(1)
+    size = (shape or self._dynshared_size // np.dtype(dtype).itemsize) * np.dtype(dtype).itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    array = memory[start : start + size].view(dtype)
+    return self._allocations.setdefault((frame.f_code, frame.f_lineno), array)

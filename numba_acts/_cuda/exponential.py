@@ -2,6 +2,7 @@
 
 import functools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -64,6 +65,10 @@ if SIMULATED:
         power = wide(kind(np.exp2(wide(rest))))
         return kind(power * wide(2.0) ** (n + _FORMAT[kind.__name__][2]))
 
+    def law_of(beta, x):
+        kind: Any = np.asarray(x).dtype.type
+        return tuple(map(kind, exponent_law(float(kind(beta)), kind)))
+
     def _scaled(share):
         def scaled(number):
             kind = type(number)
@@ -72,7 +77,8 @@ if SIMULATED:
         return scaled
 
 else:
-    from numba.cuda import cgutils
+    from numba.cuda import cgutils, types
+    from numba.cuda.core.errors import TypingError
     from numba.cuda.extending import intrinsic
 
     def _negative(builder, number):
@@ -119,6 +125,37 @@ else:
             return call_llvm(builder, f"llvm.nvvm.mul.rn.{suffix(w)}", fraction, exponent)
 
         return w(w, law), emit
+
+    @intrinsic
+    def law_of(typingctx, beta, x):
+        """`exponent_law` of a beta that is known when a kernel runs, in the type of x's numbers."""
+        kind = getattr(x, "dtype", x)
+        if kind not in (types.float32, types.float64):
+            raise TypingError(f"softmax's numbers must be float32 or float64, got {kind}")
+        if not isinstance(beta, types.Number) or isinstance(beta, types.Complex):
+            raise TypingError(f"beta must be a number, got {beta}")
+        *_, smallest, least = _FORMAT[kind.name]
+        parts = exponent_law(1.0, getattr(np, kind.name))[1:3]  # log2(e)
+        most = float(np.finfo(kind.name).max) / 4
+
+        def emit(context, builder, sig, args):
+            beta = context.cast(builder, args[0], sig.args[0], kind)
+            number, width = beta.type, f"f{kind.bitwidth}"
+            sign = builder.select(
+                builder.fcmp_ordered("<", beta, number(0.0)), number(-1.0), number(1.0)
+            )
+            sign = builder.select(builder.fcmp_ordered("==", beta, number(0.0)), number(0.0), sign)
+            size = builder.fmul(beta, sign)
+            size = call_llvm(builder, f"llvm.minnum.{width}", size, number(most))
+            size = call_llvm(builder, f"llvm.maxnum.{width}", size, number(least))
+            fma = functools.partial(call_llvm, builder, f"llvm.fma.{width}")
+            high = call_llvm(builder, f"llvm.nvvm.mul.rn.{suffix(kind)}", size, number(parts[0]))
+            low = fma(size, number(parts[0]), _negative(builder, high))
+            low = fma(size, number(parts[1]), low)
+            floor = builder.fdiv(number(smallest), high)
+            return context.make_tuple(builder, sig.return_type, [sign, high, low, floor])
+
+        return types.UniTuple(kind, 4)(beta, x), emit
 
     def _scaled(share):
         @intrinsic

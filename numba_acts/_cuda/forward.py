@@ -41,6 +41,7 @@ from numba_acts._cuda.slices import (
     column_threads,
     columns_for,
     fill,
+    finite,
     gather,
     give,
     group_max,
@@ -81,12 +82,6 @@ from numba_acts._cuda.slices import (
     write,
     write_masked,
 )
-
-
-@lane
-def finite(m, zero):
-    """A shift that leaves −inf as it is: a chunk with no weight in it adds nothing."""
-    return zero if m == NOTHING else m
 
 
 @lane

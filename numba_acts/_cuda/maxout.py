@@ -43,6 +43,25 @@ def _threads(*constants: Any) -> int:
 
 
 @lane
+def first_wins(new, i, old, j):
+    """Is the number of index i to replace that of index j: larger, or an equal one before it?"""
+    return wins(new, old) or (i < j and (new == old or (new != new and old != old)))
+
+
+@lane
+def lanes_winner(best, winner, lanes):
+    """The winner of all lanes of a group, and its index."""
+    distance = 1
+    while distance < lanes:
+        other, i = exchange(best, distance), exchange(winner, distance)
+        if first_wins(other, i, best, winner):
+            best = other
+            winner = i
+        distance *= 2
+    return best, winner
+
+
+@lane
 def read(x, i, numbers, at, count, access):
     """So many numbers, a few at once."""
     for a in range(0, count, len(access)):
@@ -123,14 +142,7 @@ def rows(lanes, short, indexed, biased, dtype):
             if wins(v, best):
                 best = v
                 winner = np.int64(i)
-        distance = 1
-        while distance < lanes:
-            v, i = exchange(best, distance), exchange(winner, distance)
-            tie = v == best or (v != v and best != best)
-            if wins(v, best) or (tie and i < winner):
-                best = v
-                winner = i
-            distance *= 2
+        best, winner = lanes_winner(best, winner, lanes)
         if alive and thread % lanes == 0:
             put(out, unit, best)
             if indexed:

@@ -150,6 +150,12 @@ def largest(registers, at, step, count):
 
 
 @lane
+def finite(m, zero):
+    """A shift that leaves −inf as it is: a chunk with no weight in it adds nothing."""
+    return zero if m == NOTHING else m
+
+
+@lane
 def lanes_max(m, first, last):
     """The largest of the lanes whose numbers differ in the bits from `first` up to `last`."""
     distance = first
