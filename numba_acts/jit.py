@@ -11,6 +11,8 @@ code.
 """
 
 import functools
+import importlib
+import inspect
 
 import numpy as np
 from numba import njit, types
@@ -29,6 +31,7 @@ from numba_acts._cpu import product as cpu_product
 from numba_acts._cpu import slices as cpu_slices
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.lanes import LANES
+from numba_acts._cpu.linked import linked
 from numba_acts._cpu.memory import WIDE_BYTES
 from numba_acts._dtypes import BOOL
 from numba_acts._halls import rules
@@ -50,7 +53,46 @@ def compiled(name, args, kwargs):
     """What is compiled of a public function, for arguments of these types."""
     if name == "maxout_affine_jvp" and 3 < len(args) < 6:
         raise TypeError(f"dx, dweight and dbias must be keywords, or all given{BY_PLACE}")
-    return globals()[name](*args, **kwargs)
+    function = globals()[name]
+    given = inspect.signature(function).bind(*args, **kwargs).arguments
+    optional = [a for a, kind in given.items() if isinstance(kind, types.Optional)]
+    return _either(name, given, optional[0]) if optional else function(*args, **kwargs)
+
+
+_ALL_AXES = [(f"softmin{product}", "axis") for product in ("", "_vjp", "_jvp")]  # are one, None
+
+
+def _either(name, given, optional):
+    """Of two calls the one that serves, where only the run shows whether an argument is None."""
+    parameters = inspect.signature(globals()[name]).parameters
+    shown = {a: f"{a}={a}" for a in given}
+    some = ", ".join((shown | {optional: f"{optional}=present({optional})"}).values())
+    none = ", ".join((shown | {optional: f"{optional}=None"}).values())
+    without = f"return public({none})"
+    if parameters[optional].default is not None and (name, optional) not in _ALL_AXES:
+        without = f"raise TypeError('{optional} must not be None')"
+    names = {"public": getattr(importlib.import_module(__package__), name), "present": _present}
+    source = (
+        f"def either({', '.join(parameters)}):\n"
+        f"    if {optional} is None:\n"
+        f"        {without}\n"
+        f"    return public({some})\n"
+    )
+    exec(source, names)
+    defaults = (p.default for p in parameters.values())
+    names["either"].__defaults__ = tuple(d for d in defaults if d is not inspect.Parameter.empty)
+    return names["either"]
+
+
+@intrinsic
+def _present(typingctx, value):
+    """What an optional value is, if it is not None."""
+
+    def emit(context, builder, sig, args):
+        cast = context.cast(builder, args[0], value, value.type)
+        return impl_ret_borrowed(context, builder, value.type, cast)
+
+    return value.type(value), emit
 
 
 # ---- softmin and softmax2d: y = exp(βx − max βx) / Σ exp(βx − max βx) -------------------------
@@ -171,7 +213,7 @@ def _jacobian(y, axis, out):
         matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
             source = _operand(y, matrices, False)
-            cpu_jacobian.jacobian(source, _flat(matrices), n, inner, beta, *_all(outer * n))
+            _jacobian_rows(source, _flat(matrices), n, inner, beta, *_all(outer * n))
         return given(matrices, out)
 
     return jacobian
@@ -197,7 +239,7 @@ def _diagonal(y, out):
         slopes = result(out, y.shape)
         if y.size:
             source = _operand(y, slopes, True)
-            cpu_jacobian.diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
+            _jacobian_diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
         return given(slopes, out)
 
     return diagonal
@@ -301,7 +343,7 @@ def maxout_jvp(t, index, axis=-1, out=None):
             winners = _operand(chosen, dy, False)
             _check_range(winners, pieces)
             source = _operand(t, dy, False)
-            cpu_maxout.jvp(source, winners, _flat(dy), pieces, inner, *_all(dy.size))
+            _maxout_jvp(source, winners, _flat(dy), pieces, inner, *_all(dy.size))
         return given(dy, out)
 
     return maxout_jvp
@@ -356,7 +398,7 @@ def _affine(x, weight, bias):
             )
             blocks = -(-y.size // (units * wide))
             task = x, weight, beside, _flat(y), _flat(index), units, pieces, depth
-            cpu_affine.affine_rows(*task, np.int64(1), *_all(blocks))
+            _affine_rows(*task, np.int64(1), *_all(blocks))
 
     return affine, dtype
 
@@ -385,13 +427,13 @@ def maxout_affine_vjp(g, x, weight, index):
         if winners.size:
             units = _units(weight.shape)
             flat_g, flat_x = _copied(gradient), _copied(x)
-            cpu_affine.gradient_x(
+            _affine_gradient_x(
                 *(flat_g, _copied(weight), chosen, _flat(dx), units, pieces, depth),
                 *(units, np.int64(1), *_all(winners.size // units)),
             )
             room = max(LANES, min(span, depth))
             together = max(1, min(most, units, sums // (pieces * room)))
-            cpu_affine.gradient_weight(
+            _affine_gradient_weight(
                 *(flat_g, flat_x, chosen, _flat(dweight), _flat(dbias)),
                 *(units, pieces, depth, units, np.int64(1), depth),
                 *(together, *_all(-(-units // together))),
@@ -428,7 +470,7 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
         dy = np.zeros(shape, number)
         if dy.size:
             units = _units(weight.shape)
-            cpu_affine.tangent(
+            _affine_tangent(
                 *(_copied(tangents[0]), _copied(x), _copied(weight)),
                 *(_copied(tangents[1]), _copied(biases), chosen, _flat(dy)),
                 *(units, pieces, depth, np.int64(rows), *_all(-(-dy.size // (units * rows)))),
@@ -457,7 +499,7 @@ def maxout_affine_jacobian(weight, index):
         jacobian = np.empty(winners.shape + (depth,), dtype)
         if jacobian.size:
             task = _copied(weight), chosen, _flat(jacobian), _units(weight.shape), pieces, depth
-            cpu_affine.selected(*task, *_all(winners.size))
+            _affine_selected(*task, *_all(winners.size))
         return jacobian
 
     return maxout_affine_jacobian
@@ -471,6 +513,30 @@ def _all(units):
     """A kernel's last arguments; a literal 0 would be another type, and compile it once more."""
     return np.int64(0), np.int64(units)
 
+
+_affine_gradient_weight = linked(cpu_affine.gradient_weight)
+_affine_gradient_x = linked(cpu_affine.gradient_x)
+_affine_rows = linked(cpu_affine.affine_rows)
+_affine_selected = linked(cpu_affine.selected)
+_affine_tangent = linked(cpu_affine.tangent)
+_forward_columns = linked(cpu_forward.columns)
+_forward_long_sums = linked(cpu_forward.long_sums)
+_forward_long_writes = linked(cpu_forward.long_writes)
+_forward_rows = linked(cpu_forward.rows)
+_forward_short_rows = linked(cpu_forward.short_rows)
+_jacobian_diagonal = linked(cpu_jacobian.diagonal)
+_jacobian_rows = linked(cpu_jacobian.jacobian)
+_maxout_columns = linked(cpu_maxout.columns)
+_maxout_jvp = linked(cpu_maxout.jvp)
+_maxout_outside = linked(cpu_maxout.outside)
+_maxout_rows = linked(cpu_maxout.rows)
+_maxout_vjp_columns = linked(cpu_maxout.vjp_columns)
+_maxout_vjp_many = linked(cpu_maxout.vjp_many)
+_maxout_vjp_rows = linked(cpu_maxout.vjp_rows)
+_product_columns = linked(cpu_product.columns)
+_product_long_dots = linked(cpu_product.long_dots)
+_product_long_writes = linked(cpu_product.long_writes)
+_product_rows = linked(cpu_product.rows)
 
 _FAR = np.int64(FAR_FROM)
 _ALONE = np.int64(1), np.int64(0)  # one tile at a time, and nothing fetched ahead
@@ -490,17 +556,17 @@ def _run_softmax(contiguous):
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
                 task = n, inner, beta, base
-                cpu_forward.long_sums(x, mask, y, sums, *task, *_all(groups))
-                cpu_forward.long_writes(None, mask, sums, y, *task, *_all(groups))
+                _forward_long_sums(x, mask, y, sums, *task, *_all(groups))
+                _forward_long_writes(None, mask, sums, y, *task, *_all(groups))
         elif inner == 1 and n <= (short_double if y.itemsize == 8 else short):
-            cpu_forward.short_rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
+            _forward_short_rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
         elif inner == 1:
-            cpu_forward.rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
+            _forward_rows(x, mask, y, n, inner, beta, _FAR, *_all(outer))
         elif not contiguous:
             fit = groups_fit // (-(-n // LANES) * y.itemsize)
             groups = max(1, min(fit, most, -(-inner // LANES)))
             units = outer * -(-inner // (groups * LANES))
-            cpu_forward.columns(x, mask, y, n, inner, groups, *_ALONE, beta, _FAR, *_all(units))
+            _forward_columns(x, mask, y, n, inner, groups, *_ALONE, beta, _FAR, *_all(units))
 
     return run
 
@@ -517,14 +583,14 @@ def _run_product(contiguous):
             sums = np.empty(groups * 2 * LANES, dx.dtype)
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
-                cpu_product.long_dots(g, y, sums, n, inner, base, *_all(groups))
-                cpu_product.long_writes(g, y, sums, dx, n, inner, beta, base, _FAR, *_all(groups))
+                _product_long_dots(g, y, sums, n, inner, base, *_all(groups))
+                _product_long_writes(g, y, sums, dx, n, inner, beta, base, _FAR, *_all(groups))
         elif inner == 1:
-            cpu_product.rows(g, y, dx, n, inner, beta, _FAR, *_all(outer))
+            _product_rows(g, y, dx, n, inner, beta, _FAR, *_all(outer))
         elif not contiguous:
             strip = strip_of(n, inner)
             units = outer * -(-inner // strip)
-            cpu_product.columns(g, y, dx, n, inner, strip, beta, _FAR, *_all(units))
+            _product_columns(g, y, dx, n, inner, strip, beta, _FAR, *_all(units))
 
     return run
 
@@ -536,10 +602,10 @@ def _run_maxout(contiguous):
     @_inlined
     def run(x, y, index, outer, pieces, inner):
         if inner == 1:
-            cpu_maxout.rows(x, y, index, pieces, *_all(outer))
+            _maxout_rows(x, y, index, pieces, *_all(outer))
         elif not contiguous:
             units = outer * -(-inner // span)
-            cpu_maxout.columns(x, y, index, pieces, inner, np.int64(span), _FAR, *_all(units))
+            _maxout_columns(x, y, index, pieces, inner, np.int64(span), _FAR, *_all(units))
 
     return run
 
@@ -551,15 +617,13 @@ def _run_spread(contiguous):
     @_inlined
     def run(g, index, dx, outer, pieces, inner):
         if inner == 1:
-            cpu_maxout.vjp_rows(g, index, dx, pieces, *_all(outer))
+            _maxout_vjp_rows(g, index, dx, pieces, *_all(outer))
         elif not contiguous:
             if pieces > counted:
-                cpu_maxout.vjp_many(g, index, dx, pieces, inner, *_all(outer))
+                _maxout_vjp_many(g, index, dx, pieces, inner, *_all(outer))
             else:
                 units = outer * -(-inner // span)
-                cpu_maxout.vjp_columns(
-                    g, index, dx, pieces, inner, np.int64(span), _FAR, *_all(units)
-                )
+                _maxout_vjp_columns(g, index, dx, pieces, inner, np.int64(span), _FAR, *_all(units))
 
     return run
 
@@ -567,7 +631,7 @@ def _run_spread(contiguous):
 @_compiled
 def _check_range(index, pieces):
     found = np.zeros(1, np.uint8)
-    cpu_maxout.outside(index, found, pieces, *_all(-(-index.size // cpu_maxout.SPAN)))
+    _maxout_outside(index, found, pieces, *_all(-(-index.size // cpu_maxout.SPAN)))
     if found[0]:
         raise IndexError("index must lie in [0, pieces)")
 

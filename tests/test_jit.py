@@ -6,6 +6,7 @@ compiled once and called with many shapes.
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
@@ -460,3 +461,113 @@ def test_products_of_two_dtypes(dtypes, rng):
             want = na.softmin_vjp(g, y, axis)
             assert one.dtype == want.dtype
             np.testing.assert_array_equal(one, want)
+
+
+# ---- arguments that may be None, functions as arguments ------------------------------------------
+
+
+@numba.njit
+def either(x, value, given):
+    """What Numba knows as optional."""
+    found = None
+    if given:
+        found = value
+    return found
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_optional_arguments(given, rng):
+    x = rng.normal(size=(5, 7))
+    mask, out, weight = x > 0, np.empty_like(x), rng.normal(size=(3, 2, 7))
+    bias = rng.normal(size=(3, 2))
+    y, index = na.maxout_affine_with_index(x, weight)
+    softmin, vjp = partial(na.softmin, x), partial(na.softmin_vjp, x, x)
+    calls: list[tuple[Any, Any, str, Any]] = [
+        (lambda x, v, g: na.softmin(x, where=either(x, v, g)), softmin, "where", mask),
+        (lambda x, v, g: na.softmin(x, out=either(x, v, g)), softmin, "out", out),
+        (lambda x, v, g: na.softmin(x, either(x, v, g)), softmin, "axis", 0),
+        (lambda x, v, g: na.softmin_vjp(x, x, axis=either(x, v, g)), vjp, "axis", 0),
+    ]
+    for call, function, name, value in calls:
+        assert_same(numba.njit(call)(x, value, given), function(**{name: value if given else None}))
+    affine = numba.njit(lambda x, w, b, g: na.maxout_affine(x, w, either(x, b, g)))
+    assert_same(
+        affine(x, weight, bias, given), na.maxout_affine(x, weight, bias if given else None)
+    )
+    tangent = numba.njit(
+        lambda x, w, i, v, g: na.maxout_affine_jvp(
+            x, w, i, dx=either(x, v, g), dweight=w, dbias=either(x, w[..., 0].copy(), not g)
+        )
+    )
+    more = {"dx": x} if given else {"dbias": weight[..., 0].copy()}
+    want = na.maxout_affine_jvp(x, weight, index, dweight=weight, **more)
+    assert_same(tangent(x, weight, index, x, given), want)
+
+
+def test_what_must_not_be_none(rng):
+    x = rng.normal(size=(5, 7))
+    softmin = numba.njit(lambda x, g: na.softmin(either(x, x, g)))
+    assert_same(softmin(x, True), na.softmin(x))
+    with pytest.raises(TypeError, match="x must not be None"):
+        softmin(x, False)
+    hot = numba.njit(lambda x, g: na.softmin(x, temperature=either(x, 2.0, g)))
+    assert_same(hot(x, True), na.softmin(x, temperature=2.0))
+    with pytest.raises(TypeError, match="temperature must not be None"):
+        hot(x, False)
+    along = numba.njit(lambda x, g: na.maxout(x, axis=either(x, 0, g)))
+    assert_same(along(x, True), na.maxout(x, axis=0))
+    with pytest.raises(TypeError, match="axis must not be None"):
+        along(x, False)
+
+
+@numba.njit
+def applied(function, x):
+    return function(x)
+
+
+def test_functions_as_arguments(rng):
+    x = rng.normal(size=(5, 7))
+    for function in (na.softmin, na.maxout, na.softmin):
+        assert_same(applied(function, x), function(x))
+    assert_same(numba.njit(lambda x: applied(na.softmin, x))(x), na.softmin(x))
+    assert len(applied.signatures) == 3
+    with pytest.raises(numba.TypingError, match="Numba type of <class 'function'>"):
+        applied(lambda x: x, x)  # a function that is not the library's is none of its business
+
+
+# ---- kernels are called, not compiled again -------------------------------------------------------
+
+
+def test_a_caller_has_no_code_of_kernels(rng):
+    call = numba.njit(lambda x, axis: na.softmin(x, axis))
+    call(rng.normal(size=(5, 7)), 1)
+    (code,) = call.inspect_llvm().values()
+    assert "numba_acts.columns." in code and "numba_acts.rows." in code
+    assert len(code) < 200_000
+
+
+HANDED = """
+import numba
+import numpy as np
+import numba_acts as na
+@numba.njit(cache=True)
+def call(function, x):
+    return function(x), na.softmin(x, -1)
+first, second = call(na.softmin, np.array([0.0, 0.0]))
+print(*first, *second, sum(call.stats.cache_hits.values()))
+"""
+OTHERS = "from numba_acts._cpu import linked; linked.STAMP = b'other kernels'; "
+
+
+@FULL
+def test_users_cache_notices_other_kernels(tmp_path):
+    """And it holds what was compiled for functions that were handed over."""
+    file = tmp_path / "program.py"
+    file.write_text(HANDED)
+    code = f"import runpy; runpy.run_path({str(file)!r})"
+    hits = []
+    for before in ("", "", OTHERS, ""):
+        printed = run(before + code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert printed[:4] == ["0.5"] * 4
+        hits.append(printed[4])
+    assert hits[:3] == ["0", "1", "0"]

@@ -1,0 +1,73 @@
+"""Kernels in code that users compile: called at their address.
+
+Numba would link a kernel's LLVM code into each function that calls it, and optimize and compile it
+there once more, for seconds. Here the calling code knows a kernel by a name, under which LLVM finds
+its machine code. A function that Numba has in its own cache brings with it what is to be found: its
+environment holds an object for each kernel, which loads that when it is unpickled. If the kernels
+are others by then, that fails as if the file were gone, and Numba compiles the function anew.
+"""
+
+import hashlib
+import importlib
+from typing import Any
+
+import llvmlite.binding
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numba_acts import _compiler
+from numba_acts._cpu.launch import STAMP
+
+
+class _Linked:
+    """A kernel, compiled for some types, which LLVM knows by the name of `symbol`."""
+
+    def __init__(self, module: str, name: str, kinds: tuple[Any, ...]) -> None:
+        self.task = module, name, kinds
+        digest = hashlib.sha256(repr((self.task, STAMP)).encode()).hexdigest()
+        self.symbol = f"numba_acts.{name}.{digest[:32]}"
+        kernel = getattr(importlib.import_module(module), name)
+        with _compiler.switched_on():
+            kernel.compile(kinds)
+            made = kernel.overloads[kinds]
+            self.result = made.signature.return_type
+            address = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+            llvmlite.binding.add_symbol(self.symbol, address)
+
+    def __reduce__(self) -> Any:
+        return _relinked, (STAMP, *self.task)
+
+
+def _relinked(stamp: bytes, *task: Any) -> _Linked:
+    """The kernel in another process, if it is the same."""
+    if stamp != STAMP:
+        raise FileNotFoundError("compiled with other kernels of numba_acts")
+    return _Linked(*task)
+
+
+def linked(kernel: Any) -> Any:
+    """A kernel as compiled code calls it."""
+    module, name = kernel.py_func.__module__, kernel.py_func.__name__
+
+    @intrinsic
+    def call(typingctx: Any, *arguments: Any) -> Any:
+        """Call the kernel's machine code."""
+        kinds = tuple(map(types.unliteral, arguments))
+        found = _Linked(module, name, kinds)
+        signature = found.result(types.BaseTuple.from_types(kinds))
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            context.environment.consts.append(found)
+            convention = context.call_conv
+            given = cgutils.unpack_tuple(builder, args[0])
+            kind = convention.get_function_type(found.result, kinds)
+            function = cgutils.get_or_insert_function(builder.module, kind, found.symbol)
+            status, result = convention.call_function(builder, function, found.result, kinds, given)
+            with cgutils.if_unlikely(builder, status.is_error):
+                convention.return_status_propagate(builder, status)
+            return result
+
+        return signature, emit
+
+    return call
