@@ -535,7 +535,7 @@ def test_functions_as_arguments(rng):
         applied(lambda x: x, x)  # a function that is not the library's is none of its business
 
 
-# ---- kernels are called, not compiled again -------------------------------------------------------
+# ---- kernels are called, not compiled again -----------------------------------------------------
 
 
 def test_a_caller_has_no_code_of_kernels(rng):
