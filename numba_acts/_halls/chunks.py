@@ -10,6 +10,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.blockwise import Blockwise
+from dask.graph_manipulation import bind
 
 TOGETHER = 16  # parts of a slice that one task folds: it never holds those of all chunks
 
@@ -127,3 +129,18 @@ def folded(
             several = mapped(function, None, *near, axis=axis, **one_each([axis]))
             arrays = tuple(part(several, i, dtype) for i, dtype in enumerate(dtypes))
     return list(arrays)
+
+
+def again(arrays: Sequence[Any], behind: Any) -> Sequence[Any]:
+    """The same arrays for a second reading, which is to come after `behind` is computed.
+
+    Chunks that come straight from where they lie or are made, by steps of one chunk each, are read
+    or made again, so that none is held meanwhile. Others are, as making them may take long.
+    """
+    graphs = [array.dask for array in arrays]
+    straight = all(
+        isinstance(layer, Blockwise) or not graph.dependencies[name]
+        for graph in graphs
+        for name, layer in graph.layers.items()
+    )
+    return bind(list(arrays), behind, seed="again") if straight else arrays

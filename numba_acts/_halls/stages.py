@@ -8,7 +8,7 @@ and a chunk's entries have exp(β(x − M)) / S: what softmax gives for the chun
 s_c exp(β(m_c − M)) is to S. A product needs Σ g y over the slice, maxout the winner of each chunk.
 
 All of that is one number for a slice and chunk, so no chunk is ever joined with another. It is
-float64, and sums of it carry their rounding errors along. Each chunk is asked for twice.
+float64, and sums of it carry their rounding errors along.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from numba_acts._halls.chunks import blocks, check_known, folded, mapped, one_each, part
+from numba_acts._halls.chunks import again, blocks, check_known, folded, mapped, one_each, part
 
 _DOUBLE, _LONG, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
 _RAISED = 128  # a power of two by which what will be subnormal is multiplied until it is rounded
@@ -50,6 +50,8 @@ def softmax(
     weights = mapped(_weight, _DOUBLE, sums, extrema, extreme, beta=beta, **_IN_ORDER)
     total = mapped(_whole, _DOUBLE, *folded(_added, [_DOUBLE, _DOUBLE], axes, weights))
     finished = partial(_as_parts, alone, number, beta)
+    operands = again([array for array, _ in (x, *mask)], total)
+    (x, *mask) = zip(operands, (labels for _, labels in (x, *mask)), strict=True)
     given = [x, *((a, every) for a in (extreme, weights, total)), *mask]
     return blocks(finished, dtype, every, *given, dtype_of_result=dtype, **_IN_ORDER)
 
@@ -116,6 +118,7 @@ def softmax_product(dtype: np.dtype, axes: tuple[int, ...], beta: float, g: Any,
     dots = mapped(partial(_dot, axes), _DOUBLE, g, y, **one_each(axes))
     dot = mapped(_whole, _DOUBLE, *folded(_added, [_DOUBLE, _DOUBLE], axes, dots))
     task = {"beta": _held(beta, _number(dtype)), "dtype_of_result": dtype}
+    g, y = again([g, y], dot)
     return mapped(_product, dtype, g, y, dot, **task, **_IN_ORDER)
 
 
