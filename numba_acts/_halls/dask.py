@@ -1,9 +1,9 @@
 """The hall of Dask arrays: the public calls, lazily, chunk by chunk.
 
-An axis along which a function works is joined to one chunk first; every other cut stays. Shapes,
-dtypes and what else is known before computing is checked at once; an index out of range is found
-when its chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut into
-as many.
+Slices that are cut by chunks go to `stages`; a layer's pieces and d are joined to one chunk first.
+Shapes, dtypes and what else is known before computing is checked at once; an index out of range is
+found when its chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut
+into as many.
 """
 
 import itertools

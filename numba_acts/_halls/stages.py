@@ -50,9 +50,9 @@ def softmax(
     weights = mapped(_weight, _DOUBLE, sums, extrema, extreme, beta=beta, **_IN_ORDER)
     total = mapped(_whole, _DOUBLE, *folded(_added, [_DOUBLE, _DOUBLE], axes, weights))
     finished = partial(_as_parts, alone, number, beta)
-    operands = again([array for array, _ in (x, *mask)], total)
-    (x, *mask) = zip(operands, (labels for _, labels in (x, *mask)), strict=True)
-    given = [x, *((a, every) for a in (extreme, weights, total)), *mask]
+    labels = [of_array for _, of_array in (x, *mask)]
+    first, *rest = zip(again([a for a, _ in (x, *mask)], total), labels, strict=True)
+    given = [first, *((a, every) for a in (extreme, weights, total)), *rest]
     return blocks(finished, dtype, every, *given, dtype_of_result=dtype, **_IN_ORDER)
 
 
