@@ -1,11 +1,18 @@
-"""Dask arrays in, Dask arrays out: lazily, chunk by chunk, with the bits of the NumPy call."""
+"""Dask arrays in, Dask arrays out: lazily, chunk by chunk, slices that chunks cut in two stages.
+
+What isn't summed over chunks has the bits of the NumPy call.
+"""
 
 import inspect
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
-from cases import MAKERS, Case, generator
+from cases import MAKERS, Case, assert_agrees, assert_rounded_once, generator
 from test_processes import run
 
 import numba_acts as na
@@ -13,6 +20,7 @@ import numba_acts as na
 da = pytest.importorskip("dask.array", reason="Dask is not installed")
 
 SHAPES: dict[str | None, tuple] = {"softmax2d": (4, 6, 5, 7), "affine": ((10, 4, 8), (6, 3, 8))}
+SUMMED = ["softmin", "softmin_vjp", "softmin_jvp", "softmax2d", "softmax2d_vjp", "softmax2d_jvp"]
 
 
 def cut(array):
@@ -44,35 +52,218 @@ def test_bits_are_those_of_the_numpy_call(name, dtype):
     pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
     for place, (one, other) in enumerate(pairs):
         computed = assert_same(one, other)
-        if name == "maxout_affine_vjp" and place:  # sums over the batch, in chunks of it
+        if name in SUMMED or name == "maxout_affine_vjp" and place:  # sums over chunks
             np.testing.assert_allclose(computed, other, rtol=1e-12 if dtype == "float64" else 2e-3)
         else:
             np.testing.assert_array_equal(computed, other)
 
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
-def test_slices_over_several_chunks_are_joined(axis, rng):
+@pytest.mark.parametrize("chunks", [(3, 3, 3), (1, 4, 2), (2, 4, 5), (7, 1, 1)])
+def test_slices_over_several_chunks_stay_cut(axis, chunks, rng):
     x, g = rng.normal(size=(2, 7, 4, 5))
-    y = na.softmin(x, axis, temperature=2.0)
-    got = na.softmin(cut(x), axis, temperature=2.0)
-    np.testing.assert_array_equal(assert_same(got, y), y)
-    whole = range(3) if axis is None else [axis] if isinstance(axis, int) else axis
-    for a in range(3):
-        joined = a in [w % 3 for w in whole]
-        assert got.chunks[a] == ((x.shape[a],) if joined else cut(x).chunks[a])
-    want = na.softmin_vjp(g, y, axis)
-    np.testing.assert_array_equal(assert_same(na.softmin_vjp(g, cut(y), axis), want), want)
+    lazy, other = da.from_array(x, chunks=chunks), da.from_array(g, chunks=2)
+    got = na.softmin(lazy, axis, temperature=2.0)
+    assert got.chunks == lazy.chunks
+    assert_agrees(got.compute(), "softmin", [x], {"axis": axis, "temperature": 2.0})
+    y = na.softmin(x, axis)
+    for name in ("softmin_vjp", "softmin_jvp"):
+        got = getattr(na, name)(other, da.from_array(y, chunks=chunks), axis, temperature=2.0)
+        assert got.chunks == lazy.chunks
+        assert_agrees(got.compute(), name, [g, y], {"axis": axis, "temperature": 2.0})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int64", "uint8", "bool"])
+def test_dtypes_of_slices_over_several_chunks(dtype, rng):
+    kind = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    x = (8 * rng.normal(size=(40, 6))).astype(kind)
+    lazy = da.from_array(x, chunks=(7, 4))
+    for axis in (0, (0, 1)):
+        want = na.softmin(x, axis)
+        got = assert_same(na.softmin(lazy, axis), want)
+        assert_agrees(got, "softmin", [x], {"axis": axis})
+        got = assert_same(na.softmin_vjp(lazy, da.from_array(want, chunks=(7, 4)), axis), want)
+        assert_agrees(got, "softmin_vjp", [x, want], {"axis": axis})
+    wants, gots = na.maxout_with_index(x, 0), na.maxout_with_index(lazy, 0, index_dtype=np.int32)
+    for got, want in zip(gots, wants, strict=True):
+        np.testing.assert_array_equal(assert_same(got, want), want)
+    np.testing.assert_array_equal(assert_same(na.maxout(lazy, 0), wants[0]), wants[0])
+    jvp = na.maxout_jvp(lazy, gots[1], 0)
+    np.testing.assert_array_equal(assert_same(jvp, wants[0]), wants[0])
+
+
+def test_byte_swapped_and_float32_products_of_both_kinds(rng):
+    x = rng.normal(size=(9, 4)).astype(">f4")
+    got = na.softmin(da.from_array(x, chunks=2), 0)
+    assert_same(got, na.softmin(x, 0))
+    np.testing.assert_allclose(got.compute(), na.softmin(x, 0), rtol=1e-6)
+    y = na.softmin(x, 0)
+    got = na.softmin_vjp(x.astype(np.float16), da.from_array(y, chunks=2), 0)
+    want = na.softmin_vjp(x.astype(np.float16), y, 0)
+    np.testing.assert_allclose(assert_same(got, want), want, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "chunk"), [(10**6, 150_000), (300_000, 300), (700, 1)])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 40.0])
+def test_long_slices_are_as_accurate_as_those_of_one_chunk(dtype, n, chunk, spread, rng):
+    x = (spread * rng.normal(size=n)).astype(dtype)
+    got = na.softmin(da.from_array(x, chunks=chunk)).compute()
+    want, wide = oracle.softmin(x), oracle.wide(x)
+    bound = 4 * np.finfo(dtype).eps * (1 + wide - wide.min()) * want
+    assert (np.abs(got - want) <= bound + np.finfo(dtype).smallest_subnormal).all()
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 85.0), ("float64", 700.0)])
+def test_subnormal_weights_are_rounded_once(dtype, least, rng):
+    x = rng.uniform(0, 1.06 * least + 10, (400, 3)).astype(dtype)
+    assert_rounded_once(na.softmin(da.from_array(x, chunks=(7, 2)), 0).compute(), x, 0)
+
+
+@pytest.mark.parametrize("masked", [None, (1, 1, 0, 0), (0, 1, 0, 1), (0, 0, 0, 0)])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_special_values_in_every_chunk(sign, masked):
+    """Slices of four, in two chunks: those of the NumPy call, which says NaN where it is due."""
+    given = list(itertools.product([0.0, 1.0, np.inf, -np.inf, np.nan], repeat=4))
+    x = np.array(given, np.float32).T[:, :, None]
+    where = None if masked is None else np.array(masked, bool)[:, None, None]
+    lazy = da.from_array(x, chunks=(2, 100, 1))
+    if sign < 0:
+        got, want = na.softmin(lazy, 0, where=where), na.softmin(x, 0, where=where)
+    else:
+        got, want = na.softmax2d(lazy, where=where), na.softmax2d(x, where=where)
+    np.testing.assert_allclose(assert_same(got, want), want, rtol=1e-6)
+    for function in (na.softmin_vjp, na.softmin_jvp):
+        y = np.nan_to_num(want)
+        got, ours = function(lazy, da.from_array(y, chunks=(2, 100, 1)), 0), function(x, y, 0)
+        np.testing.assert_allclose(assert_same(got, ours), ours, rtol=1e-5, atol=1e-6)
+    wants, gots = na.maxout_with_index(x, 0), na.maxout_with_index(lazy, 0)
+    for one, other in zip(gots, wants, strict=True):
+        np.testing.assert_array_equal(assert_same(one, other), other)
+
+
+def test_first_winner_over_chunks(rng):
+    """Of equal pieces, of NaNs and of zeros of both signs, with empty chunks between."""
+    x = rng.integers(0, 3, (50, 20)).astype(np.float64) * np.where(
+        rng.random((50, 20)) < 0.5, 1, -1
+    )
+    x[rng.random(x.shape) < 0.02] = np.nan
+    x[:, 0], x[:, 1] = -np.inf, -0.0
+    for sizes in ((7,) * 7 + (1,), (0, 20, 0, 30), (1,) * 50, (49, 0, 1)):
+        lazy = da.from_array(x, chunks=(50, 6)).rechunk((sizes, 6))
+        wants, gots = na.maxout_with_index(x, 0), na.maxout_with_index(lazy, 0)
+        for got, want in zip(gots, wants, strict=True):
+            np.testing.assert_array_equal(assert_same(got, want), want)
+        t = rng.normal(size=x.shape)
+        want = na.maxout_jvp(t, wants[1], 0)
+        got = na.maxout_jvp(da.from_array(t, chunks=9).rechunk((sizes, 6)), gots[1], 0)
+        np.testing.assert_array_equal(assert_same(got, want), want)
+        got = na.softmin(lazy, 0)
+        np.testing.assert_allclose(assert_same(got, x), na.softmin(x, 0), rtol=1e-12)
+
+
+def test_index_out_of_range_of_pieces_over_chunks(rng):
+    t = da.from_array(rng.normal(size=(3, 8)), chunks=(2, 3))
+    for wrong in (8, -1):
+        dy = na.maxout_jvp(t, np.array([0, 7, wrong]))
+        np.testing.assert_array_equal(dy[:2].compute(), t.compute()[[0, 1], [0, 7]])
+        with pytest.raises(IndexError, match=r"index must lie in \[0, 8\), the pieces of a unit"):
+            dy.compute()
+
+
+@pytest.mark.parametrize("name", ["softmin", "softmin_masked", "softmin_vjp", "affine_vjp"])
+def test_the_order_of_sums_is_that_of_the_chunks(name, rng):
+    """Neither a scheduler nor Dask's configuration changes a bit."""
+    import dask
+
+    x, g = rng.normal(size=(2, 400, 6)) * 5
+    w = rng.normal(size=(3, 2, 6))
+    index = na.maxout_affine_with_index(x, w)[1]
+
+    def bits(**more):
+        a, b = (da.from_array(one, chunks=(9, 4)) for one in (x, g))
+        calls = {
+            "softmin": lambda: na.softmin(a, None),
+            "softmin_masked": lambda: na.softmin(a, 0, where=b > 0),
+            "softmin_vjp": lambda: na.softmin_vjp(b, a, (0, 1)),
+            "affine_vjp": lambda: na.maxout_affine_vjp(g[:, :3], a, w, index)[1],
+        }
+        return calls[name]().compute(**more).tobytes()
+
+    want = bits(scheduler="synchronous")
+    assert bits(scheduler="threads", num_workers=7) == want
+    for config in ({"split_every": 2}, {"split_every": 64}, {"array.rechunk.threshold": 1}):
+        with dask.config.set(config):
+            assert bits(scheduler="threads") == want
+    with dask.config.set({"optimization.fuse.active": False}):
+        assert bits(scheduler="synchronous") == want
+
+
+LONG = {
+    "softmin": lambda x: na.softmin(x, 0),
+    "masked": lambda x: na.softmin(x, 0, where=x > 0),
+    "softmin_vjp": lambda x: na.softmin_vjp(x, x, 0),
+    "maxout": lambda x: na.maxout(x, 0),
+    "index": lambda x: na.maxout_with_index(x, 0)[1],
+    "maxout_jvp": lambda x: na.maxout_jvp(x, np.arange(3), 0),
+    "softmin_jacobian": lambda x: na.softmin_jacobian(x, 0)[:8],
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_chunks_of_a_slice_are_never_joined(name):
+    """No task sees more than sixteen chunks' parts; none gives more than a chunk."""
+    import dask
+    from dask.callbacks import Callback
+
+    count, size = (300, 5) if name != "softmin_jacobian" else (40, 5)
+    x = da.random.default_rng(0).normal(size=(count * size, 3), chunks=(size, 3))
+    lazy = LONG[name](x)
+    (optimized,) = dask.optimize(lazy)
+    needed = optimized.__dask_graph__().get_all_dependencies()
+    assert max(map(len, needed.values())) <= 16
+    assert len(needed) < (10 if name != "softmin_jacobian" else 3 * count) * count
+    sizes = [0]
+
+    def done(key, value, graph, state, worker):
+        sizes.append(getattr(value, "size", 0))
+
+    with Callback(posttask=done):
+        lazy.persist(scheduler="synchronous")
+    most = 3 * size * (size if name == "softmin_jacobian" else 1)
+    assert max(sizes) <= max(most, 3 * 16)
+
+
+def test_chunks_straight_from_their_source_are_read_twice(rng):
+    """So that none is held until the sums are known; what was computed is held instead."""
+    made = []
+
+    def block(block_id):
+        made.append(block_id)
+        return np.full(4, float(block_id[0]))
+
+    x = da.map_blocks(block, chunks=((4,) * 5,), dtype=np.float64, meta=np.empty(0))
+    y = na.softmin(x)
+    np.testing.assert_allclose(y.compute(scheduler="synchronous").sum(), 1)
+    assert sorted(made) == sorted(2 * [(i,) for i in range(5)])
+    made.clear()
+    y = na.softmin(x.rechunk(3))
+    np.testing.assert_allclose(y.compute(scheduler="synchronous").sum(), 1)
+    assert sorted(made) == [(i,) for i in range(5)]
+    assert len(na.softmin(na.softmin(y)).dask) < 400  # not doubled by each
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5,), (7, 1), ()])
+@pytest.mark.parametrize("axis", [0, 1, None])
 @pytest.mark.parametrize("in_chunks", [True, False])
-def test_masks(shape, in_chunks, rng):
+def test_masks(shape, axis, in_chunks, rng):
     x, mask = rng.normal(size=(7, 5)), np.asarray(rng.random(shape) < 0.6)
-    want = na.softmin(x, 0, where=mask)
-    got = na.softmin(cut(x), 0, where=cut(mask) if in_chunks else mask)
-    np.testing.assert_array_equal(assert_same(got, want), want)
-    if in_chunks:  # a mask alone makes it lazy too
-        np.testing.assert_array_equal(assert_same(na.softmin(x, 0, where=cut(mask)), want), want)
+    want = na.softmin(x, axis, where=mask)
+    got = na.softmin(cut(x), axis, where=cut(mask) if in_chunks else mask)
+    np.testing.assert_allclose(assert_same(got, want), want, rtol=1e-14)
+    if in_chunks:  # a mask alone makes it lazy too, and cut in its chunks or one
+        got = na.softmin(x, axis, where=da.from_array(mask, chunks=2))
+        np.testing.assert_allclose(assert_same(got, want), want, rtol=1e-14)
 
 
 def test_axes_of_jacobians(rng):
@@ -198,9 +389,29 @@ def test_masks_of_unknown_chunks(rng):
     mask = rng.random((7, 5)) < 0.6
     for some in (mask, mask[:, :1]):
         got = na.softmin(filtered(x, keep), where=filtered(some, keep)).compute()
-        np.testing.assert_array_equal(got, na.softmin(x[keep], where=some[keep]))
+        np.testing.assert_allclose(got, na.softmin(x[keep], where=some[keep]), rtol=1e-14)
+        got = na.softmin(filtered(x, keep), 0, where=filtered(some, keep)).compute()
+        np.testing.assert_allclose(got, na.softmin(x[keep], 0, where=some[keep]), rtol=1e-14)
     got = na.softmin(filtered(x, keep), where=mask[0]).compute()
-    np.testing.assert_array_equal(got, na.softmin(x[keep], where=mask[0]))
+    np.testing.assert_allclose(got, na.softmin(x[keep], where=mask[0]), rtol=1e-14)
+
+
+def test_slices_over_chunks_of_unknown_sizes(rng):
+    x, g = rng.normal(size=(2, 12, 5))
+    keep = np.arange(12) % 3 != 1
+    keep[3:6] = False  # a chunk that turns out to be empty
+    unknown, other = filtered(x, keep), filtered(g, keep)
+    y = na.softmin(x[keep], 0)
+    for got, want in (
+        (na.softmin(unknown, 0), y),
+        (na.softmin(unknown, None), na.softmin(x[keep], None)),
+        (na.softmin_vjp(other, unknown, 0), na.softmin_vjp(g[keep], x[keep], 0)),
+        (na.softmin_jacobian(unknown, 0), na.softmin_jacobian(x[keep], 0)),
+        (na.maxout(unknown, 0), na.maxout(x[keep], 0)),
+    ):
+        np.testing.assert_allclose(got.compute(), want, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="x must have at least one piece"):
+        na.maxout(filtered(x, keep & False), 0).compute()
 
 
 def test_masks_whose_chunks_turn_out_to_be_others(rng):
@@ -216,9 +427,8 @@ def test_sizes_that_must_be_known_are_asked_for(rng):
     unknown = filtered(x, keep)
     with_rows = da.from_array(x[keep], chunks=3)
     for call in (
-        lambda: na.softmin(unknown, 0),
-        lambda: na.softmin_jacobian(unknown[:, 0]),
-        lambda: na.maxout(unknown, 0),
+        lambda: na.maxout_with_index(unknown, 0),
+        lambda: na.maxout_jvp(unknown, np.zeros(5, int), 0),
         lambda: na.softmin_vjp(with_rows, unknown),
         lambda: na.softmin_vjp(unknown, with_rows),
         lambda: na.softmin(unknown, where=with_rows > 0),
@@ -253,3 +463,33 @@ def test_what_is_lazy_otherwise_is_not_computed_without_a_word(rng):
     with pytest.raises(TypeError, match="y must be a Dask array or one in memory, got Labelled"):
         na.softmin_vjp(x, Labelled(cut(x)))
     np.testing.assert_array_equal(na.softmin(Labelled(x)), na.softmin(x))
+
+
+def test_labels_of_xarray_stay(rng):
+    xr = pytest.importorskip("xarray", reason="xarray is not installed")
+    x = xr.DataArray(
+        cut(rng.normal(size=(7, 4, 5))), dims=("time", "unit", "piece"), coords={"time": range(7)}
+    )
+    y, index = xr.apply_ufunc(
+        na.maxout_with_index,
+        x,
+        input_core_dims=[["piece"]],
+        output_core_dims=[[], []],
+        dask="allowed",
+    )
+    want = na.maxout_with_index(x.data.compute())
+    for got, plain in zip((y, index), want, strict=True):
+        assert got.dims == ("time", "unit") and isinstance(got.data, da.Array)
+        np.testing.assert_array_equal(got.coords["time"], range(7))
+        np.testing.assert_array_equal(got.compute().data, plain)
+
+
+def test_on_a_cluster_of_two_processes(tmp_path):
+    """The example, over an array three times a worker's memory, under its progress bar."""
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    program = Path(__file__).parents[1] / "examples" / "ising_on_a_cluster.py"
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "3.1 times a worker's memory" in done.stdout and "100% Completed" in done.stdout

@@ -1,21 +1,32 @@
 """The hall of Dask arrays: the public calls, lazily, chunk by chunk.
 
-An axis along which a function works is joined to one chunk first; every other cut stays. Shapes,
-dtypes and what else is known before computing is checked at once; an index out of range is found
-when its chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut into
-as many.
+Slices that are cut by chunks go to `stages`; a layer's pieces and d are joined to one chunk first.
+Shapes, dtypes and what else is known before computing is checked at once; an index out of range is
+found when its chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut
+into as many.
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from numba_acts._halls import rules
+from numba_acts._halls import rules, stages
 from numba_acts._halls.arrays import Call
+from numba_acts._halls.chunks import (
+    TOGETHER,
+    are_cut,
+    blocks,
+    broadcasting,
+    check_known,
+    cut_like,
+    joined,
+    mapped,
+    part,
+)
 from numba_acts._halls.rules import RESULT, WITHOUT_D, Axis
 
 # Axes of a layer: the batch's are 0, 1, ...; then come units, pieces and d.
@@ -37,71 +48,76 @@ class Hall:
     def softmax(self, x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
         """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
         x, dtype = _admit("x", x, out)
-        x = _joined(x, rules.slice_axes(axis, x.ndim))
-        dtype, task = rules.float_dtype(dtype), {"axis": axis, "beta": beta, "out": None}
+        over = rules.slice_axes(axis, x.ndim)
+        dtype, every = rules.float_dtype(dtype), list(range(x.ndim))
+        task = {"axis": axis, "beta": beta, "out": None}
         if where is None:
-            return _map(partial(self.call, "softmax", where=None), dtype, x, **task)
-        mask, kind = _admit("where", where)
-        rules.boolean_mask(Call(), np.empty(0, kind), (0,))
-        axes = list(range(x.ndim))
-        mask = _broadcasting("where", mask, x)
-        of_mask = axes[x.ndim - mask.ndim :]
-        own = zip(of_mask, mask.chunks, strict=True)
-        full = [a - x.ndim for a, chunks in own if chunks != (1,)]
-        masked = partial(_masked, self.call, full)
-        return _blocks(masked, dtype, axes, (x, axes), (mask, of_mask), **task)
+            given, weights = [(x, every)], partial(self.call, "softmax", where=None, **task)
+        else:
+            mask, kind = _admit("where", where)
+            rules.boolean_mask(Call(), np.empty(0, kind), (0,))
+            mask = broadcasting("where", mask, x)
+            of_mask = every[x.ndim - mask.ndim :]
+            own = zip(of_mask, mask.chunks, strict=True)
+            full = [a - x.ndim for a, chunks in own if chunks != (1,)]
+            given = [(x, every), (mask, of_mask)]
+            weights = partial(_masked, self.call, full, **task)
+        if are_cut(x, over):
+            return stages.softmax(weights, dtype, over, beta, *given)
+        return blocks(weights, dtype, every, *given)
 
     def softmax_product(self, name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
         """β y (g − ⟨g, y⟩) over `axis`."""
         (g, first), (y, second) = _admit(name, g, out), _admit("y", y)
-        y = _joined(y, rules.slice_axes(axis, y.ndim))
-        g = _cut_like(name, g, y.chunks, "y's shape")
+        over = rules.slice_axes(axis, y.ndim)
+        g = cut_like(name, g, y.chunks, "y's shape")
+        dtype = rules.common_float(first, second)
+        if are_cut(y, over):
+            return stages.softmax_product(dtype, over, beta, g, y)
         product = partial(self.call, "softmax_product", name)
-        task = {"axis": axis, "beta": beta, "out": None}
-        return _map(product, rules.common_float(first, second), g, y, **task)
+        return mapped(product, dtype, g, y, axis=axis, beta=beta, out=None)
 
     def softmax_jacobian(self, y: Any, axis: int, beta: float, out: Any) -> Any:
         """β (y_i δ_ij − y_i y_j), axes i and j in the place of `axis`."""
         y, dtype = _admit("y", y, out)
-        place = rules.one_axis(axis, y.ndim)
-        _check_known("y", y, [place])
-        y, axes = _joined(y, (place,)), list(range(y.ndim))
-        twice = [*axes[: place + 1], y.ndim, *axes[place + 1 :]]
-        task = {"axis": axis, "beta": beta, "out": None, "new_axes": {y.ndim: y.shape[place]}}
-        jacobian = partial(self.call, "softmax_jacobian")
-        return _blocks(jacobian, rules.float_dtype(dtype), twice, (y, axes), **task)
+        place, dtype = rules.one_axis(axis, y.ndim), rules.float_dtype(dtype)
+        return stages.softmax_jacobian(self.call, dtype, place, beta, y)
 
     def softmax_jacobian_diag(self, y: Any, beta: float, out: Any) -> Any:
         """β y (1 − y), number by number."""
         y, dtype = _admit("y", y, out)
         diagonal = partial(self.call, "softmax_jacobian_diag")
-        return _map(diagonal, rules.float_dtype(dtype), y, beta=beta, out=None)
+        return mapped(diagonal, rules.float_dtype(dtype), y, beta=beta, out=None)
 
     # ---- maxout -------------------------------------------------------------------------------
 
     def maxout(self, x: Any, axis: int, out: Any) -> Any:
         """The largest piece of each unit."""
         x, dtype = _admit("x", x, out)
-        x, axes, rest = _pieces(x, axis)
-        return _blocks(partial(self.call, "maxout"), dtype, rest, (x, axes), axis=axis, out=None)
+        place, axes, rest = _pieces(x, axis)
+        if are_cut(x, [place]):
+            return stages.maxout(self.call, dtype, place, x)
+        return blocks(partial(self.call, "maxout"), dtype, rest, (x, axes), axis=axis, out=None)
 
     def maxout_with_index(self, x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
         """The same, and which piece it is."""
         x, dtype = _admit("x", x, out)
-        x, axes, rest = _pieces(x, axis)
-        kind = rules.dtype_of_index(Call(), index_dtype, x.shape[axis])
+        place, axes, rest = _pieces(x, axis)
+        kind = rules.dtype_of_index(Call(), index_dtype, x.shape[place])
+        if are_cut(x, [place]):
+            return stages.maxout_with_index(self.call, dtype, kind, place, x)
         task = {"axis": axis, "index_dtype": kind, "out": None}
-        both = _blocks(partial(self.call, "maxout_with_index"), None, rest, (x, axes), **task)
-        return _part(both, 0, dtype), _part(both, 1, kind)
+        both = blocks(partial(self.call, "maxout_with_index"), None, rest, (x, axes), **task)
+        return part(both, 0, dtype), part(both, 1, kind)
 
     def maxout_vjp(self, g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         """g at the winning pieces, zeros elsewhere."""
         g, dtype = _admit("g", g, out)
         index = _index(index)
-        g = _cut_like("g", g, index.chunks, "index's shape")
+        g = cut_like("g", g, index.chunks, "index's shape")
         axes, spread, task = _spread(index, pieces, axis)
         vjp = partial(self.call, "maxout_vjp")
-        return _blocks(vjp, dtype, spread, (g, axes), (index, axes), **task)
+        return blocks(vjp, dtype, spread, (g, axes), (index, axes), **task)
 
     def maxout_jacobian(self, index: Any, pieces: int, axis: int, dtype: Any, out: Any) -> Any:
         """Ones at the winning pieces, zeros elsewhere."""
@@ -109,16 +125,18 @@ class Hall:
         index, kind = _index(index), Call().dtype("dtype", dtype)
         axes, spread, task = _spread(index, pieces, axis)
         jacobian = partial(self.call, "maxout_jacobian", dtype=kind)
-        return _blocks(jacobian, kind, spread, (index, axes), **task)
+        return blocks(jacobian, kind, spread, (index, axes), **task)
 
     def maxout_jvp(self, t: Any, index: Any, axis: int, out: Any) -> Any:
         """The tangents of the winning pieces."""
         t, dtype = _admit("t", t, out)
-        t, axes, rest = _pieces(t, axis)
+        place, axes, rest = _pieces(t, axis)
         chunks = tuple(t.chunks[a] for a in rest)
-        index = _cut_like("index", _index(index), chunks, f"t's shape without axis {axis},")
+        index = cut_like("index", _index(index), chunks, f"t's shape without axis {axis},")
+        if are_cut(t, [place]):
+            return stages.maxout_jvp(self.call, dtype, place, t, index)
         jvp = partial(self.call, "maxout_jvp")
-        return _blocks(jvp, dtype, rest, (t, axes), (index, rest), axis=axis, out=None)
+        return blocks(jvp, dtype, rest, (t, axes), (index, rest), axis=axis, out=None)
 
     # ---- maxout of an affine map --------------------------------------------------------------
 
@@ -135,15 +153,15 @@ class Hall:
         if bias is None:
             task["bias"] = None
         else:
-            bias = _cut_like("bias", arrays["bias"], weight.chunks[:-1], WITHOUT_D)
+            bias = cut_like("bias", arrays["bias"], weight.chunks[:-1], WITHOUT_D)
             operands.append((bias, _of_weight(weight)[:-1]))
         rows = _batch(x) + _of_weight(weight)[:-2]
         affine = partial(self.call, "maxout_affine")
         if not indexed:
-            return _blocks(affine, dtype, rows, *operands, **task)
+            return blocks(affine, dtype, rows, *operands, **task)
         task["index_dtype"] = kind = rules.dtype_of_index(Call(), index_dtype, weight.shape[-2])
-        both = _blocks(affine, None, rows, *operands, **task)
-        return _part(both, 0, dtype), _part(both, 1, kind)
+        both = blocks(affine, None, rows, *operands, **task)
+        return part(both, 0, dtype), part(both, 1, kind)
 
     def maxout_affine_vjp(self, g: Any, x: Any, weight: Any, index: Any) -> tuple[Any, Any, Any]:
         """(dx, dweight, dbias): each chunk's sums over its rows, then the sums of those."""
@@ -155,19 +173,20 @@ class Hall:
         of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
         rows = _batch(x) + of_weight[:-2]
         chunks = x.chunks[:-1] + weight.chunks[:-2]
-        g = _cut_like("g", arrays["g"], chunks, RESULT)
-        index = _cut_like("index", _index(index), chunks, RESULT)
+        g = cut_like("g", arrays["g"], chunks, RESULT)
+        index = cut_like("index", _index(index), chunks, RESULT)
         given = (g, rows), (x, of_x), (weight, of_weight), (index, rows)
         sums = np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
-        parts = _blocks(partial(_affine_vjp, self.call), None, _batch(x), *given, number=sums)
-        dx = _blocks(_first, dtype, of_x, (parts, _batch(x)), (x, of_x), number=dtype)
+        parts = blocks(partial(_affine_vjp, self.call), None, _batch(x), *given, number=sums)
+        dx = blocks(_first, dtype, of_x, (parts, _batch(x)), (x, of_x), number=dtype)
         one_each = {a: 1 for a in _batch(x)}
         totals = []
         for which, kept in ((1, of_weight), (2, of_weight[:-1])):
             operands = (parts, _batch(x)), (weight, of_weight)
             task: dict[str, Any] = {"which": which, "adjust_chunks": one_each}
-            part = _blocks(_stacked, sums, _batch(x) + kept, *operands, **task)
-            total = part.sum(axis=tuple(_batch(x)), dtype=sums) if _batch(x) else part
+            total = blocks(_stacked, sums, _batch(x) + kept, *operands, **task)
+            if batch := tuple(_batch(x)):
+                total = total.sum(axis=batch, dtype=sums, split_every=TOGETHER)
             totals.append(total.astype(dtype))
         return dx, totals[0], totals[1]
 
@@ -182,7 +201,7 @@ class Hall:
         x, weight = arrays["x"], arrays["weight"]
         of_x, of_weight = _batch(x) + [_DEPTH], _of_weight(weight)
         rows = _batch(x) + of_weight[:-2]
-        index = _cut_like("index", _index(index), x.chunks[:-1] + weight.chunks[:-2], RESULT)
+        index = cut_like("index", _index(index), x.chunks[:-1] + weight.chunks[:-2], RESULT)
         operands = [(x, of_x), (weight, of_weight), (index, rows)]
         places = {
             "dx": (of_x, x, "x's shape"),
@@ -191,9 +210,9 @@ class Hall:
         }
         for name in tangents:
             axes, like, whose = places[name]
-            operands.append((_cut_like(name, arrays[name], like.chunks, whose), axes))
+            operands.append((cut_like(name, arrays[name], like.chunks, whose), axes))
         tangent = partial(_affine_jvp, self.call, tuple(tangents))
-        return _blocks(tangent, dtype, rows, *operands)
+        return blocks(tangent, dtype, rows, *operands)
 
     def maxout_affine_jacobian(self, weight: Any, index: Any) -> Any:
         """∂y/∂x = weight[u, index[..., u], :]."""
@@ -206,11 +225,11 @@ class Hall:
                 f"index must have shape (..., units) with weight's {weight.shape[0]} units, "
                 f"got {index.shape}"
             )
-        index = _cut_like("index", index, index.chunks[: len(batch)] + units, RESULT)
+        index = cut_like("index", index, index.chunks[: len(batch)] + units, RESULT)
         rows = batch + _of_weight(weight)[:-2]
         operands = (weight, _of_weight(weight)), (index, rows)
         jacobian = partial(self.call, "maxout_affine_jacobian")
-        return _blocks(jacobian, dtype, [*rows, _DEPTH], *operands)
+        return blocks(jacobian, dtype, [*rows, _DEPTH], *operands)
 
 
 # ---- the functions of a chunk -----------------------------------------------------------------
@@ -249,13 +268,13 @@ def _affine_jvp(call: Any, names: Any, x: Any, weight: Any, index: Any, *tangent
 # ---- arguments --------------------------------------------------------------------------------
 
 
-def _pieces(x: Any, axis: int) -> tuple[Any, list[int], list[int]]:
-    """An array with its pieces in one chunk, its axes, and those without the pieces'."""
+def _pieces(x: Any, axis: int) -> tuple[int, list[int], list[int]]:
+    """The pieces' axis of an array, all of its axes, and those without the pieces'."""
     place = rules.one_axis(axis, x.ndim)
     if x.shape[place] == 0:
         raise ValueError(f"x must have at least one piece on axis {axis}, got shape {x.shape}")
     axes = list(range(x.ndim))
-    return _joined(x, (place,)), axes, [a for a in axes if a != place]
+    return place, axes, [a for a in axes if a != place]
 
 
 def _spread(index: Any, pieces: int, axis: int) -> tuple[list[int], list[int], dict[str, Any]]:
@@ -271,14 +290,14 @@ def _layer(given: dict[str, Any], out: Any = None) -> tuple[dict[str, Any], list
     admitted = {name: _admit(name, value, out) for name, value in given.items()}
     arrays = {name: array for name, (array, _) in admitted.items()}
     weight = arrays["weight"]
-    _check_known("weight", weight, range(weight.ndim))
+    check_known("weight", weight, range(weight.ndim))
     rules.layer_weight(Call(), _like(weight))
-    arrays["weight"] = weight = _joined(weight, (weight.ndim - 2, weight.ndim - 1))
+    arrays["weight"] = weight = joined(weight, (weight.ndim - 2, weight.ndim - 1))
     if "x" in arrays:
         x = arrays["x"]
-        _check_known("x", x, range(x.ndim)[-1:])
+        check_known("x", x, range(x.ndim)[-1:])
         rules.layer_inputs(Call(), _like(x), weight.shape[-1])
-        arrays["x"] = _joined(x, (x.ndim - 1,))
+        arrays["x"] = joined(x, (x.ndim - 1,))
     return arrays, [dtype for _, dtype in admitted.values()]
 
 
@@ -288,9 +307,6 @@ def _batch(x: Any) -> list[int]:
 
 def _of_weight(weight: Any) -> list[int]:
     return [_UNITS, _PIECES, _DEPTH][-weight.ndim :]
-
-
-# ---- chunks -----------------------------------------------------------------------------------
 
 
 def _admit(name: str, value: Any, out: Any = None) -> tuple[Any, np.dtype]:
@@ -314,86 +330,3 @@ def _index(index: Any) -> Any:
     array, dtype = _admit("index", index)
     rules.integer_index(Call(), np.empty(0, dtype))
     return array
-
-
-def _joined(array: Any, axes: tuple[int, ...]) -> Any:
-    """The array with one chunk along these axes."""
-    cut = {a: -1 for a in axes if len(array.chunks[a]) > 1}
-    _check_known("an array whose chunks are to be joined", array, cut)
-    return array.rechunk(cut) if cut else array
-
-
-def _unknown(chunk: Any) -> bool:
-    return any(n != n for n in chunk)
-
-
-def _check_known(name: str, array: Any, axes: Iterable[int]) -> None:
-    for a in axes:
-        if _unknown(array.chunks[a]):
-            raise ValueError(
-                f"{name} must have chunks of known sizes along axis {a}, got {array.chunks[a]}: "
-                "call its compute_chunk_sizes()"
-            )
-
-
-def _cut_like(name: str, array: Any, chunks: Any, why: str) -> Any:
-    """The array in such chunks, whose shape it must have."""
-    shape = tuple(map(sum, chunks))
-    wrong = f"{name} must have {why} {shape}, got {array.shape}"
-    if array.ndim != len(chunks):
-        raise ValueError(wrong)
-    known = {}
-    for a, (own, other) in enumerate(zip(array.chunks, chunks, strict=True)):
-        if not _unknown(own) and not _unknown(other):
-            known[a] = other
-            if sum(own) != shape[a]:
-                raise ValueError(wrong)
-        elif len(own) != len(other) or not (_unknown(own) and _unknown(other)):
-            raise ValueError(
-                f"{wrong}: along axis {a}, whose sizes are not all known, they are cut otherwise, "
-                f"into {len(own)} and {len(other)} chunks: call compute_chunk_sizes()"
-            )
-    return array.rechunk(known)
-
-
-def _broadcasting(name: str, array: Any, x: Any) -> Any:
-    """The array in x's chunks along its own axes, but for those of length 1."""
-    behind = x.ndim - array.ndim
-    shapes = zip(array.shape, x.shape[max(behind, 0) :], strict=False)
-    if behind < 0 or any(1 != n != m and n == n and m == m for n, m in shapes):
-        raise ValueError(f"{name} must broadcast to x's shape {x.shape}, got shape {array.shape}")
-    chunks = (
-        own if own == (1,) else other
-        for own, other in zip(array.chunks, x.chunks[behind:], strict=True)
-    )
-    return _cut_like(name, array, tuple(chunks), "chunks like x's, of shape")
-
-
-def _map(function: Callable[..., Any], dtype: np.dtype, *arrays: Any, **task: Any) -> Any:
-    """The function of each chunk, for arrays that are cut alike."""
-    axes = list(range(arrays[0].ndim))
-    return _blocks(function, dtype, axes, *((array, axes) for array in arrays), **task)
-
-
-def _blocks(function: Callable[..., Any], dtype: Any, axes: list[int], *operands: Any, **task: Any):
-    """The function of the chunks that meet, where `axes` name what goes together.
-
-    With a dtype of None, chunks are tuples, from which `_part` takes arrays.
-    """
-    meta = np.empty((0,) * len(axes), np.float64 if dtype is None else dtype)
-    flat = itertools.chain.from_iterable(operands)
-    task |= {"function": function, "whole": dtype is None, "concatenate": True}
-    return da.blockwise(_chunk, axes, *flat, meta=meta, dtype=meta.dtype, **task)
-
-
-def _chunk(*arrays: Any, function: Callable[..., Any], whole: bool, **task: Any) -> Any:
-    result = function(*arrays, **task)
-    return result if whole else np.asarray(result)  # a number is an array of rank 0 here
-
-
-def _part(pairs: Any, which: int, dtype: np.dtype) -> Any:
-    return _map(_taken, dtype, pairs, which=which)
-
-
-def _taken(pair: Any, which: int) -> Any:
-    return pair[which]
