@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from numba_acts._dtypes import BFLOAT16
-from numba_acts._halls import rules, tensors
+from numba_acts._halls import rules, standard, tensors
 
 _FLOATS = {np.dtype(kind) for kind in "efd"}
 
@@ -19,6 +19,7 @@ class Call:
     """One call: the kind of its arrays, which is the kind of its results."""
 
     torch: Any = None  # the module, if the arrays are its CPU tensors
+    functions: Any = None  # the array API's for them, if they are another library's
 
     def admit(self, name: str, value: Any, wanted: str = tensors.NUMBERS) -> np.ndarray:
         """The NumPy array behind an argument, in the machine's byte order."""
@@ -40,6 +41,9 @@ class Call:
         torch = tensors.module(value)
         if torch is not None:
             return self._tensor(torch, name, value, wanted)
+        functions = standard.namespace(name, value)
+        if functions is not None:
+            return self._foreign(functions, name, value, wanted)
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
                 f"{name} is a masked array, whose mask would be ignored: pass its data, and "
@@ -65,6 +69,7 @@ class Call:
         if not value.is_cpu:
             raise TypeError(f"{name} must be a tensor in host memory, got one on {value.device}")
         if wanted is not tensors.BOOLS:  # a mask does not say of what kind the result is
+            self._check_alone(name, torch, self.functions)
             self.torch = torch
         value = value.resolve_neg()  # of no known dtype are there conjugates
         try:
@@ -73,6 +78,25 @@ class Call:
             return value.numpy()
         except RuntimeError:
             raise tensors.no_memory(name) from None
+
+    def _foreign(self, functions: Any, name: str, value: Any, wanted: str) -> np.ndarray:
+        if wanted is not tensors.BOOLS:
+            self._check_alone(name, functions, self.functions, self.torch)
+            self.functions = functions
+        return standard.taken(value)
+
+    def _check_alone(self, name: str, own: Any, *others: Any) -> None:
+        """Refuse arrays of two libraries: of which kind would the result be?"""
+        for other in others:
+            if other is not None and other is not own:
+                raise TypeError(
+                    f"{name} is an array of {own.__name__}, others are of {other.__name__}: "
+                    "pass those of one library, and of NumPy"
+                )
+
+    def fresh(self, shape: Any, dtype: np.dtype) -> np.ndarray:
+        """Memory for a result."""
+        return np.empty(shape, dtype) if self.functions is None else standard.fresh(shape, dtype)
 
     def dtype(self, name: str, dtype: Any) -> np.dtype:
         """The dtype behind an argument that names one."""
@@ -91,6 +115,8 @@ class Call:
             array = self.admit(name, out)
         elif isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray):
             array = out
+        elif self.functions is not None and standard.namespace(name, out) is self.functions:
+            array = standard.taken(out)
         else:
             wanted = "a NumPy array" if self.torch is None else "a PyTorch CPU tensor"
             raise TypeError(f"{name} must be {wanted}, got {type(out).__name__}")
@@ -99,6 +125,8 @@ class Call:
 
     def give(self, result: np.ndarray) -> Any:
         """A fresh result as the caller's kind."""
+        if self.functions is not None:
+            return standard.given(self.functions, result)
         if self.torch is None:
             return result if result.ndim else result[()]
         if result.dtype == BFLOAT16:

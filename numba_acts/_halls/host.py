@@ -28,7 +28,7 @@ class Call(arrays.Call):
 
     def compute(self, kernel: Any, task: Task, *more: Any) -> Any:
         """What is given back when a kernel has filled a task's results."""
-        targets, sources = list(map(_memory, task.results)), task.operands
+        targets, sources = list(map(self.memory, task.results)), task.operands
         if targets[0].size:
             pairs = zip(targets, task.results, strict=True)
             over = [target for target, one in pairs if one is not None and one.out is not None]
@@ -42,6 +42,14 @@ class Call(arrays.Call):
 
             portions.fill(task.layout, task.shape, sources, targets, fill, task.in_place)
         return self.given(task.results, targets)
+
+    def memory(self, result: Result | None) -> Any:
+        """The memory of a result, in the order in which it is filled."""
+        if result is None:
+            return None
+        if result.array is not None:
+            return result.array.transpose(result.order)
+        return self.fresh([result.shape[axis] for axis in result.order], result.dtype)
 
     def given(self, results: list[Result | None], targets: list[Any]) -> Any:
         """What the caller gets: one array or several, in the order of axes that he knows."""
@@ -57,15 +65,6 @@ class Call(arrays.Call):
         if order != sorted(order):
             memory = memory.transpose([order.index(axis) for axis in range(len(order))])
         return self.give(memory)
-
-
-def _memory(result: Result | None) -> Any:
-    """The memory of a result, in the order in which it is filled."""
-    if result is None:
-        return None
-    if result.array is not None:
-        return result.array.transpose(result.order)
-    return np.empty([result.shape[axis] for axis in result.order], result.dtype)
 
 
 def _unshared(array: Any, targets: list[np.ndarray], in_place: bool) -> Any:
@@ -287,7 +286,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any, indexed: bool, index_dtype: An
     """max over i of weight[u, i]·x + bias[u, i]; if `indexed`, the winning pieces too."""
     call = Call()
     layer = rules.maxout_affine(call, x, weight, bias, indexed, index_dtype, out)
-    targets = list(map(_memory, layer.results))
+    targets = list(map(call.memory, layer.results))
     filled = [target for target in targets if target is not None]
     if filled[0].size:
         given = {name: _unshared(a, filled, in_place=False) for name, a in layer.arrays.items()}
@@ -396,7 +395,7 @@ def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
     layer = rules.maxout_affine_jacobian(call, weight, index)
     weight, index = layer.arrays["weight"], layer.arrays["index"]
     _check_range(index, layer.pieces)
-    rows = np.empty(layer.shape, layer.dtype)
+    rows = call.fresh(layer.shape, layer.dtype)
     if rows.size:
         operands = packed(weight), packed(index), flat(rows)
         cpu_affine.affine_jacobian(*operands, *layer.lengths)
