@@ -16,9 +16,10 @@ from numba_acts.torch._operations import Operation, operator
 # ---- softmin and softmax2d --------------------------------------------------------------------
 
 
-@operator("softmax(Tensor x, int[] axes, float beta, Tensor? where) -> Tensor")
-class softmax(Operation):
+class Softmax(Operation):
     """y = softmax(βx) over the axes."""
+
+    schema = "softmax(Tensor x, int[] axes, float beta, Tensor? where) -> Tensor"
 
     @staticmethod
     def empty(x: Any, axes: Any, beta: float, where: Any) -> Any:
@@ -49,9 +50,13 @@ class softmax(Operation):
         return softmax(x, _behind(axes), beta, where), 0
 
 
-@operator("softmax_product(Tensor g, Tensor y, int[] axes, float beta) -> Tensor")
-class softmax_product(Operation):
+softmax = operator(Softmax)
+
+
+class SoftmaxProduct(Operation):
     """v = β y (g − ⟨g, y⟩), linear in g."""
+
+    schema = "softmax_product(Tensor g, Tensor y, int[] axes, float beta) -> Tensor"
 
     @staticmethod
     def empty(g: Any, y: Any, axes: Any, beta: float) -> Any:
@@ -84,6 +89,9 @@ class softmax_product(Operation):
         return softmax_product(g, y, _behind(axes), beta), 0
 
 
+softmax_product = operator(SoftmaxProduct)
+
+
 def _inner(g: Any, y: Any, axes: Any) -> Any:
     """⟨g, y⟩ over the axes, which stay, of length 1."""
     return (g * y).sum(axes, keepdim=True) if axes else g * y
@@ -92,9 +100,10 @@ def _inner(g: Any, y: Any, axes: Any) -> Any:
 # ---- maxout -----------------------------------------------------------------------------------
 
 
-@operator("maxout(Tensor x, int axis) -> (Tensor, Tensor)")
-class maxout(Operation):
+class Maxout(Operation):
     """The maxima over the axis, and the index of the winners, which has no derivative."""
+
+    schema = "maxout(Tensor x, int axis) -> (Tensor, Tensor)"
 
     @staticmethod
     def empty(x: Any, axis: int) -> Any:
@@ -126,9 +135,13 @@ class maxout(Operation):
         return maxout(x.movedim(in_dims[0], 0), axis + 1), (0, 0)
 
 
-@operator("maxout_spread(Tensor g, Tensor index, SymInt pieces, int axis) -> Tensor")
-class maxout_spread(Operation):
+maxout = operator(Maxout)
+
+
+class MaxoutSpread(Operation):
     """g at the winning pieces, zeros elsewhere: linear in g."""
+
+    schema = "maxout_spread(Tensor g, Tensor index, SymInt pieces, int axis) -> Tensor"
 
     @staticmethod
     def empty(g: Any, index: Any, pieces: int, axis: int) -> Any:
@@ -157,9 +170,13 @@ class maxout_spread(Operation):
         return maxout_spread(g, index, pieces, axis + 1), 0
 
 
-@operator("maxout_pick(Tensor t, Tensor index, int axis) -> Tensor")
-class maxout_pick(Operation):
+maxout_spread = operator(MaxoutSpread)
+
+
+class MaxoutPick(Operation):
     """t of the winning pieces: linear in t."""
+
+    schema = "maxout_pick(Tensor t, Tensor index, int axis) -> Tensor"
 
     @staticmethod
     def empty(t: Any, index: Any, axis: int) -> Any:
@@ -188,12 +205,17 @@ class maxout_pick(Operation):
         return maxout_pick(t, index, axis + 1), 0
 
 
+maxout_pick = operator(MaxoutPick)
+
+
 # ---- maxout of an affine map ------------------------------------------------------------------
 
 
-@operator("maxout_affine(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)")
-class maxout_affine(Operation):
+class MaxoutAffine(Operation):
     """The maxima over i of W_i·x + b_i, and the index of the winners."""
+
+    schema = "maxout_affine(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)"
+    makes = True
 
     @staticmethod
     def empty(x: Any, weight: Any, bias: Any) -> Any:
@@ -201,9 +223,8 @@ class maxout_affine(Operation):
         return y, torch.empty_like(y, dtype=torch.int32)
 
     @staticmethod
-    def kernel(x: Any, weight: Any, bias: Any, *, out: Any) -> None:
-        found = hall(x, weight, bias, *out)
-        found.maxout_affine(x, weight, bias, True, rules.INT32.type, out)
+    def kernel(x: Any, weight: Any, bias: Any) -> Any:
+        return hall(x, weight, bias).maxout_affine(x, weight, bias, True, rules.INT32.type, None)
 
     @staticmethod
     def keep(output: Any, x: Any, weight: Any, bias: Any) -> Any:
@@ -225,12 +246,16 @@ class maxout_affine(Operation):
         return _one_by_one(maxout_affine, info, in_dims, x, weight, bias)
 
 
-@operator(
-    "maxout_affine_gradients(Tensor g, Tensor x, Tensor weight, Tensor index)"
-    " -> (Tensor, Tensor, Tensor)"
-)
-class maxout_affine_gradients(Operation):
+maxout_affine = operator(MaxoutAffine)
+
+
+class MaxoutAffineGradients(Operation):
     """Those of x, weight and bias, g W*, g x and g, summed where they meet: trilinear."""
+
+    schema = (
+        "maxout_affine_gradients(Tensor g, Tensor x, Tensor weight, Tensor index)"
+        " -> (Tensor, Tensor, Tensor)"
+    )
 
     makes = True
 
@@ -277,12 +302,16 @@ class maxout_affine_gradients(Operation):
         return _one_by_one(maxout_affine_gradients, info, in_dims, *given)
 
 
-@operator(
-    "maxout_affine_tangent(Tensor x, Tensor weight, Tensor index, Tensor? dx, Tensor? dweight,"
-    " Tensor? dbias) -> Tensor"
-)
-class maxout_affine_tangent(Operation):
+maxout_affine_gradients = operator(MaxoutAffineGradients)
+
+
+class MaxoutAffineTangent(Operation):
     """W*·dx + dW*·x + db*: a tangent that is None is zero."""
+
+    schema = (
+        "maxout_affine_tangent(Tensor x, Tensor weight, Tensor index, Tensor? dx, Tensor? dweight,"
+        " Tensor? dbias) -> Tensor"
+    )
 
     makes = True
 
@@ -328,6 +357,9 @@ class maxout_affine_tangent(Operation):
         return _one_by_one(maxout_affine_tangent, info, in_dims, *given)
 
 
+maxout_affine_tangent = operator(MaxoutAffineTangent)
+
+
 # ---- what they have in common -----------------------------------------------------------------
 
 
@@ -362,7 +394,10 @@ def _behind(axes: Any) -> list[int]:
 def _one_by_one(function: Any, info: Any, in_dims: Any, *given: Any) -> Any:
     """A function of each member of a batch."""
     members = [
-        [None if a is None else a if dim is None else a.select(dim, i) for a, dim in zip(given, in_dims, strict=True)]
+        [
+            None if a is None else a if dim is None else a.select(dim, i)
+            for a, dim in zip(given, in_dims, strict=True)
+        ]
         for i in range(info.batch_size)
     ]
     results = [function(*member) for member in members]

@@ -1,4 +1,4 @@
-"""What users call: arguments checked, temperature and autocast settled, one operation called."""
+"""The functions: arguments checked, temperature and autocast settled, then one operation."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def _check(**given: Any) -> None:
-    """Refuse what is no tensor, or no dense one of numbers."""
+    """Refuse what is no tensor, or not a dense one of numbers."""
     for name, value in given.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(
@@ -25,60 +25,55 @@ def _check(**given: Any) -> None:
             tensors.check(torch, name, value.detach())
 
 
-def _softmax(x: Any, axis: Axis, sign: float, temperature: Any, where: Any) -> Any:
-    """softmax(sign x / T)."""
-    axes = rules.slice_axes(axis, x.ndim)
-    if x.is_cuda and x.dtype in _HALF and torch.is_autocast_enabled("cuda"):
-        x = x.float()  # as PyTorch's own softmax does there
-    if where is not None and not isinstance(where, torch.Tensor):
-        where = torch.as_tensor(np.asarray(where), device=x.device)
-    if not isinstance(temperature, torch.Tensor):
-        beta = sign * rules.inverse_temperature(temperature)
-        return formulas.softmax(x, axes, beta, where)
-    return formulas.softmax(_divided(x, temperature), axes, sign, where).to(_result_dtype(x))
-
-
-def _result_dtype(x: Any) -> torch.dtype:
-    return x.dtype if x.is_floating_point() else torch.float64
-
-
-def _divided(x: Any, temperature: Any) -> Any:
-    """x / T, in float32 at least."""
-    _check(temperature=temperature)
-    try:
-        fits = torch.broadcast_shapes(x.shape, temperature.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"temperature must broadcast to x's shape {tuple(x.shape)}, got shape "
-            f"{tuple(temperature.shape)}"
-        )
-    wide = torch.float32 if x.dtype in _HALF else _result_dtype(x)
-    return x.to(wide) / temperature.to(wide)
+# ---- softmin and softmax2d --------------------------------------------------------------------
 
 
 def softmin(
-    x: torch.Tensor, axis: Axis = -1, *, temperature: float = 1.0, where: Any = None
+    x: torch.Tensor,
+    axis: Axis = -1,
+    *,
+    temperature: float | torch.Tensor = 1.0,
+    where: Any = None,
 ) -> torch.Tensor:
-    r"""Apply `numba_acts.softmin`, differentiable as often as is wanted.
+    r"""Turn numbers into weights that sum to 1, the smallest number getting the largest weight.
+
+    Softmin is $y_i = e^{-x_i/T} / \sum_j e^{-x_j/T}$, as in `numba_acts.softmin`. It can be
+    differentiated as often as is wanted with respect to $x$ and, if it is a tensor, to the
+    temperature $T$.
 
     Parameters
     ----------
     x : torch.Tensor
-        Numbers of any shape, on the CPU or a GPU.
+        Numbers of any shape: float16, bfloat16, float32, float64, integers or bool, on the CPU or a
+        GPU.
     axis : int, tuple of ints or None, default -1
-        As for `numba_acts.softmin`, as are `temperature` and `where`.
-    temperature : float, default 1.0
-        T > 0.
-    where : array_like of bool, optional
-        A mask that broadcasts to `x`.
+        The axis or axes over which the weights sum to 1; None means all.
+    temperature : float or torch.Tensor, default 1.0
+        T > 0. A tensor has to broadcast to `x`, as (heads, 1, 1) does to (heads, n, m), and may
+        require grad. Its numbers are not checked, as that would wait for the GPU.
+    where : tensor or array_like of bool, optional
+        A mask that broadcasts to `x`. Entries that are masked out get weight 0 and no gradient.
 
     Returns
     -------
     torch.Tensor
-        Weights of the shape and dtype of `x`; of float32 if `x` is a sixteen-bit float on a GPU and
-        autocast is enabled there, as PyTorch's own.
+        Weights of the shape and dtype of `x`; float64 for integers and bool. Under autocast on a
+        GPU sixteen-bit floats give float32, as in `torch.nn.functional.softmin`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a dense tensor of one of these dtypes, or `where` is not a boolean mask.
+    ValueError
+        If a float `temperature` is not finite and above 0, or a tensor does not broadcast to `x`.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    Notes
+    -----
+    With a cotangent or a tangent $g$, the product with the Jacobian is
+    $-\frac1T\, y\,(g - \langle g, y\rangle)$, since the Jacobian is symmetric. One kernel computes
+    it; it is differentiable itself, with respect to $g$ and $y$.
 
     Examples
     --------
@@ -88,31 +83,51 @@ def softmin(
     >>> acts.softmin(x)[0].backward()
     >>> x.grad
     tensor([-0.2293,  0.1525,  0.0561,  0.0206])
+
+    A temperature that is learned, as its logarithm so that it stays positive:
+
+    >>> log_t = torch.zeros((), requires_grad=True)
+    >>> acts.softmin(x.detach(), temperature=log_t.exp())[0].backward()
+    >>> log_t.grad
+    tensor(-0.3267)
     """
     _check(x=x)
     return _softmax(x, axis, -1.0, temperature, where)
 
 
 def softmax2d(
-    x: torch.Tensor, *, channel_axis: int = -3, temperature: float = 1.0, where: Any = None
+    x: torch.Tensor,
+    *,
+    channel_axis: int = -3,
+    temperature: float | torch.Tensor = 1.0,
+    where: Any = None,
 ) -> torch.Tensor:
-    r"""Apply `numba_acts.softmax2d`, differentiable as often as is wanted.
+    r"""Give each pixel of an image probabilities over the channels.
+
+    Softmax2d is $y_{c,h,w} = e^{x_{c,h,w}/T} / \sum_k e^{x_{k,h,w}/T}$, as in
+    `numba_acts.softmax2d`. It can be differentiated as often as is wanted with respect to $x$ and,
+    if it is a tensor, to the temperature $T$.
 
     Parameters
     ----------
     x : torch.Tensor
-        Logits, (C, H, W) or (N, C, H, W), on the CPU or a GPU.
+        Logits, (C, H, W) or (N, C, H, W), on the CPU or a GPU, of the dtypes of `softmin`.
     channel_axis : -3 or -1, default -3
-        As for `numba_acts.softmax2d`, as are `temperature` and `where`.
-    temperature : float, default 1.0
-        T > 0.
-    where : array_like of bool, optional
-        A mask that broadcasts to `x`.
+        Where the channels are; -1 says that they come last, (H, W, C) or (N, H, W, C).
+    temperature : float or torch.Tensor, default 1.0
+        T > 0, as for `softmin`.
+    where : tensor or array_like of bool, optional
+        A mask that broadcasts to `x`, as for `softmin`.
 
     Returns
     -------
     torch.Tensor
         Probabilities of the shape and dtype of `x`, under autocast as for `softmin`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmin`; a ValueError too if `x` is not an image or a batch of images.
 
     Examples
     --------
@@ -128,25 +143,76 @@ def softmax2d(
     return _softmax(x, axis, 1.0, temperature, where)
 
 
+def _softmax(x: Any, axis: Axis, sign: float, temperature: Any, where: Any) -> Any:
+    """softmax(sign x / T)."""
+    axes = rules.slice_axes(axis, x.ndim)
+    if x.is_cuda and x.dtype in _HALF and torch.is_autocast_enabled("cuda"):
+        x = x.float()  # where PyTorch's own softmax works in float32 as well
+    mask = None if where is None else _mask(where, x.device)
+    if not isinstance(temperature, torch.Tensor):
+        return formulas.softmax(x, axes, sign * rules.inverse_temperature(temperature), mask)
+    dtype = x.dtype if x.is_floating_point() else torch.float64
+    wide = torch.float32 if dtype in _HALF else dtype
+    scaled = x.to(wide) / _fitting(temperature, x.shape).to(wide)
+    return formulas.softmax(scaled, axes, sign, mask).to(dtype)
+
+
+def _mask(where: Any, device: Any) -> Any:
+    if not isinstance(where, torch.Tensor):
+        where = torch.tensor(np.asarray(where), device=device)
+    if where.dtype is not torch.bool:
+        kind = str(where.dtype).removeprefix("torch.")
+        raise TypeError(f"where must be a boolean mask, got dtype {kind}")
+    return where
+
+
+def _fitting(temperature: Any, shape: Any) -> Any:
+    """A tensor of temperatures, which must broadcast to x's shape."""
+    _check(temperature=temperature)
+    given = temperature.shape
+    ends = zip(reversed(given), reversed(shape), strict=False)
+    if len(given) > len(shape) or not all(n == 1 or n == length for n, length in ends):
+        raise ValueError(
+            f"temperature must broadcast to x's shape {tuple(shape)}, got shape {tuple(given)}"
+        )
+    return temperature
+
+
+# ---- maxout -----------------------------------------------------------------------------------
+
+
 def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    r"""Apply `numba_acts.maxout`, differentiable: in a gradient's own cotangent as well.
+    r"""Take the largest piece of each unit.
+
+    Maxout of pieces $z$ is $y = \max_i z_i$, as in `numba_acts.maxout`. Its gradient goes to the
+    first of the largest pieces.
 
     Parameters
     ----------
     x : torch.Tensor
-        The pieces, (batch, units, pieces), say, on the CPU or a GPU.
+        The pieces, (batch, units, pieces), say, on the CPU or a GPU: floats, integers or bool.
     axis : int, default -1
         The axis of the pieces, which the result is without.
 
     Returns
     -------
     torch.Tensor
-        The maxima.
+        The maxima, in the dtype of `x`, under autocast too, as in `torch.amax`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a dense tensor of numbers.
+    ValueError
+        If there are no pieces.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
 
     Notes
     -----
-    The first of equal pieces gets the gradient. The second derivative in `x` is zero almost
-    everywhere; the gradient is differentiable in what flows into it, as gradient penalties need it.
+    The second derivative with respect to `x` is zero almost everywhere. But the gradient is
+    differentiable with respect to the cotangent, of which it is a linear function, and that is what
+    gradient penalties need.
 
     Examples
     --------
@@ -162,8 +228,13 @@ def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
     return y
 
 
-def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
-    r"""Apply `numba_acts.maxout_affine`, differentiable by all three arguments, as is its gradient.
+def maxout_affine(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    r"""Compute a layer of maxout units: the largest of several affine maps.
+
+    The units are $y_u = \max_i\,(W_{u,i} \cdot x + b_{u,i})$, as in `numba_acts.maxout_affine`,
+    differentiable with respect to all three arguments, as are the gradients.
 
     Parameters
     ----------
@@ -177,12 +248,24 @@ def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> to
     Returns
     -------
     torch.Tensor
-        (..., units), or (...) for one unit.
+        (..., units), or (...) for one unit. Floats of different dtypes meet in the wider. Under
+        autocast all but float64 are computed in its dtype, as in `torch.nn.functional.linear`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a dense tensor of numbers.
+    ValueError
+        If the shapes do not fit each other, or there are no pieces.
+
+    See Also
+    --------
+    MaxoutLinear : The same as a module, with its weight and bias.
 
     Notes
     -----
-    The result has the dtype of the arguments under autocast too. On a GPU its float32 products are
-    as exact as `torch.set_float32_matmul_precision` says, as for `numba_acts.maxout_affine`.
+    On a GPU its float32 products are as exact as `torch.set_float32_matmul_precision` says, as for
+    `numba_acts.maxout_affine`.
 
     Examples
     --------
@@ -196,5 +279,16 @@ def maxout_affine(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> to
             [-2.0000]])
     """
     _check(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = _lowered(x, dtype), _lowered(weight, dtype)
+        bias = None if bias is None else _lowered(bias, dtype)
     y, _ = formulas.maxout_affine(x, weight, bias)
     return y
+
+
+def _lowered(tensor: Any, dtype: Any) -> Any:
+    """A tensor in autocast's dtype, where autocast would have it so."""
+    stays = not tensor.is_floating_point() or tensor.dtype is torch.float64
+    return tensor if stays else tensor.to(dtype)

@@ -25,6 +25,7 @@ _BELOW = torch._C._after_autograd_keyset  # what the dispatcher goes on with aft
 class Operation:
     """An operation as functions of its arguments, tensors and constants."""
 
+    schema: str  # its name, its arguments and its results, as PyTorch writes them
     makes = False  # whether the kernel makes its results, in C order, or fills those of `empty`
 
     @staticmethod
@@ -58,21 +59,17 @@ class Operation:
         raise NotImplementedError
 
 
-def operator(schema: str) -> Callable[[type[Operation]], Any]:
-    """Register an operation. Its name is then that of the operator to call."""
-
-    def registered(rule: type[Operation]) -> Any:
-        name = schema.partition("(")[0]
-        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-        _LIBRARY.impl(name, _computed(rule, _array), "CPU")
-        _LIBRARY.impl(name, _computed(rule, torch.Tensor.detach), "CUDA")
-        torch.library.register_fake(f"numba_acts::{name}", rule.empty, lib=_LIBRARY)
-        torch.library.register_vmap(f"numba_acts::{name}", rule.vmap, lib=_LIBRARY)
-        overload = getattr(torch.ops.numba_acts, name).default
-        _LIBRARY.impl(name, _differentiable(rule, overload), "Autograd", with_keyset=True)
-        return overload
-
-    return registered
+def operator(rule: type[Operation]) -> Any:
+    """Register an operation, and give the operator that calls it."""
+    name = rule.schema.partition("(")[0]
+    _LIBRARY.define(rule.schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, _computed(rule, _array), "CPU")
+    _LIBRARY.impl(name, _computed(rule, torch.Tensor.detach), "CUDA")
+    torch.library.register_fake(f"numba_acts::{name}", rule.empty, lib=_LIBRARY)
+    torch.library.register_vmap(f"numba_acts::{name}", rule.vmap, lib=_LIBRARY)
+    overload = getattr(torch.ops.numba_acts, name).default
+    _LIBRARY.impl(name, _differentiable(rule, overload), "Autograd", with_keyset=True)
+    return overload
 
 
 # ---- numbers ----------------------------------------------------------------------------------
