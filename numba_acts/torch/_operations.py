@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 from torch._functorch.autograd_function import enable_single_level_autograd_function
-from torch.autograd import forward_ad
-from torch.autograd.function import _SingleLevelFunction
+from torch.autograd import Function, forward_ad
 
 _LIBRARY = torch.library.Library("numba_acts", "DEF")
 _BELOW = torch._C._after_autograd_keyset  # what the dispatcher goes on with after autograd
@@ -115,42 +114,41 @@ def _differentiable(rule: type[Operation], overload: Any) -> Callable[..., Any]:
         with torch._C._AutoDispatchBelowAutograd():
             return overload.redispatch(keyset & _BELOW, *given)
 
-    class Node(_SingleLevelFunction):
-        @staticmethod
-        def forward(ctx: Any, keyset: Any, *given: Any) -> Any:
-            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):  # on levels below
-                output = compute(keyset, *given)
-            outputs = output if isinstance(output, tuple) else (output,)
-            ctx.mark_non_differentiable(*[a for a in outputs if not a.is_floating_point()])
-            tensors, ctx.constants = rule.keep(output, *given)
-            ctx.save_for_backward(*tensors)
-            ctx.save_for_forward(*tensors)
-            ctx.set_materialize_grads(False)
-            return output
+    def forward(ctx: Any, keyset: Any, *given: Any) -> Any:
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):  # on levels below
+            output = compute(keyset, *given)
+        outputs = output if isinstance(output, tuple) else (output,)
+        ctx.mark_non_differentiable(*[a for a in outputs if not a.is_floating_point()])
+        tensors, ctx.constants = rule.keep(output, *given)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+        return output
 
-        @staticmethod
-        def backward(ctx: Any, *cotangents: Any) -> Any:
-            if all(g is None for g in cotangents):
-                return (None,) * len(ctx.needs_input_grad)
-            return None, *rule.backward(*ctx.saved_tensors, *ctx.constants, *cotangents)
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        if all(g is None for g in cotangents):
+            return (None,) * len(ctx.needs_input_grad)
+        return None, *rule.backward(*ctx.saved_tensors, *ctx.constants, *cotangents)
 
-        @staticmethod
-        def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
-            with forward_ad._set_fwd_grad_enabled(True):  # PyTorch has it off here, for all levels
-                return rule.jvp(*map(_primal, ctx.saved_tensors), *ctx.constants, *tangents)
+    def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
+        with forward_ad._set_fwd_grad_enabled(True):  # on levels below, which PyTorch forgets
+            return rule.jvp(*map(_primal, ctx.saved_tensors), *ctx.constants, *tangents)
+
+    methods = {f.__name__: staticmethod(f) for f in (forward, backward, jvp)}
+    node: Any = type(rule.__name__, (Function,), methods)
+    apply = super(Function, node).apply  # on one level: the dispatcher comes here for each
 
     def differentiable(keyset: Any, *given: Any) -> Any:
-        forward = forward_ad._current_level >= 0
-        if forward or torch.is_grad_enabled() and torch._C._any_requires_grad(*given):
-            if not torch._C._are_functorch_transforms_active():
-                return Node.apply(keyset, *given)
+        if torch._C._are_functorch_transforms_active():
             with enable_single_level_autograd_function():
-                return Node.apply(keyset, *given)
+                return apply(keyset, *given)
+        dual = forward_ad._current_level >= 0
+        if dual or torch.is_grad_enabled() and torch._C._any_requires_grad(*given):
+            return apply(keyset, *given)
         return compute(keyset, *given)
 
-    Node.__name__ = Node.__qualname__ = f"{rule.__name__}Backward"
     return differentiable
 
 
 def _primal(tensor: Any) -> Any:
-    return None if tensor is None else forward_ad.unpack_dual(tensor).primal
+    return None if tensor is None else torch._VF._unpack_dual(tensor, level=0)[0]
