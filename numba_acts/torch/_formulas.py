@@ -5,6 +5,7 @@ cotangents and tangents. Maxout has winners: a gradient is spread to them, a tan
 them. The maximum of an affine map is bilinear where the winners stay the same.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -219,6 +220,8 @@ class MaxoutAffine(Operation):
 
     @staticmethod
     def empty(x: Any, weight: Any, bias: Any) -> Any:
+        depth = rules.layer_weight(_SHAPES, weight).shape[-1]
+        rules.layer_inputs(_SHAPES, x, depth)
         y = x.new_empty((*x.shape[:-1], *weight.shape[:-2]), dtype=_dtype(x, weight, bias))
         return y, torch.empty_like(y, dtype=torch.int32)
 
@@ -360,6 +363,16 @@ class MaxoutAffineTangent(Operation):
 maxout_affine_tangent = operator(MaxoutAffineTangent)
 
 
+class _Shapes:
+    """A call whose tensors need not have numbers."""
+
+    def admit(self, name: str, tensor: Any, wanted: str = "") -> Any:
+        return SimpleNamespace(ndim=tensor.ndim, shape=tuple(tensor.shape))
+
+
+_SHAPES: Any = _Shapes()
+
+
 # ---- what they have in common -----------------------------------------------------------------
 
 
@@ -393,6 +406,10 @@ def _behind(axes: Any) -> list[int]:
 
 def _one_by_one(function: Any, info: Any, in_dims: Any, *given: Any) -> Any:
     """A function of each member of a batch."""
+    if not info.batch_size:
+        raise ValueError(
+            "vmap over weights or gradients of maxout_affine needs a batch of at least 1"
+        )
     members = [
         [
             None if a is None else a if dim is None else a.select(dim, i)

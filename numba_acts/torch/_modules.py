@@ -147,13 +147,13 @@ class Maxout(Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take the largest of each group of features."""
         axis = rules.one_axis(self.axis, x.ndim)
-        units, left = divmod(x.shape[axis], self.pieces)
-        if left:
+        features = x.shape[axis]
+        if features % self.pieces:
             raise ValueError(
                 f"x must have a multiple of {self.pieces} features on axis {self.axis}, got shape "
                 f"{tuple(x.shape)}"
             )
-        return functions.maxout(x.unflatten(axis, (units, self.pieces)), axis + 1)
+        return functions.maxout(x.unflatten(axis, (features // self.pieces, self.pieces)), axis + 1)
 
     def extra_repr(self) -> str:
         """Show pieces and axis."""
