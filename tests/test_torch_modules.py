@@ -98,7 +98,8 @@ def test_maxout_refuses_what_does_not_divide():
         ValueError, match=r"a multiple of 4 features on axis -1, got shape \(2, 6\)"
     ):
         acts.Maxout(4)(torch.ones(2, 6))
-    for module in (acts.Maxout, lambda pieces: acts.MaxoutLinear(2, 3, pieces)):
+    modules: list = [acts.Maxout, lambda pieces: acts.MaxoutLinear(2, 3, pieces)]
+    for module in modules:
         with pytest.raises(ValueError, match="pieces must be at least 1, got 0"):
             module(0)
         with pytest.raises(TypeError, match="pieces must be an int"):
@@ -120,8 +121,9 @@ def test_masks():
 def test_initial_weights_keep_the_mean_square(pieces):
     layer = acts.MaxoutLinear(400, 2000, pieces)
     x = torch.randn(50, 400)
-    assert layer.weight.shape == (2000, pieces, 400) and layer.bias.shape == (2000, pieces)
-    assert not layer.bias.any()
+    weight, bias = layer.parameters()
+    assert weight.shape == (2000, pieces, 400) and bias.shape == (2000, pieces)
+    assert not bias.any()
     assert layer(x).square().mean().item() == pytest.approx(1, rel=0.03)
 
 

@@ -197,12 +197,8 @@ class MaxoutLinear(Module):
     Weights are drawn from a normal distribution of mean 0 and variance $1/(d\,m_k)$, where $m_k$ is
     the mean square of the largest of $k$ standard normal numbers: 1 for one or two pieces, 1.28 for
     three, 1.8 for five. At the start, outputs then have the mean square of the inputs, however many
-    pieces and layers there are [1]_. Biases are 0: the weights keep the pieces of a unit apart.
-
-    References
-    ----------
-    .. [1] H. Tseran, G. Montúfar, [Expected gradients of maxout networks and consequences to
-       parameter initialization](https://arxiv.org/abs/2301.06956), ICML 2023.
+    pieces and layers there are, as [Tseran and Montúfar](https://arxiv.org/abs/2301.06956) advise.
+    Biases are 0: the weights keep the pieces of a unit apart.
 
     Examples
     --------
