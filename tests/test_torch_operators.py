@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def test_compiled_whole(name, backend, dynamic):
 
 
 @own_warnings
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 def test_compiled_by_inductor():
     """One function here, all in the full run: it calls a C++ compiler."""
     assert_compiled(CALLS["maxout"], "inductor", True)

@@ -280,7 +280,7 @@ def maxout_affine(
     """
     _check(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weight = _lowered(x, dtype), _lowered(weight, dtype)
         bias = None if bias is None else _lowered(bias, dtype)
