@@ -13,9 +13,12 @@ that is why any order is right.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
+
+from numba_acts._dtypes import BFLOAT16
 
 _LIBRARY = torch.library.Library("numba_acts", "DEF")
 _BELOW = torch._C._after_autograd_keyset  # what the dispatcher goes on with after autograd
@@ -95,13 +98,20 @@ def _computed(rule: type[Operation], numbers: Callable[..., Any]) -> Callable[..
 
 
 def _array(tensor: Any) -> Any:
-    """The array that shares a tensor's memory; NumPy has no bfloat16, which stays a tensor."""
+    """The array that shares a tensor's memory."""
     bare = tensor.detach()
-    return bare if bare.dtype is torch.bfloat16 else bare.numpy()
+    if bare.dtype is torch.bfloat16:
+        return bare.view(torch.int16).numpy().view(BFLOAT16)
+    return bare.numpy()
 
 
 def _tensor(made: Any) -> Any:
-    return made.contiguous() if isinstance(made, torch.Tensor) else torch.as_tensor(made)
+    """The tensor of what a kernel has made, in C order."""
+    if isinstance(made, torch.Tensor):
+        return made.contiguous()
+    if made.dtype == BFLOAT16:
+        return torch.as_tensor(made.view(np.int16)).view(torch.bfloat16)
+    return torch.as_tensor(made)
 
 
 # ---- derivatives ------------------------------------------------------------------------------
@@ -115,7 +125,10 @@ def _differentiable(rule: type[Operation], overload: Any) -> Callable[..., Any]:
             return overload.redispatch(keyset & _BELOW, *given)
 
     def forward(ctx: Any, keyset: Any, *given: Any) -> Any:
-        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):  # on levels below
+        if torch._C._are_functorch_transforms_active():  # with levels below, which differentiate
+            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+                output = compute(keyset, *given)
+        else:
             output = compute(keyset, *given)
         outputs = output if isinstance(output, tuple) else (output,)
         ctx.mark_non_differentiable(*[a for a in outputs if not a.is_floating_point()])
