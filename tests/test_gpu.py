@@ -511,6 +511,43 @@ def test_the_differentiable_functions_run_on_the_gpu(torch):
     assert torch.autograd.gradcheck(acts.maxout_affine, layer)
 
 
+def test_operators_of_pytorch_on_the_gpu(torch):
+    from numba_acts import torch as acts
+
+    layer = acts.MaxoutLinear(16, 8, pieces=3, device="cuda")
+    x = torch.randn(4, 16, device="cuda", requires_grad=True)
+    weight, bias, operators = layer.weight, layer.bias, torch.ops.numba_acts
+    y, index = operators.maxout_affine(x, weight, bias)
+    for name, *given in (
+        ("softmax", x, [1], -1.0, x.detach() > 0),
+        ("softmax_product", x, x.sigmoid(), [0], 1.0),
+        ("maxout", weight, 1),
+        ("maxout_spread", y, index, 3, 2),
+        ("maxout_affine", x, weight, bias),
+        ("maxout_affine_gradients", y, x, weight, index),
+        ("maxout_affine_tangent", x, weight, index, x, None, bias),
+    ):
+        given = [
+            a.detach().requires_grad_(a.requires_grad) if isinstance(a, torch.Tensor) else a
+            for a in given
+        ]
+        results = torch.library.opcheck(getattr(operators, name).default, given)
+        assert set(results.values()) == {"SUCCESS"}
+    for order in ("FFF", "FRF", "RRR"):
+        got, want = acts.softmin, lambda x: torch.softmax(-x, -1)
+        for letter in order:
+            transform = {"F": torch.func.jacfwd, "R": torch.func.jacrev}[letter]
+            got, want = transform(got), transform(want)
+        row = torch.randn(3, device="cuda", dtype=torch.float64)
+        torch.testing.assert_close(got(row), want(row))
+    with torch.autocast("cuda", torch.bfloat16):
+        low, linear = layer(x), torch.nn.functional.linear(x, weight[:, 0])
+        assert low.dtype == linear.dtype and acts.maxout(weight, 1).dtype == torch.float32
+    torch.testing.assert_close(low.float(), y, rtol=0.05, atol=0.05)
+    low.sum().backward()
+    assert weight.grad.dtype == torch.float32
+
+
 def test_host_and_device_do_not_mix(kind):
     x = kind.to_device(np.ones(3, np.float32))
     with pytest.raises(TypeError, match="x is on a GPU, out is in host memory"):

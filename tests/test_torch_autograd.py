@@ -1,9 +1,10 @@
 """numba_acts.torch against finite differences, by PyTorch's own check."""
 
-from types import SimpleNamespace
+import itertools
 
 import numpy as np
 import pytest
+from cases import rarely
 
 torch = pytest.importorskip("torch")
 
@@ -13,7 +14,7 @@ from numba_acts import torch as acts  # noqa: E402
 
 def numbers(*shape):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
@@ -28,16 +29,38 @@ def test_softmin(axis):
     assert torch.autograd.gradgradcheck(function, x)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-def test_autocast_gives_the_dtype_of_pytorch(dtype, monkeypatch):
-    x = torch.randn(3, 4, 5).to(getattr(torch, dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert acts.softmin(x).dtype == torch.nn.functional.softmin(x, -1).dtype
-        assert acts.softmax2d(x).dtype == torch.softmax(x, -3).dtype
-    # On a GPU PyTorch has its own work in float32.
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
-    there = SimpleNamespace(is_cuda=True, dtype=x.dtype, float=lambda: "float32")
-    assert acts._as_autocast(there) == ("float32" if dtype in ("bfloat16", "float16") else there)
+TEMPERATURES = [(), (4, 1), (3, 1, 1), (2,), (3, 4, 2)]
+
+
+@pytest.mark.parametrize("shape", TEMPERATURES, ids=str)
+def test_temperature_that_is_learned(shape):
+    x, log_t = numbers(3, 4, 2), numbers(*shape)
+
+    def function(x, log_t):
+        return acts.softmin(x, temperature=log_t.exp())
+
+    torch.testing.assert_close(function(x, log_t), torch.softmax(-x / log_t.exp(), -1))
+    assert torch.autograd.gradcheck(function, (x, log_t), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, (x, log_t), check_fwd_over_rev=True)
+    got = torch.func.hessian(lambda t: acts.softmax2d(x, temperature=t.exp())[0].sum())(log_t)
+    want = torch.func.hessian(lambda t: torch.softmax(x / t.exp(), -3)[0].sum())(log_t)
+    torch.testing.assert_close(got, want)
+
+
+def test_temperature_as_a_tensor():
+    x = numbers(3, 4).detach()
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.int32):
+        y = acts.softmin(x.to(dtype), temperature=torch.tensor(0.7, dtype=torch.float64))
+        assert y.dtype == (dtype if dtype.is_floating_point else torch.float64)
+        torch.testing.assert_close(y, acts.softmin(x.to(dtype), temperature=0.7))
+    for shape in ((3,), (2, 3, 4), (3, 4, 1), (0,)):
+        with pytest.raises(ValueError, match=r"temperature must broadcast to x's shape \(3, 4\)"):
+            acts.softmin(x, temperature=torch.ones(shape))
+    with pytest.raises(TypeError, match="temperature must be .*complex64"):
+        acts.softmin(x, temperature=torch.tensor(1j))
+    for temperature in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature must be finite and above 0"):
+            acts.softmax2d(x[None], temperature=temperature)
 
 
 def test_masked_entries_get_no_gradient():
@@ -75,6 +98,11 @@ def test_maxout_affine(biased):
     assert torch.autograd.gradgradcheck(acts.maxout_affine, given)
 
 
+def plain_affine(x, weight, bias=None):
+    pieces = torch.einsum("...d,upd->...up", x, weight)
+    return (pieces if bias is None else pieces + bias).amax(-1)
+
+
 X, WEIGHT, BIAS = (numbers(*shape).detach() for shape in ((2, 3), (2, 3, 3), (2, 3)))
 
 # Each function, a tensor it takes, and the same of PyTorch's own operations.
@@ -97,12 +125,12 @@ FUNCTIONS = {
     "maxout": (lambda x: acts.maxout(x, -2), lambda x: x.amax(-2), (2, 3, 4)),
     "maxout_affine": (
         lambda x: acts.maxout_affine(x, WEIGHT, BIAS),
-        lambda x: (torch.einsum("...d,upd->...up", x, WEIGHT) + BIAS).amax(-1),
+        lambda x: plain_affine(x, WEIGHT, BIAS),
         (2, 3),
     ),
     "its weight": (
         lambda weight: acts.maxout_affine(X, weight),
-        lambda weight: torch.einsum("bd,upd->bup", X, weight).amax(-1),
+        lambda weight: plain_affine(X, weight),
         (2, 3, 3),
     ),
     "one unit's weight": (
@@ -144,25 +172,66 @@ def test_transformations_of_torch_func(name):
     torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("order", ["FRF", "FRR", "RFF", "RFR", "RRF", "RRR", "FFR", "FFF"])
-def test_third_derivatives(order):
-    """F forward, R backward, the outermost first; forward twice PyTorch loses tangents."""
+@pytest.mark.parametrize(
+    "order",
+    [
+        *("".join(modes) for modes in itertools.product("FR", repeat=3)),
+        *rarely(*("".join(modes) for modes in itertools.product("FR", repeat=4))),
+    ],
+)
+def test_nested_derivatives(order):
+    """Third and fourth derivatives: F forward, R backward, the outermost first."""
     x = numbers(3).detach()
-    cubes = lambda x: acts.maxout_affine(x, WEIGHT) ** 3  # noqa: E731
     pairs = [
-        (acts.softmin, lambda x: torch.softmax(-x, -1)),
-        (cubes, lambda x: torch.einsum("d,upd->up", x, WEIGHT).amax(-1) ** 3),
+        (lambda x: acts.softmin(x, temperature=0.7), lambda x: torch.softmax(-x / 0.7, -1)),
+        (lambda x: acts.maxout(x[:, None] * x) ** 4, lambda x: (x[:, None] * x).amax(-1) ** 4),
+        (
+            lambda x: acts.maxout_affine(x, x[:, None] * x + WEIGHT, BIAS) ** 2,
+            lambda x: plain_affine(x, x[:, None] * x + WEIGHT, BIAS) ** 2,
+        ),
     ]
-    for function, plain in pairs:
+    for function, plain in pairs[: 3 if len(order) == 3 else 1]:
         for letter in reversed(order):
             transform = {"F": torch.func.jacfwd, "R": torch.func.jacrev}[letter]
             function, plain = transform(function), transform(plain)
-        try:
-            got = function(x)
-        except NotImplementedError as error:
-            assert order.startswith("FF") and "jacrev" in str(error)
-        else:
-            torch.testing.assert_close(got, plain(x))
+        torch.testing.assert_close(function(x), plain(x))
+
+
+@pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (1, 2), (-1, 1)], ids=str)
+@pytest.mark.parametrize("out_dims", [0, 1, -1])
+def test_vmap_of_a_layer(in_dims, out_dims):
+    shapes = [3, 4], [5, 2, 4]
+    for shape, dim in zip(shapes, in_dims, strict=True):
+        if dim is not None:
+            shape.insert(dim % (len(shape) + 1), 6)
+    given = [numbers(*shape).detach() for shape in shapes]
+    batch = dict(in_dims=in_dims, out_dims=out_dims)
+    for more in (lambda f: f, lambda f: torch.func.grad(lambda *a: f(*a).square().sum(), (0, 1))):
+        got, want = (
+            torch.func.vmap(more(f), **batch)(*given) for f in (acts.maxout_affine, plain_affine)
+        )
+        torch.testing.assert_close(got, want)
+
+
+def test_vmap_over_no_weights():
+    with pytest.raises(ValueError, match="at least 1"):
+        torch.func.vmap(acts.maxout_affine)(torch.ones(0, 2, 3), torch.ones(0, 4, 2, 3))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_batched_gradients(name):
+    function, _, shape = FUNCTIONS[name]
+    x = numbers(*shape)
+    both = {"check_batched_grad": True, "check_forward_ad": True}
+    assert torch.autograd.gradcheck(function, x, check_batched_forward_grad=True, **both)
+    assert torch.autograd.gradgradcheck(function, x, check_batched_grad=True)
+    y = function(x)
+    g = torch.randn(5, *y.shape, dtype=y.dtype)
+    got = torch.autograd.grad(y, x, g, is_grads_batched=True, retain_graph=True)[0]
+    want = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in g]
+    assert torch.equal(got, torch.stack(want))
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(function, x, vectorize=True), jacobian(function, x))
 
 
 def test_vmap_over_masks():
@@ -181,7 +250,7 @@ def test_gradient_penalty():
     for layer in (
         acts.maxout_affine,
         lambda x, w: acts.maxout(torch.einsum("bd,upd->bup", x, w)),
-        lambda x, w: torch.einsum("bd,upd->bup", x, w).amax(-1),
+        plain_affine,
     ):
         score = torch.tanh(layer(x, weight)).sum()
         (g,) = torch.autograd.grad(score, x, create_graph=True)

@@ -12,7 +12,7 @@ import griffe
 
 import numba_acts
 
-REFERENCE = {"Parameters", "Returns", "Raises", "See Also", "Notes", "Examples"}
+REFERENCE = {"Parameters", "Attributes", "Returns", "Raises", "See Also", "Notes", "Examples"}
 UNDERLINED = re.compile(r"^(\S.*)\n-{3,}\n", re.MULTILINE)
 NAMES = "|".join(sorted(numba_acts.__all__, key=len, reverse=True))
 
@@ -51,10 +51,18 @@ class Reference(griffe.Extension):
     """What the reference shows of a docstring: the sections of a call, names linked."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Rewrite the docstring before it is parsed."""
-        if func.docstring is None or not func.path.startswith("numba_acts."):
+        """Rewrite a function's docstring before it is parsed."""
+        self._rewrite(func)
+
+    def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
+        """Rewrite a class's docstring before it is parsed."""
+        self._rewrite(cls)
+
+    @staticmethod
+    def _rewrite(thing: griffe.Function | griffe.Class) -> None:
+        if thing.docstring is None or not thing.path.startswith("numba_acts."):
             return
-        sections = split(inspect.cleandoc(func.docstring.value))
+        sections = split(inspect.cleandoc(thing.docstring.value))
         kept = [link_names(sections.pop(""))]
         for title, body in sections.items():
             if title not in REFERENCE:
@@ -63,4 +71,4 @@ class Reference(griffe.Extension):
                 body = re.sub(r"^(\w+) : ", r"* `\1`: ", body, flags=re.M)
             body = body if title == "Examples" else link_names(body)
             kept.append(f"{title}\n{'-' * len(title)}\n{body}")
-        func.docstring.value = "\n\n".join(kept)
+        thing.docstring.value = "\n\n".join(kept)

@@ -7,7 +7,7 @@ import numpy as np
 from numba_acts._dtypes import BFLOAT16
 from numba_acts._halls import rules, standard, tensors
 
-_FLOATS = {np.dtype(kind) for kind in "efd"}
+_FLOATS = {*map(np.dtype, "efd"), BFLOAT16}  # the last as tensors of it are held
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -26,15 +26,14 @@ class Call:
         if type(value) is not np.ndarray:
             value = self._array(name, value, wanted)
         dtype = value.dtype
-        if is_float(dtype) or dtype == BFLOAT16 and self.torch is not None:
+        if is_float(dtype):
             return value
         if not dtype.isnative and dtype.names is None:
             value = value.astype(dtype.newbyteorder("="))
             dtype = value.dtype
         numbers = dtype.kind in "biuf" and dtype.itemsize <= 8
         if not (is_float(dtype) or numbers and dtype.type.__module__ == "numpy"):
-            given = "bfloat16" if dtype == BFLOAT16 else dtype.name
-            raise TypeError(f"{name} must be {wanted}, got {given}")
+            raise TypeError(f"{name} must be {wanted}, got {dtype.name}")
         return value
 
     def _array(self, name: str, value: Any, wanted: str) -> np.ndarray:

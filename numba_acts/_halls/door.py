@@ -75,7 +75,7 @@ _HALLS: tuple[tuple[Callable[[Any], bool], Callable[[], Any]], ...] = (
 
 def _traced() -> bool:
     """Is PyTorch's compiler reading this code, which it shall run instead?"""
-    return _modules["torch"].compiler.is_compiling()
+    return _modules["torch"].compiler.is_dynamo_compiling()
 
 
 class _Untraced:

@@ -85,6 +85,11 @@ def shown(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"
 
 
+def _named(dtype: np.dtype) -> Any:
+    """A dtype as an error shows it; tensors of bfloat16 have one with a field of that name."""
+    return dtype.names[0] if dtype.names else dtype
+
+
 def float_dtype(dtype: np.dtype) -> np.dtype:
     """What softmin and softmax2d give for a dtype: floats keep theirs, the rest is float64."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
@@ -344,7 +349,7 @@ def boolean_mask(call: Call, where: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A mask, broadcast to the shape."""
     mask = call.admit("where", where, tensors.BOOLS)
     if mask.dtype != np.bool_:
-        raise TypeError(f"where must be a boolean mask, got dtype {mask.dtype}")
+        raise TypeError(f"where must be a boolean mask, got dtype {_named(mask.dtype)}")
     try:
         return np.broadcast_to(mask, shape)
     except ValueError:
@@ -423,7 +428,7 @@ def integer_index(call: Call, index: Any) -> np.ndarray:
     """An index of integers."""
     array = call.admit("index", index, tensors.INTEGERS)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"index must be of an integer dtype, got {array.dtype}")
+        raise TypeError(f"index must be of an integer dtype, got {_named(array.dtype)}")
     return array
 
 

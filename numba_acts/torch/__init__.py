@@ -1,0 +1,20 @@
+"""The functions for PyTorch: differentiable, as functions and as modules.
+
+Import it where PyTorch is installed: ``from numba_acts import torch as acts``. Tensors live on the
+CPU or on a GPU, and derivatives of any order, backward and forward, are computed by this library's
+kernels. `torch.func`, `torch.compile` and `torch.export` take them as they take PyTorch's own.
+"""
+
+from numba_acts.torch._functions import maxout, maxout_affine, softmax2d, softmin
+from numba_acts.torch._modules import Maxout, MaxoutLinear, Softmax2d, Softmin
+
+__all__ = [
+    "Maxout",
+    "MaxoutLinear",
+    "Softmax2d",
+    "Softmin",
+    "maxout",
+    "maxout_affine",
+    "softmax2d",
+    "softmin",
+]
