@@ -908,7 +908,7 @@ def test_a_call_made_again_is_checked_again(rng):
     with pytest.raises(TypeError, match="one memory"):
         numba_acts.softmin(standin.Array(x), out=x)
     with pytest.raises(TypeError, match="axis"):
-        numba_acts.softmin(standin.Array(x), 1.0)  # type: ignore[arg-type]
+        numba_acts.softmin(standin.Array(x), 1.0)  # type: ignore[call-overload]
 
 
 def test_a_call_made_again_on_the_same_memory(rng):

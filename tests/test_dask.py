@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracle
@@ -199,7 +200,7 @@ def test_the_order_of_sums_is_that_of_the_chunks(name, rng):
         assert bits(scheduler="synchronous") == want
 
 
-LONG = {
+LONG: dict[str, Any] = {
     "softmin": lambda x: na.softmin(x, 0),
     "masked": lambda x: na.softmin(x, 0, where=x > 0),
     "softmin_vjp": lambda x: na.softmin_vjp(x, x, 0),

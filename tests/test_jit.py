@@ -375,7 +375,7 @@ def test_keywords_in_the_signatures_order_inside_try(rng):
 def test_a_temperature_that_arrives_as_an_axis_is_refused(rng):
     @numba.njit
     def positional(x):
-        return na.softmin(x, 2.0)  # type: ignore[arg-type]
+        return na.softmin(x, 2.0)  # type: ignore[call-overload]
 
     with pytest.raises(TypeError, match="axis must be an int.*inside `try`"):
         positional(rng.normal(size=(2, 3)))
@@ -395,7 +395,7 @@ def test_tangents_by_position_are_all_given(rng):
 
     @numba.njit
     def some(x, weight, index, t):
-        return na.maxout_affine_jvp(x, weight, index, t)  # type: ignore[call-arg]
+        return na.maxout_affine_jvp(x, weight, index, t)  # type: ignore[call-overload]
 
     with pytest.raises(TypeError, match="dx, dweight and dbias must be keywords"):
         some(x, weight, index, x)

@@ -5,6 +5,15 @@ CPU or on a GPU, and derivatives of any order, backward and forward, are compute
 kernels. `torch.func`, `torch.compile` and `torch.export` take them as they take PyTorch's own.
 """
 
+from importlib import metadata
+
+try:
+    _found = metadata.version("torch")
+except metadata.PackageNotFoundError:
+    _found = "none"
+if _found == "none" or tuple(map(int, _found.split(".")[:2])) < (2, 11):
+    raise ImportError(f"numba_acts.torch needs PyTorch 2.11 or newer, found {_found}")
+
 from numba_acts.torch._functions import maxout, maxout_affine, softmax2d, softmin
 from numba_acts.torch._modules import Maxout, MaxoutLinear, Softmax2d, Softmin
 
