@@ -94,7 +94,7 @@ for name in "$@"; do
         count=$(workers)
         [ "$count" -lt 2 ] || ! "$python" -c "import xdist" 2>/dev/null || many=(-n "$count")
         part tests 220 "$python" -m pytest --full -q -p no:cacheprovider -W default \
-            ${many[@]+"${many[@]}"} -m gpu tests/test_gpu.py ;;
+            ${many[@]+"${many[@]}"} -m gpu tests/test_gpu.py tests/test_device_functions.py ;;
     measurements) part measurements 290 "$python" -m benchmarks cuda --bare --output "$folder" ;;
     static) part static 240 "$python" -m benchmarks cuda-static ;;
     *) echo "no part is called $name" ;;
