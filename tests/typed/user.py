@@ -1,4 +1,4 @@
-"""What a user writes, for a strict type checker: the kind that comes in comes out."""
+"""What a user writes, for a strict type checker: the kind that comes in comes out. It runs, too."""
 
 from typing import Any, assert_type
 
@@ -24,8 +24,8 @@ assert_type(na.softmin_vjp(x, x.astype(np.float64)), NDArray[np.floating[Any]])
 assert_type(na.softmin_jvp(tensor, tensor, axis=None), torch.Tensor)
 assert_type(na.softmin_jacobian(x), NDArray[np.float32])
 assert_type(na.softmin_jacobian_diag(tensor), torch.Tensor)
-assert_type(na.softmax2d(x, channel_axis=-1), NDArray[np.float32])
-assert_type(na.softmax2d_vjp(tensor, tensor), torch.Tensor)
+assert_type(na.softmax2d(x[None], channel_axis=-1), NDArray[np.float32])
+assert_type(na.softmax2d_vjp(tensor[None], tensor[None]), torch.Tensor)
 assert_type(na.maxout(whole), NDArray[np.int64])
 assert_type(na.maxout(tensor), torch.Tensor)
 best, index = na.maxout_with_index(x)
@@ -39,11 +39,14 @@ assert_type(na.maxout_vjp(best, index, 4), NDArray[np.float32])
 assert_type(na.maxout_jvp(x, index), NDArray[np.float32])
 assert_type(na.maxout_jacobian(index, 4), NDArray[np.float64])
 assert_type(na.maxout_jacobian(index, 4, dtype=np.float32), NDArray[np.float32])
-assert_type(na.maxout_affine(x, x, out=x), NDArray[np.float32])
-assert_type(na.maxout_affine(tensor, tensor, tensor), torch.Tensor)
+y = np.empty(3, np.float32)
+assert_type(na.maxout_affine(x, x, out=y), NDArray[np.float32])
+assert_type(na.maxout_affine(tensor, tensor), torch.Tensor)
+winners = np.zeros(3, np.int32)
 assert_type(
-    na.maxout_affine_vjp(x, x, x, index),
+    na.maxout_affine_vjp(y, x, x, winners),
     tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
 )
-assert_type(na.maxout_affine_jvp(tensor, tensor, tensor, dx=tensor), torch.Tensor)
-assert_type(na.maxout_affine_jacobian(x, index), NDArray[np.float32])
+whose = torch.zeros(3, dtype=torch.int32)
+assert_type(na.maxout_affine_jvp(tensor, tensor, whose, dx=tensor), torch.Tensor)
+assert_type(na.maxout_affine_jacobian(x, winners), NDArray[np.float32])
