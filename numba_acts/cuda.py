@@ -351,6 +351,15 @@ def _functions(dtype: Any, items: int, lanes: int, count: int, striped: bool) ->
 class Warp(_Functions):
     """Functions for a group of lanes of a warp that share a slice.
 
+    ``Warp(dtype, items_per_thread, lanes=32, *, arrangement="blocked")`` has the device functions
+
+    - ``softmax(x, out, beta)``: write y = exp(βx − max βx) / Σ exp(βx − max βx) to `out`, which may
+      be `x`;
+    - ``softmax_vjp(g, y, out, beta)``: write β y (g − ⟨g, y⟩) to `out`, which may be `g` or `y`;
+    - ``softmax_pair(x, beta)``: return the pair (m, Σ exp(β(x − m))), the same to all lanes, for
+      `merge` and `weight`;
+    - ``maxout(x)``: return the slice's maximum and its index (int64), the same to all lanes.
+
     All 32 threads of a warp have to call together, so a block has whole warps; each group of
     `lanes` neighbouring threads has a slice of its own, of ``lanes * items_per_thread`` numbers. No
     shared memory is used.
@@ -367,17 +376,6 @@ class Warp(_Functions):
         Which of equal numbers is the first, and what an index counts: number `i` of the group's
         thread `t` is the slice's ``t * items_per_thread + i`` ("blocked") or ``i * lanes + t``
         ("striped", as neighbouring threads read neighbouring memory).
-
-    Methods
-    -------
-    softmax(x, out, beta)
-        Write y = exp(βx − max βx) / Σ exp(βx − max βx) to `out`, which may be `x`.
-    softmax_vjp(g, y, out, beta)
-        Write β y (g − ⟨g, y⟩) to `out`, which may be `g` or `y`.
-    softmax_pair(x, beta)
-        Return the pair (m, Σ exp(β(x − m))), the same to all lanes, for `merge` and `weight`.
-    maxout(x)
-        Return the slice's maximum and its index (int64), the same to all lanes.
 
     Raises
     ------
@@ -463,6 +461,10 @@ class _BlockFunctions(NamedTuple):
 class Block(_BlockFunctions):
     """Functions for the threads of a block, which share one slice.
 
+    ``Block(dtype, threads, items_per_thread, *, arrangement="blocked")`` has those of `Warp`, each
+    with the shared memory that it works in as its last argument: ``softmax(x, out, beta, temp)``,
+    ``softmax_vjp(g, y, out, beta, temp)``, ``softmax_pair(x, beta, temp)``, ``maxout(x, temp)``.
+
     All threads of the block have to call together; the slice has ``threads * items_per_thread``
     numbers.
 
@@ -482,17 +484,6 @@ class Block(_BlockFunctions):
     temp_storage : int
         How many numbers of `dtype` of shared memory the functions need: ``temp =
         cuda.shared.array(block.temp_storage, dtype)``.
-
-    Methods
-    -------
-    softmax(x, out, beta, temp)
-        Write y = exp(βx − max βx) / Σ exp(βx − max βx) to `out`, which may be `x`.
-    softmax_vjp(g, y, out, beta, temp)
-        Write β y (g − ⟨g, y⟩) to `out`, which may be `g` or `y`.
-    softmax_pair(x, beta, temp)
-        Return the pair (m, Σ exp(β(x − m))), the same to all threads, for `merge` and `weight`.
-    maxout(x, temp)
-        Return the slice's maximum and its index (int64), the same to all threads.
 
     Raises
     ------
