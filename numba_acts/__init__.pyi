@@ -1,6 +1,6 @@
 """The public names for type checkers: what kind of array comes in, comes out."""
 
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -42,7 +42,9 @@ _A = TypeVar("_A", bound=_Array)
 _F = TypeVar("_F", bound=np.floating[Any])
 _I = TypeVar("_I", bound=np.integer[Any])
 _S = TypeVar("_S", bound=np.generic)
-_Axes = int | tuple[int, ...] | None
+_Axes = SupportsIndex | tuple[SupportsIndex, ...] | None
+_Number = float | np.floating[Any] | np.integer[Any]
+_Scalar = float | np.generic
 _Whole = NDArray[np.integer[Any] | np.bool_]
 
 # ---- softmin and softmax2d ----
@@ -52,7 +54,7 @@ def softmin(
     x: NDArray[_F],
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
@@ -61,17 +63,26 @@ def softmin(
     x: _Whole,
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def softmin(
-    x: _A, axis: _Axes = -1, *, temperature: float = 1.0, where: Any = None, out: _A | None = None
+    x: _Scalar, axis: _Axes = -1, *, temperature: _Number = 1.0, where: Any = None, out: Any = None
+) -> Any: ...
+@overload
+def softmin(
+    x: _A, axis: _Axes = -1, *, temperature: _Number = 1.0, where: Any = None, out: _A | None = None
 ) -> _A: ...
 @overload
 def softmin(
-    x: ArrayLike, axis: _Axes = -1, *, temperature: float = 1.0, where: Any = None, out: Any = None
+    x: ArrayLike,
+    axis: _Axes = -1,
+    *,
+    temperature: _Number = 1.0,
+    where: Any = None,
+    out: Any = None,
 ) -> Any: ...
 @overload
 def softmin_vjp(
@@ -79,7 +90,7 @@ def softmin_vjp(
     y: NDArray[_F],
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
@@ -88,16 +99,24 @@ def softmin_vjp(
     y: NDArray[Any],
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 @overload
 def softmin_vjp(
-    g: _A, y: _A, axis: _Axes = -1, *, temperature: float = 1.0, out: _A | None = None
+    g: NDArray[Any], y: _A, axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
 ) -> _A: ...
 @overload
 def softmin_vjp(
-    g: Any, y: Any, axis: _Axes = -1, *, temperature: float = 1.0, out: Any = None
+    g: _A, y: NDArray[Any], axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
+) -> _A: ...
+@overload
+def softmin_vjp(
+    g: _A, y: _A, axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
+) -> _A: ...
+@overload
+def softmin_vjp(
+    g: Any, y: Any, axis: _Axes = -1, *, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmin_jvp(
@@ -105,7 +124,7 @@ def softmin_jvp(
     y: NDArray[_F],
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
@@ -114,51 +133,73 @@ def softmin_jvp(
     y: NDArray[Any],
     axis: _Axes = -1,
     *,
-    temperature: float = 1.0,
+    temperature: _Number = 1.0,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 @overload
 def softmin_jvp(
-    t: _A, y: _A, axis: _Axes = -1, *, temperature: float = 1.0, out: _A | None = None
+    t: NDArray[Any], y: _A, axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
 ) -> _A: ...
 @overload
 def softmin_jvp(
-    t: Any, y: Any, axis: _Axes = -1, *, temperature: float = 1.0, out: Any = None
+    t: _A, y: NDArray[Any], axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
+) -> _A: ...
+@overload
+def softmin_jvp(
+    t: _A, y: _A, axis: _Axes = -1, *, temperature: _Number = 1.0, out: _A | None = None
+) -> _A: ...
+@overload
+def softmin_jvp(
+    t: Any, y: Any, axis: _Axes = -1, *, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmin_jacobian(
-    y: NDArray[_F], axis: int = -1, *, temperature: float = 1.0, out: NDArray[_F] | None = None
+    y: NDArray[_F],
+    axis: SupportsIndex = -1,
+    *,
+    temperature: _Number = 1.0,
+    out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
 def softmin_jacobian(
-    y: _Whole, axis: int = -1, *, temperature: float = 1.0, out: NDArray[np.float64] | None = None
+    y: _Whole,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: _Number = 1.0,
+    out: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def softmin_jacobian(
-    y: _A, axis: int = -1, *, temperature: float = 1.0, out: _A | None = None
+    y: _Scalar, axis: SupportsIndex = -1, *, temperature: _Number = 1.0, out: Any = None
+) -> Any: ...
+@overload
+def softmin_jacobian(
+    y: _A, axis: SupportsIndex = -1, *, temperature: _Number = 1.0, out: _A | None = None
 ) -> _A: ...
 @overload
 def softmin_jacobian(
-    y: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: Any = None
+    y: ArrayLike, axis: SupportsIndex = -1, *, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmin_jacobian_diag(
-    y: NDArray[_F], *, temperature: float = 1.0, out: NDArray[_F] | None = None
+    y: NDArray[_F], *, temperature: _Number = 1.0, out: NDArray[_F] | None = None
 ) -> NDArray[_F]: ...
 @overload
 def softmin_jacobian_diag(
-    y: _Whole, *, temperature: float = 1.0, out: NDArray[np.float64] | None = None
+    y: _Whole, *, temperature: _Number = 1.0, out: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]: ...
 @overload
-def softmin_jacobian_diag(y: _A, *, temperature: float = 1.0, out: _A | None = None) -> _A: ...
+def softmin_jacobian_diag(y: _Scalar, *, temperature: _Number = 1.0, out: Any = None) -> Any: ...
 @overload
-def softmin_jacobian_diag(y: ArrayLike, *, temperature: float = 1.0, out: Any = None) -> Any: ...
+def softmin_jacobian_diag(y: _A, *, temperature: _Number = 1.0, out: _A | None = None) -> _A: ...
+@overload
+def softmin_jacobian_diag(y: ArrayLike, *, temperature: _Number = 1.0, out: Any = None) -> Any: ...
 @overload
 def softmax2d(
     x: NDArray[_F],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
@@ -166,17 +207,26 @@ def softmax2d(
 def softmax2d(
     x: _Whole,
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def softmax2d(
+    x: _Scalar,
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    where: Any = None,
+    out: Any = None,
+) -> Any: ...
+@overload
+def softmax2d(
     x: _A,
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: _A | None = None,
 ) -> _A: ...
@@ -184,8 +234,8 @@ def softmax2d(
 def softmax2d(
     x: ArrayLike,
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     where: Any = None,
     out: Any = None,
 ) -> Any: ...
@@ -194,8 +244,8 @@ def softmax2d_vjp(
     g: NDArray[_F],
     y: NDArray[_F],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
@@ -203,25 +253,48 @@ def softmax2d_vjp(
     g: NDArray[Any],
     y: NDArray[Any],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 @overload
 def softmax2d_vjp(
-    g: _A, y: _A, *, channel_axis: int = -3, temperature: float = 1.0, out: _A | None = None
+    g: NDArray[Any],
+    y: _A,
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
 ) -> _A: ...
 @overload
 def softmax2d_vjp(
-    g: Any, y: Any, *, channel_axis: int = -3, temperature: float = 1.0, out: Any = None
+    g: _A,
+    y: NDArray[Any],
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
+) -> _A: ...
+@overload
+def softmax2d_vjp(
+    g: _A,
+    y: _A,
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
+) -> _A: ...
+@overload
+def softmax2d_vjp(
+    g: Any, y: Any, *, channel_axis: SupportsIndex = -3, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmax2d_jvp(
     t: NDArray[_F],
     y: NDArray[_F],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
@@ -229,71 +302,107 @@ def softmax2d_jvp(
     t: NDArray[Any],
     y: NDArray[Any],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 @overload
 def softmax2d_jvp(
-    t: _A, y: _A, *, channel_axis: int = -3, temperature: float = 1.0, out: _A | None = None
+    t: NDArray[Any],
+    y: _A,
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
 ) -> _A: ...
 @overload
 def softmax2d_jvp(
-    t: Any, y: Any, *, channel_axis: int = -3, temperature: float = 1.0, out: Any = None
+    t: _A,
+    y: NDArray[Any],
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
+) -> _A: ...
+@overload
+def softmax2d_jvp(
+    t: _A,
+    y: _A,
+    *,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
+    out: _A | None = None,
+) -> _A: ...
+@overload
+def softmax2d_jvp(
+    t: Any, y: Any, *, channel_axis: SupportsIndex = -3, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmax2d_jacobian(
     y: NDArray[_F],
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[_F] | None = None,
 ) -> NDArray[_F]: ...
 @overload
 def softmax2d_jacobian(
     y: _Whole,
     *,
-    channel_axis: int = -3,
-    temperature: float = 1.0,
+    channel_axis: SupportsIndex = -3,
+    temperature: _Number = 1.0,
     out: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def softmax2d_jacobian(
-    y: _A, *, channel_axis: int = -3, temperature: float = 1.0, out: _A | None = None
+    y: _Scalar, *, channel_axis: SupportsIndex = -3, temperature: _Number = 1.0, out: Any = None
+) -> Any: ...
+@overload
+def softmax2d_jacobian(
+    y: _A, *, channel_axis: SupportsIndex = -3, temperature: _Number = 1.0, out: _A | None = None
 ) -> _A: ...
 @overload
 def softmax2d_jacobian(
-    y: ArrayLike, *, channel_axis: int = -3, temperature: float = 1.0, out: Any = None
+    y: ArrayLike, *, channel_axis: SupportsIndex = -3, temperature: _Number = 1.0, out: Any = None
 ) -> Any: ...
 @overload
 def softmax2d_jacobian_diag(
-    y: NDArray[_F], *, temperature: float = 1.0, out: NDArray[_F] | None = None
+    y: NDArray[_F], *, temperature: _Number = 1.0, out: NDArray[_F] | None = None
 ) -> NDArray[_F]: ...
 @overload
 def softmax2d_jacobian_diag(
-    y: _Whole, *, temperature: float = 1.0, out: NDArray[np.float64] | None = None
+    y: _Whole, *, temperature: _Number = 1.0, out: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]: ...
 @overload
-def softmax2d_jacobian_diag(y: _A, *, temperature: float = 1.0, out: _A | None = None) -> _A: ...
+def softmax2d_jacobian_diag(y: _Scalar, *, temperature: _Number = 1.0, out: Any = None) -> Any: ...
 @overload
-def softmax2d_jacobian_diag(y: ArrayLike, *, temperature: float = 1.0, out: Any = None) -> Any: ...
+def softmax2d_jacobian_diag(y: _A, *, temperature: _Number = 1.0, out: _A | None = None) -> _A: ...
+@overload
+def softmax2d_jacobian_diag(
+    y: ArrayLike, *, temperature: _Number = 1.0, out: Any = None
+) -> Any: ...
 
 # ---- maxout ----
 
 @overload
-def maxout(x: NDArray[_S], axis: int = -1, *, out: NDArray[_S] | None = None) -> NDArray[_S]: ...
+def maxout(
+    x: NDArray[_S], axis: SupportsIndex = -1, *, out: NDArray[_S] | None = None
+) -> NDArray[_S]: ...
 @overload
-def maxout(x: _A, axis: int = -1, *, out: _A | None = None) -> _A: ...
+def maxout(x: _A, axis: SupportsIndex = -1, *, out: _A | None = None) -> _A: ...
 @overload
-def maxout(x: ArrayLike, axis: int = -1, *, out: Any = None) -> Any: ...
+def maxout(x: ArrayLike, axis: SupportsIndex = -1, *, out: Any = None) -> Any: ...
 @overload
 def maxout_with_index(
-    x: NDArray[_S], axis: int = -1, *, out: tuple[NDArray[_S], NDArray[np.int32]] | None = None
+    x: NDArray[_S],
+    axis: SupportsIndex = -1,
+    *,
+    out: tuple[NDArray[_S], NDArray[np.int32]] | None = None,
 ) -> tuple[NDArray[_S], NDArray[np.int32]]: ...
 @overload
 def maxout_with_index(
     x: NDArray[_S],
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     *,
     index_dtype: type[_I],
     out: tuple[NDArray[_S], NDArray[_I]] | None = None,
@@ -301,49 +410,70 @@ def maxout_with_index(
 @overload
 def maxout_with_index(
     x: NDArray[_S],
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     *,
     index_dtype: DTypeLike,
     out: tuple[NDArray[_S], NDArray[Any]] | None = None,
 ) -> tuple[NDArray[_S], NDArray[Any]]: ...
 @overload
 def maxout_with_index(
-    x: _A, axis: int = -1, *, index_dtype: Any = ..., out: tuple[_A, _A] | None = None
+    x: _A, axis: SupportsIndex = -1, *, index_dtype: Any = ..., out: tuple[_A, _A] | None = None
 ) -> tuple[_A, _A]: ...
 @overload
 def maxout_with_index(
-    x: Any, axis: int = -1, *, index_dtype: Any = ..., out: Any = None
+    x: Any, axis: SupportsIndex = -1, *, index_dtype: Any = ..., out: Any = None
 ) -> Any: ...
 @overload
 def maxout_vjp(
     g: NDArray[_S],
     index: NDArray[Any],
-    pieces: int,
-    axis: int = -1,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
     *,
     out: NDArray[_S] | None = None,
 ) -> NDArray[_S]: ...
 @overload
-def maxout_vjp(g: _A, index: _A, pieces: int, axis: int = -1, *, out: _A | None = None) -> _A: ...
+def maxout_vjp(
+    g: NDArray[Any],
+    index: _A,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
+    *,
+    out: _A | None = None,
+) -> _A: ...
 @overload
-def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = None) -> Any: ...
+def maxout_vjp(
+    g: _A, index: Any, pieces: SupportsIndex, axis: SupportsIndex = -1, *, out: _A | None = None
+) -> _A: ...
+@overload
+def maxout_vjp(
+    g: Any, index: Any, pieces: SupportsIndex, axis: SupportsIndex = -1, *, out: Any = None
+) -> Any: ...
 @overload
 def maxout_jvp(
-    t: NDArray[_S], index: NDArray[Any], axis: int = -1, *, out: NDArray[_S] | None = None
+    t: NDArray[_S], index: NDArray[Any], axis: SupportsIndex = -1, *, out: NDArray[_S] | None = None
 ) -> NDArray[_S]: ...
 @overload
-def maxout_jvp(t: _A, index: _A, axis: int = -1, *, out: _A | None = None) -> _A: ...
+def maxout_jvp(
+    t: NDArray[Any], index: _A, axis: SupportsIndex = -1, *, out: _A | None = None
+) -> _A: ...
 @overload
-def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any: ...
+def maxout_jvp(t: _A, index: Any, axis: SupportsIndex = -1, *, out: _A | None = None) -> _A: ...
+@overload
+def maxout_jvp(t: Any, index: Any, axis: SupportsIndex = -1, *, out: Any = None) -> Any: ...
 @overload
 def maxout_jacobian(
-    index: NDArray[Any], pieces: int, axis: int = -1, *, out: NDArray[np.float64] | None = None
+    index: NDArray[Any],
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
+    *,
+    out: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def maxout_jacobian(
     index: NDArray[Any],
-    pieces: int,
-    axis: int = -1,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
     *,
     dtype: type[_S],
     out: NDArray[_S] | None = None,
@@ -351,19 +481,29 @@ def maxout_jacobian(
 @overload
 def maxout_jacobian(
     index: NDArray[Any],
-    pieces: int,
-    axis: int = -1,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
     *,
     dtype: DTypeLike,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 @overload
 def maxout_jacobian(
-    index: _A, pieces: int, axis: int = -1, *, dtype: Any = ..., out: _A | None = None
+    index: _A,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
+    *,
+    dtype: Any = ...,
+    out: _A | None = None,
 ) -> _A: ...
 @overload
 def maxout_jacobian(
-    index: Any, pieces: int, axis: int = -1, *, dtype: Any = ..., out: Any = None
+    index: Any,
+    pieces: SupportsIndex,
+    axis: SupportsIndex = -1,
+    *,
+    dtype: Any = ...,
+    out: Any = None,
 ) -> Any: ...
 @overload
 def maxout_affine(

@@ -8,7 +8,6 @@ kernel runs, is 1/T for softmax and −1/T for softmin.
 
 import functools
 import importlib.util
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +19,21 @@ if importlib.util.find_spec("numba_cuda") is None:
         "(580 or newer), 'numba-acts[cu12]' for one of CUDA 12"
     )
 
-from numba_acts._cuda.callers import need, need_threads, registers, same_type, thread_rank
+from numba_acts._cuda.callers import (
+    need,
+    need_threads,
+    numeric,
+    registers,
+    same_type,
+    thread_rank,
+)
 from numba_acts._cuda.emit import SIMULATED
-from numba_acts._cuda.exponential import law_of, lowered, raised_exp
+from numba_acts._cuda.exponential import alike, factor_of, law_of, lowered, raised_exp
 from numba_acts._cuda.lanes import WARP, lane, maximum, pairs, syncthreads, times, wins
 from numba_acts._cuda.maxout import first_wins, lanes_winner
 from numba_acts._cuda.memory import like
 from numba_acts._cuda.slices import NOTHING, finite, group_max, group_sum
+from numba_acts._halls.rules import integer
 
 MOST_ITEMS = 255  # of a thread, whose registers are as many
 FLOATS = np.float32, np.float64
@@ -76,7 +83,8 @@ def thread_softmax(x, out, beta):
     out : array of the same dtype, shape (n,)
         Where y is written; it may be `x`.
     beta : float
-        β ≠ 0, rounded to the dtype of `x`: 1/T for softmax, −1/T for softmin.
+        β ≠ 0, rounded to the dtype of `x` and held within its range: 1/T for softmax, −1/T for
+        softmin. NaN gives NaN.
 
     Notes
     -----
@@ -144,7 +152,7 @@ def thread_softmax_vjp(g, y, out, beta):
     total = lost = like(y, 0.0)
     for i in range(len(y)):
         total, lost = _add(total, lost, times(g[i], y[i]))
-    scale = like(y, beta)
+    scale = factor_of(beta, y)
     for i in range(len(y)):
         out[i] = y[i] * scale * (g[i] - total)
 
@@ -183,8 +191,9 @@ def thread_maxout(x):
 
     Parameters
     ----------
-    x : array of float32, float64 or integers of 32 or 64 bits, shape (n,)
-        The thread's numbers, at least one.
+    x : array of float32, float64 or integers, shape (n,)
+        The thread's numbers, at least one. Another dtype is a ``TypingError`` when the kernel is
+        compiled.
 
     Returns
     -------
@@ -193,6 +202,7 @@ def thread_maxout(x):
     index : int64
         The first place where it stands; of a NaN, the first.
     """
+    numeric(x)
     need(x, 1)
     return _best(x, len(x))
 
@@ -207,15 +217,16 @@ def merge(a, b, beta):
     Parameters
     ----------
     a, b : tuple of two floats
-        Pairs as `thread_softmax_pair`, `Warp.softmax_pair` or `Block.softmax_pair` give them. What
-        changes nothing is (−inf, 0) for β > 0 and (inf, 0) for β < 0.
+        Pairs as `thread_softmax_pair` or the ``softmax_pair`` of a `Warp` or `Block` give them.
+        What changes nothing is (−inf, 0) for β > 0 and (inf, 0) for β < 0.
     beta : float
         β, as it was given there.
 
     Returns
     -------
     tuple of two floats
-        The pair of both.
+        The pair of both, in float32 if one of the four numbers is, else in float64. A variable of
+        a loop has one type: begin with ``(np.float32(-np.inf), np.float32(0))``.
 
     Notes
     -----
@@ -223,13 +234,14 @@ def merge(a, b, beta):
     along is rescaled by ``weight(m, (new_m, 1), beta)``, which is exp(β(m − m′)), whenever the
     maximum grows from m to m′.
     """
-    law = law_of(beta, a[0])
-    first, second = a[0] * law[0], b[0] * law[0]
-    m = maximum(first, second)
-    shift = finite(m, law[1] - law[1])
-    total = times(a[1], lowered(raised_exp(first - shift, law)))
-    total = total + times(b[1], lowered(raised_exp(second - shift, law)))
-    return m * law[0], total
+    m, s = alike(a[0], a[1], b[0], b[1]), alike(a[1], a[0], b[0], b[1])
+    n, t = alike(b[0], b[1], a[0], a[1]), alike(b[1], b[0], a[0], a[1])
+    law = law_of(beta, m)
+    most = maximum(m * law[0], n * law[0])
+    shift = finite(most, alike(0.0, most))
+    s = times(s, lowered(raised_exp(m * law[0] - shift, law)))
+    t = times(t, lowered(raised_exp(n * law[0] - shift, law)))
+    return most * law[0], s + t
 
 
 @lane
@@ -248,10 +260,11 @@ def weight(x, pair, beta):
     Returns
     -------
     float
-        The weight, of the dtype of `x`.
+        The weight, in float32 if `x` or a number of the pair is, else in float64.
     """
+    x, m, s = alike(x, *pair), alike(pair[0], x, pair[1]), alike(pair[1], x, pair[0])
     law = law_of(beta, x)
-    return lowered(raised_exp(x * law[0] - pair[0] * law[0], law) / pair[1])
+    return lowered(raised_exp(x * law[0] - m * law[0], law) / s)
 
 
 # ---- groups of threads --------------------------------------------------------------------------
@@ -305,7 +318,7 @@ def _functions(dtype: Any, items: int, lanes: int, count: int, striped: bool) ->
         for e in range(items):
             terms[e] = times(g[e], y[e])
         s = group_sum(pairs(terms, 0, 1, many), lanes, warps, storage, place())
-        scale = like(y, beta)
+        scale = factor_of(beta, y)
         for e in range(items):
             out[e] = y[e] * scale * (g[e] - s)
 
@@ -412,6 +425,8 @@ class Warp(_Functions):
     ...             y[row, 4 * lane + i] = mine[i]
     """
 
+    _given: tuple[Any, ...]
+
     def __new__(
         cls,
         dtype: DTypeLike,
@@ -421,14 +436,20 @@ class Warp(_Functions):
         arrangement: str = "blocked",
     ) -> "Warp":
         """Check the constants, and make functions for them or take those made before."""
-        if lanes not in (1, 2, 4, 8, 16, 32):
-            raise ValueError(f"lanes must be 1, 2, 4, 8, 16 or 32, got {lanes!r}")
-        given = _dtype(dtype), _items(items_per_thread), int(lanes), 1, _striped(arrangement)
-        return super().__new__(cls, *_within_warp(*given))
+        if integer("lanes", lanes) not in (1, 2, 4, 8, 16, 32):
+            raise ValueError(f"lanes must be 1, 2, 4, 8, 16 or 32, got {lanes}")
+        given = _dtype(dtype), _items(items_per_thread), int(lanes)
+        self = super().__new__(cls, *_within_warp(*given, 1, _striped(arrangement)))
+        self._given = *given, arrangement
+        return self
+
+    def __reduce__(self) -> Any:
+        return _made_again, (Warp, *self._given)
 
 
 @functools.cache
 def _within_warp(*constants: Any) -> _Functions:
+    """Threads of one warp meet nowhere: of the storage, any array, nothing is read or written."""
     on_softmax, on_softmax_vjp, on_softmax_pair, on_maxout = _functions(*constants)
 
     @lane
@@ -523,6 +544,8 @@ class Block(_BlockFunctions):
     ...             y[row, j] = mine[i]
     """
 
+    _given: tuple[Any, ...]
+
     def __new__(
         cls,
         dtype: DTypeLike,
@@ -532,11 +555,16 @@ class Block(_BlockFunctions):
         arrangement: str = "blocked",
     ) -> "Block":
         """Check the constants, and make functions for them or take those made before."""
-        if threads not in range(WARP, 1025, WARP):
-            raise ValueError(f"threads must be a multiple of 32 up to 1024, got {threads!r}")
-        count = int(threads) // WARP
-        given = _dtype(dtype), _items(items_per_thread), WARP, count, _striped(arrangement)
-        return super().__new__(cls, *_within_block(*given), 2 * count)
+        if integer("threads", threads) not in range(WARP, 1025, WARP):
+            raise ValueError(f"threads must be a multiple of 32 up to 1024, got {threads}")
+        kind, items, count = _dtype(dtype), _items(items_per_thread), int(threads) // WARP
+        functions = _within_block(kind, items, WARP, count, _striped(arrangement))
+        self = super().__new__(cls, *functions, 2 * count)
+        self._given = kind, int(threads), items, arrangement
+        return self
+
+    def __reduce__(self) -> Any:
+        return _made_again, (Block, *self._given)
 
 
 @functools.cache
@@ -577,22 +605,28 @@ def _within_block(*constants: Any) -> _Functions:
 # ---- constants ----------------------------------------------------------------------------------
 
 
+def _made_again(group: Any, *given: Any) -> Any:
+    """A group where it is unpickled; the arrangement comes last."""
+    *constants, arrangement = given
+    return group(*constants, arrangement=arrangement)
+
+
 def _dtype(dtype: DTypeLike) -> Any:
     """The scalar type of a dtype that threads can have numbers of."""
     try:
-        kind = np.dtype(dtype).type
+        kind = None if dtype is None else np.dtype(dtype).type
     except TypeError:
         kind = None
     if kind not in NUMBERS:
+        given = dtype if kind is None else np.dtype(kind).name
         raise TypeError(
-            "dtype must be float32, float64, int32, int64, uint32 or uint64, got "
-            f"{dtype if kind is None else np.dtype(kind).name}: widen others as they are read"
+            f"dtype must be float32, float64, int32, int64, uint32 or uint64, got {given}"
         )
     return kind
 
 
 def _items(count: int) -> int:
-    number = operator.index(count)
+    number = integer("items_per_thread", count)
     if not 1 <= number <= MOST_ITEMS:
         raise ValueError(f"items_per_thread must be 1 to {MOST_ITEMS}, got {number}")
     return number

@@ -39,8 +39,11 @@ def of_thread(dtype: Any, n: int) -> Group:
             best[row], index[row] = acts.thread_maxout(mine)
             pair = acts.thread_softmax_pair(mine, beta)
             pair = acts.merge(pair, acts.thread_softmax_pair(other, beta), beta)
+            nothing = -np.inf if beta > 0 else np.inf
+            pair = acts.merge((nothing, 0), acts.merge(pair, (nothing, 0.0), beta), beta)
+            one = acts.weight(pair[0], (pair[0], 1), beta)
             for i in range(n):
-                w[row, 0, i] = acts.weight(mine[i], pair, beta)
+                w[row, 0, i] = acts.weight(mine[i], pair, beta) * one
                 w[row, 1, i] = acts.weight(other[i], pair, beta)
             acts.thread_softmax(mine, mine, beta)
             for i in range(n):

@@ -143,8 +143,8 @@ def test_no_copy_into_jax_and_out_of_it(jax, rng, monkeypatch):
         seen.append((value.unsafe_buffer_pointer(), original(value).ctypes.data))
         return original(value)
 
-    def given(functions, result, original=standard.given):
-        array = original(functions, result)
+    def given(functions, result, device, original=standard.given):
+        array = original(functions, result, device)
         seen.append((array.unsafe_buffer_pointer(), result.ctypes.data))
         return array
 
@@ -195,6 +195,26 @@ def test_what_the_error_shows_runs(jax, rng):
     np.testing.assert_array_equal(np.asarray(jax.jit(function)(x)), na.softmin(np.asarray(x)))
     rows = jax.vmap(function)(x)
     np.testing.assert_array_equal(np.asarray(rows), na.softmin(np.asarray(x)))
+
+
+def test_the_result_is_on_the_arrays_device(jax):
+    code = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, numpy as np
+import numba_acts as na
+for dtype in (np.float32, jax.numpy.bfloat16):
+    x = jax.device_put(jax.numpy.ones((4, 3), dtype), jax.devices()[1])
+    y = na.softmin(x)
+    print(y.devices() == x.devices(), y.dtype == x.dtype, (x + y).shape == x.shape)
+"""
+    assert run(code) == ["True"] * 6
+
+
+def test_the_result_is_on_the_arrays_device_of_a_strict_library():
+    strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    x = strict.ones((4, 3), device=strict.Device("device1"))
+    assert na.softmin(x).device == x.device
 
 
 def test_a_split_array_is_refused(jax):

@@ -235,23 +235,76 @@ def test_chunks_of_a_slice_are_never_joined(name):
     assert max(sizes) <= max(most, 3 * 16)
 
 
-def test_chunks_straight_from_their_source_are_read_twice(rng):
-    """So that none is held until the sums are known; what was computed is held instead."""
+def test_chunks_straight_from_their_source_are_read_twice():
+    """If they are large, so that none is held until the sums are known; others are held."""
+    import dask
+
     made = []
 
     def block(block_id):
         made.append(block_id)
         return np.full(4, float(block_id[0]))
 
+    def computed(x):
+        made.clear()
+        y = na.softmin(x)
+        np.testing.assert_allclose(y.compute(scheduler="synchronous").sum(), 1)
+        return sorted(made)
+
     x = da.map_blocks(block, chunks=((4,) * 5,), dtype=np.float64, meta=np.empty(0))
-    y = na.softmin(x)
-    np.testing.assert_allclose(y.compute(scheduler="synchronous").sum(), 1)
-    assert sorted(made) == sorted(2 * [(i,) for i in range(5)])
-    made.clear()
-    y = na.softmin(x.rechunk(3))
-    np.testing.assert_allclose(y.compute(scheduler="synchronous").sum(), 1)
-    assert sorted(made) == [(i,) for i in range(5)]
-    assert len(na.softmin(na.softmin(y)).dask) < 400  # not doubled by each
+    once = [(i,) for i in range(5)]
+    assert computed(x) == once
+    with dask.config.set({"array.chunk-size": "64 B"}):
+        assert computed(x) == sorted(2 * once)
+        assert computed(x.rechunk(3)) == once
+        y = na.softmin(x.rechunk(3))
+        assert len(na.softmin(na.softmin(y)).dask) < 400  # not doubled by each
+        one, two = (na.softmin(x, temperature=t).dask for t in (1.0, 2.0))
+        shared = set(one) & set(two)
+        assert all(one[key] == two[key] for key in shared)
+
+
+def test_a_part_of_small_slices_asks_for_no_other():
+    made = []
+
+    def block(block_id):
+        made.append(block_id)
+        return np.ones((1, 3))
+
+    x = da.map_blocks(block, chunks=((1,) * 20, (3, 3)), dtype=np.float64, meta=np.empty((0, 0)))
+    na.softmin(x)[0].compute(scheduler="synchronous")
+    assert sorted(made) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("cuts", [(0, 1, 0), (1, 0), (0, 0)])
+def test_empty_chunks_beside_a_single_number(cuts, rng):
+    x = rng.normal(size=(2, sum(cuts)))
+
+    def block(block_info):
+        ((_, _), (start, stop)) = block_info[None]["array-location"]
+        return x[:, start:stop]
+
+    lazy = da.map_blocks(block, chunks=((2,), cuts), dtype=np.float64, meta=np.empty((0, 0)))
+    mask = np.array([[True], [False]])
+    for axis in (0, 1):
+        want = na.softmin(x, axis, where=mask)
+        np.testing.assert_allclose(assert_same(na.softmin(lazy, axis, where=mask), want), want)
+    want, index = na.maxout_with_index(x, 0)
+    np.testing.assert_array_equal(assert_same(na.maxout_jvp(lazy, index, 0), want), want)
+
+
+@pytest.mark.parametrize("cuts", [3, 6])
+def test_masked_arrays_are_refused(cuts):
+    masked = da.ma.masked_greater(da.from_array(np.arange(6.0), chunks=cuts), 3)
+    plain = da.from_array(np.ones(6), chunks=cuts)
+    for call in (
+        lambda: na.softmin(masked),
+        lambda: na.softmin_vjp(masked, plain),
+        lambda: na.softmin_jacobian(masked),
+        lambda: na.maxout(masked),
+    ):
+        with pytest.raises(TypeError, match="masked array"):
+            call()
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5,), (7, 1), ()])

@@ -3,7 +3,9 @@
 ``NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test_device_functions.py``
 """
 
+import copy
 import os
+import pickle
 from typing import Any
 
 import numpy as np
@@ -36,9 +38,9 @@ def launch(kernel, blocks, threads, *given):
     """Start it on copies that the device has, and copy back what it has written."""
     there = [cuda.to_device(a) if isinstance(a, np.ndarray) else a for a in given]
     kernel[blocks, threads](*there)
-    for array, copy in zip(given, there, strict=True):
+    for array, other in zip(given, there, strict=True):
         if isinstance(array, np.ndarray):
-            array[...] = copy.copy_to_host()
+            array[...] = other.copy_to_host()
 
 
 @pytest.mark.parametrize("label", [g for g in GROUPS if not SIMULATED or g not in SLOW])
@@ -96,13 +98,42 @@ def test_constants_that_serve_nobody(made, error, message):
         made()
 
 
+@pytest.mark.parametrize(
+    "group", [acts.Warp(np.float32, 4, 8, arrangement="striped"), acts.Block(np.float64, 64, 2)]
+)
+def test_a_group_is_copied_and_pickled(group):
+    for again in (copy.deepcopy(group), pickle.loads(pickle.dumps(group))):
+        assert type(again) is type(group)
+        assert tuple(again) == tuple(group)
+
+
+def test_betas_that_are_no_numbers_and_past_the_range():
+    @cuda.jit
+    def kernel(beta, y, dx):
+        mine = cuda.local.array(3, np.float32)
+        other = cuda.local.array(3, np.float32)
+        for i in range(3):
+            mine[i] = i
+            other[i] = i
+        acts.thread_softmax(mine, mine, beta)
+        acts.thread_softmax_vjp(other, mine, other, beta)
+        for i in range(3):
+            y[i], dx[i] = mine[i], other[i]
+
+    y, dx = np.zeros((2, 3), np.float32)
+    launch(kernel, 1, 1, np.nan, y, dx)
+    assert np.isnan(y).all() and np.isnan(dx).all()
+    launch(kernel, 1, 1, -1e300, y, dx)
+    assert (y.tolist(), dx.tolist()) == ([1, 0, 0], [0, 0, 0])
+
+
 def test_functions_are_made_once():
     assert acts.Warp(np.float32, 4).softmax is acts.Warp("float32", 4, 32).softmax
     assert acts.Block(np.float32, 64, 2).temp_storage == 4
 
 
-def misuse(scope):
-    """A kernel that hands over something wrong."""
+def misuses():
+    """Kernels that hand over something wrong."""
     warp, block = acts.Warp(np.float32, 4), acts.Block(np.float32, 64, 4)
 
     @cuda.jit
@@ -148,20 +179,30 @@ def misuse(scope):
         warp.softmax(mine, mine, 1.0)
         out[0] = mine[0]
 
-    return locals()[scope]
+    @cuda.jit
+    def of_bools(out):
+        mine = cuda.local.array(4, np.bool_)
+        for i in range(4):
+            mine[i] = True
+        best, _ = acts.thread_maxout(mine)
+        out[0] = best
+
+    kernels = too_short, short_result, short_storage, few_threads, other_dtype, of_bools
+    return {kernel.__name__: kernel for kernel in kernels}
 
 
 @pytest.mark.skipif(not SIMULATED, reason="an error on a GPU ends all that follows on it")
 @pytest.mark.parametrize(
     ("scope", "threads", "error", "message"),
     [
-        ("too_short", 32, ValueError, "an array of 3 numbers, where 4 are needed"),
-        ("short_result", 1, ValueError, "an array of 3 numbers, where 4 are needed"),
-        ("short_storage", 64, ValueError, "an array of 3 numbers, where 4 are needed"),
+        ("too_short", 32, ValueError, "an array of 3 numbers is too short: 4 are needed"),
+        ("short_result", 1, ValueError, "an array of 3 numbers is too short: 4 are needed"),
+        ("short_storage", 64, ValueError, "an array of 3 numbers is too short: 4 are needed"),
         ("few_threads", 32, ValueError, "a block of 32 threads called functions for 64"),
         ("other_dtype", 32, TypeError, "an array of float32 with one axis is needed"),
+        ("of_bools", 1, TypeError, "maxout's numbers must be floats or integers, got bool"),
     ],
 )
 def test_bad_use_in_the_simulator(scope, threads, error, message):
     with pytest.raises(error, match=message):
-        misuse(scope)[1, threads](np.zeros(1, np.float32))
+        misuses()[scope][1, threads](np.zeros(1, np.float32))

@@ -5,6 +5,7 @@ compiled once and called with many shapes.
 """
 
 import inspect
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -571,3 +572,29 @@ def test_users_cache_notices_other_kernels(tmp_path):
         assert printed[:4] == ["0.5"] * 4
         hits.append(printed[4])
     assert hits[:3] == ["0", "1", "0"]
+
+
+@FULL
+def test_modules_that_are_compiled_ahead_of_time(tmp_path):
+    pytest.importorskip("setuptools", reason="setuptools is not installed")
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler is installed")
+    code = f"""
+import sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import numba_acts as na
+from numba.pycc import CC
+module = CC("ahead")
+module.output_dir = {str(tmp_path)!r}
+@module.export("halved", "f8[:](f8[:])")
+def halved(x):
+    return na.softmin(x)
+module.compile()
+"""
+    run("import setuptools\n" + code)
+    found = run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import ahead, numpy as np; print(*ahead.halved(np.zeros(2)), 'numba_acts' in sys.modules)"
+    )
+    assert found == ["0.5", "0.5", "False"]

@@ -4,7 +4,9 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
+from test_processes import run
 
 torch = pytest.importorskip("torch")
 
@@ -154,3 +156,99 @@ def test_shown():
     assert shown[1] == "Softmin(axis=-1, temperature=tensor())"
     assert shown[3] == "Maxout(pieces=3, axis=-1)"
     assert repr(acts.Softmax2d()) == "Softmax2d(channel_axis=-3, temperature=1.0)"
+
+
+# ---- what is refused, and what must not be lost -------------------------------------------------
+
+
+def test_tensors_on_two_devices_are_refused():
+    x, meta = torch.ones(2, 4), torch.ones(2, 4, device="meta")
+    with pytest.raises(TypeError, match="one device, got x on cpu, weight on meta"):
+        acts.MaxoutLinear(4, 3, 2, device="meta")(x)
+    for where in (meta > 0, meta[0] > 0):
+        with pytest.raises(TypeError, match="one device, got x on cpu, where on meta"):
+            acts.softmin(x, where=where)
+    with pytest.raises(TypeError, match="one device, got x on meta, where on cpu"):
+        acts.softmin(meta, where=x > 0)
+
+
+@pytest.mark.parametrize("masked", [float("nan"), float("inf"), 1e38])
+def test_masked_numbers_are_nothing_to_a_temperatures_gradient(masked):
+    where = torch.tensor([True, True, False])
+
+    def gradients(value):
+        x = torch.tensor([1.0, 2.0, value], requires_grad=True)
+        t = torch.tensor(0.1, requires_grad=True)
+        acts.softmin(x, temperature=t, where=where)[0].backward()
+        return x.grad, t.grad
+
+    for one, other in zip(gradients(masked), gradients(0.0), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_masks_of_other_kinds():
+    x = torch.tensor([1.0, 2.0, 3.0])
+    want = acts.softmin(x, where=torch.tensor([False, True, True]))
+    turned = np.array([True, True, False])[::-1]
+    assert torch.equal(acts.softmin(x, where=turned), want)
+    assert torch.equal(acts.softmin(x, where=[False, True, True]), want)
+    for wrong, message in (
+        (np.ma.array([True] * 3, mask=[False, True, False]), "where is a masked array"),
+        (np.array(["a", "b", "c"]), "where must be a boolean mask"),
+        (torch.tensor([True] * 3).to_sparse(), "where must be a dense tensor"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            acts.softmin(x, where=wrong)
+    with pytest.raises(ValueError, match=r"where must broadcast to x's shape \(3,\)"):
+        acts.softmin(x, where=torch.ones(2, dtype=torch.bool))
+
+
+def test_second_derivatives_of_sixteen_bit_floats_are_summed_in_float32():
+    """Terms that cancel, of which each is too large for a sum of float16."""
+
+    def second(dtype):
+        x = torch.zeros(1000, dtype=dtype, requires_grad=True)
+        v = torch.full((1000,), 200.0, dtype=dtype)
+        v[::2] = -200
+        (first,) = torch.autograd.grad(acts.softmin(x), x, v, create_graph=True)
+        return torch.autograd.grad(first, x, v)[0]
+
+    assert second(torch.float16).abs().max() < 1e-1
+    assert second(torch.float64).abs().max() < 1e-12
+
+
+def test_a_layer_of_no_inputs_has_second_derivatives():
+    x, w = torch.ones(2, 0), torch.ones(3, 3, 0)
+    gradient = torch.func.grad(lambda x: acts.maxout_affine(x, w).sum())
+    assert torch.func.jvp(gradient, (x,), (x,))[1].shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda: acts.Softmin(axis="a"), TypeError, "axis must be an int"),  # type: ignore[arg-type]
+        (lambda: acts.Softmax2d(channel_axis=0), ValueError, "channel_axis must be"),
+        (
+            lambda: acts.Softmin(temperature=torch.ones((), requires_grad=True).exp()),
+            ValueError,
+            "out of date after a step",
+        ),
+        (lambda: acts.Maxout(3)([1, 2, 3]), TypeError, r"x must be a torch.Tensor, got list"),
+    ],
+)
+def test_modules_refuse_at_once(made, error, message):
+    with pytest.raises(error, match=message):
+        made()
+
+
+def test_imported_anew():
+    code = """
+import sys
+from numba_acts import torch as acts
+for name in [name for name in sys.modules if name.startswith("numba_acts")]:
+    del sys.modules[name]
+import torch
+from numba_acts import torch as again
+print(again is not acts, *again.softmin(torch.zeros(2)).tolist())
+"""
+    assert run(code) == ["True", "0.5", "0.5"]

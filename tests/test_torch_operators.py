@@ -428,7 +428,7 @@ def test_the_table_has_these_rows():
     if not guide.exists():
         pytest.skip("the guide is not in this distribution")
     _, table = guide.read_text("utf-8").split("| what | `numba_acts.torch` | `numba_acts` |\n")
-    first = re.findall(r"^\| (.*?) \|", table.split("\n\n")[0], re.M)[0:]
+    first = re.findall(r"^\| (.*?) \|", table.split("\n\n")[0], re.M)
     assert len(first) == len(ROWS)
     for cell, row in zip(first, ROWS, strict=True):
         assert row in cell

@@ -36,14 +36,14 @@ _alone_until, _rest, _cycle = 0.0, REST, math.inf
 
 threads.find_tbb()
 
-STAMP = _compiler.stamp(__package__)
+_STAMP = _compiler.stamp(__package__)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile on first use, and keep that on disk."""
     with _compiler.switched_on():
         kernel = numba.njit(nogil=True, **_compiler.OPTIONS, **options)(function)
-    _compiler.keep(kernel, FunctionCache, STAMP)
+    _compiler.keep(kernel, FunctionCache, _STAMP)
     return kernel
 
 

@@ -3,12 +3,13 @@
 Numba would link a kernel's LLVM code into each function that calls it, and optimize and compile it
 there once more, for seconds. Here the calling code knows a kernel by a name, under which LLVM finds
 its machine code. A function that Numba has in its own cache brings with it what is to be found: its
-environment holds an object for each kernel, which loads that when it is unpickled. If the kernels
-are others by then, that fails as if the file were gone, and Numba compiles the function anew.
+environment holds an object for each kernel, which loads that when it is unpickled. If the library
+is another by then, that fails as if the file were gone, and Numba compiles the function anew.
 """
 
 import hashlib
 import importlib
+import sys
 from typing import Any
 
 import llvmlite.binding
@@ -17,7 +18,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numba_acts import _compiler
-from numba_acts._cpu.launch import STAMP
+
+# The code that calls is compiled into users' functions as well.
+_FOLDERS = "", "._cpu", "._halls"
+STAMP = b"".join(_compiler.stamp(f"{_compiler.__package__}{folder}") for folder in _FOLDERS)
 
 
 class _Linked:
@@ -30,9 +34,9 @@ class _Linked:
         kernel = getattr(importlib.import_module(module), name)
         with _compiler.switched_on():
             kernel.compile(kinds)
-            made = kernel.overloads[kinds]
-            self.result = made.signature.return_type
-            address = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+            self.made = kernel.overloads[kinds]
+            self.result = self.made.signature.return_type
+            address = self.made.library.get_pointer_to_function(self.made.fndesc.llvm_func_name)
             llvmlite.binding.add_symbol(self.symbol, address)
 
     def __reduce__(self) -> Any:
@@ -42,7 +46,7 @@ class _Linked:
 def _relinked(stamp: bytes, *task: Any) -> _Linked:
     """The kernel in another process, if it is the same."""
     if stamp != STAMP:
-        raise FileNotFoundError("compiled with other kernels of numba_acts")
+        raise FileNotFoundError("compiled with another numba_acts")
     return _Linked(*task)
 
 
@@ -58,9 +62,13 @@ def linked(kernel: Any) -> Any:
         signature = found.result(types.BaseTuple.from_types(kinds))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            given = cgutils.unpack_tuple(builder, args[0])
+            if "numba.pycc" in sys.modules:  # which compiles for processes without the library
+                context.add_linking_libs([found.made.library])
+                direct = found.result(*kinds)
+                return context.call_internal(builder, found.made.fndesc, direct, given)
             context.environment.consts.append(found)
             convention = context.call_conv
-            given = cgutils.unpack_tuple(builder, args[0])
             kind = convention.get_function_type(found.result, kinds)
             function = cgutils.get_or_insert_function(builder.module, kind, found.symbol)
             status, result = convention.call_function(builder, function, found.result, kinds, given)

@@ -28,9 +28,13 @@ if SIMULATED:
         if getattr(array, "ndim", None) != 1 or array.dtype != wanted:
             raise TypeError(f"an array of {wanted} with one axis is needed, got {array!r}")
 
+    def numeric(array):
+        if array.dtype.kind not in "iu" and array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"maxout's numbers must be floats or integers, got {array.dtype}")
+
     def need(array, count):
         if len(array) < count:
-            raise ValueError(f"an array of {len(array)} numbers, where {count} are needed")
+            raise ValueError(f"an array of {len(array)} numbers is too short: {count} are needed")
 
     def need_threads(threads):
         thread: Any = threading.current_thread()
@@ -65,6 +69,18 @@ else:
         return types.void(array, like), emit
 
     @intrinsic
+    def numeric(typingctx, array):
+        """Refuse, when a kernel is compiled, what can't be compared."""
+        kind = array.dtype
+        if kind not in (types.float32, types.float64) and not isinstance(kind, types.Integer):
+            raise TypingError(f"maxout's numbers must be floats or integers, got {kind}")
+
+        def emit(context, builder, sig, args):
+            return context.get_dummy_value()
+
+        return types.void(array), emit
+
+    @intrinsic
     def _trap(typingctx):
         def emit(context, builder, sig, args):
             assembly(builder, VOID, "trap;", "", effect=True)
@@ -76,7 +92,7 @@ else:
     def need(array, count):
         """Stop a kernel that has handed over an array too short."""
         if len(array) < count:
-            print("numba_acts.cuda: an array of", len(array), "numbers, where needed are", count)
+            print("numba_acts.cuda: an array of", len(array), "numbers is too short for", count)
             _trap()
 
     @lane

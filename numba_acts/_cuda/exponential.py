@@ -67,7 +67,17 @@ if SIMULATED:
 
     def law_of(beta, x):
         kind: Any = np.asarray(x).dtype.type
-        return tuple(map(kind, exponent_law(float(kind(beta)), kind)))
+        if kind not in (np.float32, np.float64):
+            raise TypeError(f"softmax's numbers must be float32 or float64, got {kind.__name__}")
+        number = float(kind(beta))
+        return tuple(map(kind, (number,) * 4 if number != number else exponent_law(number, kind)))
+
+    def factor_of(beta, x):
+        return x.dtype.type(factor(float(beta), x.dtype.type))
+
+    def alike(number, *others):
+        single = any(type(one) is np.float32 for one in (number, *others))
+        return (np.float32 if single else np.float64)(number)
 
     def _scaled(share):
         def scaled(number):
@@ -126,36 +136,65 @@ else:
 
         return w(w, law), emit
 
-    @intrinsic
-    def law_of(typingctx, beta, x):
-        """`exponent_law` of a beta that is known when a kernel runs, in the type of x's numbers."""
+    def _float_type(x):
+        """The type of softmax's numbers, an array's or one by itself."""
         kind = getattr(x, "dtype", x)
         if kind not in (types.float32, types.float64):
             raise TypingError(f"softmax's numbers must be float32 or float64, got {kind}")
-        if not isinstance(beta, types.Number) or isinstance(beta, types.Complex):
-            raise TypingError(f"beta must be a number, got {beta}")
+        return kind
+
+    def _within(builder, number, least, most):
+        """The number, held in a range; a NaN stays."""
+        kind = f"f{32 if number.type == FLOAT else 64}"
+        held = call_llvm(builder, f"llvm.minnum.{kind}", number, number.type(most))
+        held = call_llvm(builder, f"llvm.maxnum.{kind}", held, number.type(least))
+        return builder.select(builder.fcmp_ordered("ord", number, number), held, number)
+
+    @intrinsic
+    def law_of(typingctx, beta, x):
+        """`exponent_law` of a beta that is known when a kernel runs, in the type of x's numbers."""
+        kind = _float_type(x)
         *_, smallest, least = _FORMAT[kind.name]
-        parts = exponent_law(1.0, getattr(np, kind.name))[1:3]  # log2(e)
+        log2e = exponent_law(1.0, getattr(np, kind.name))[1:3]
         most = float(np.finfo(kind.name).max) / 4
 
         def emit(context, builder, sig, args):
             beta = context.cast(builder, args[0], sig.args[0], kind)
-            number, width = beta.type, f"f{kind.bitwidth}"
-            sign = builder.select(
-                builder.fcmp_ordered("<", beta, number(0.0)), number(-1.0), number(1.0)
-            )
-            sign = builder.select(builder.fcmp_ordered("==", beta, number(0.0)), number(0.0), sign)
-            size = builder.fmul(beta, sign)
-            size = call_llvm(builder, f"llvm.minnum.{width}", size, number(most))
-            size = call_llvm(builder, f"llvm.maxnum.{width}", size, number(least))
-            fma = functools.partial(call_llvm, builder, f"llvm.fma.{width}")
-            high = call_llvm(builder, f"llvm.nvvm.mul.rn.{suffix(kind)}", size, number(parts[0]))
-            low = fma(size, number(parts[0]), _negative(builder, high))
-            low = fma(size, number(parts[1]), low)
+            number, zero = beta.type, beta.type(0.0)
+            fma = functools.partial(call_llvm, builder, f"llvm.fma.f{kind.bitwidth}")
+            sign = builder.select(builder.fcmp_ordered("<", beta, zero), number(-1.0), number(1.0))
+            sign = builder.select(builder.fcmp_ordered("==", beta, zero), zero, sign)
+            size = _within(builder, builder.fmul(beta, sign), least, most)
+            high = call_llvm(builder, f"llvm.nvvm.mul.rn.{suffix(kind)}", size, number(log2e[0]))
+            low = fma(size, number(log2e[0]), _negative(builder, high))
+            low = fma(size, number(log2e[1]), low)
             floor = builder.fdiv(number(smallest), high)
             return context.make_tuple(builder, sig.return_type, [sign, high, low, floor])
 
         return types.UniTuple(kind, 4)(beta, x), emit
+
+    @intrinsic
+    def factor_of(typingctx, beta, x):
+        """`factor` of such a beta."""
+        kind = _float_type(x)
+        most = float(np.finfo(kind.name).max)
+
+        def emit(context, builder, sig, args):
+            return _within(builder, context.cast(builder, args[0], beta, kind), -most, most)
+
+        return kind(beta, x), emit
+
+    @intrinsic
+    def alike(typingctx, number, *others):
+        """A number in float32 if it or one of the others is, else in float64."""
+        kind = types.float32 if types.float32 in (number, *others) else types.float64
+        if not all(isinstance(one, types.Float | types.Integer) for one in (number, *others)):
+            raise TypingError(f"numbers are needed, got {(number, *others)}")
+
+        def emit(context, builder, sig, args):
+            return context.cast(builder, args[0], number, kind)
+
+        return kind(number, types.BaseTuple.from_types(others)), emit
 
     def _scaled(share):
         @intrinsic

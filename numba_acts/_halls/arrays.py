@@ -20,6 +20,7 @@ class Call:
 
     torch: Any = None  # the module, if the arrays are its CPU tensors
     functions: Any = None  # the array API's for them, if they are another library's
+    device: Any = None  # of the first of these
 
     def admit(self, name: str, value: Any, wanted: str = tensors.NUMBERS) -> np.ndarray:
         """The NumPy array behind an argument, in the machine's byte order."""
@@ -81,16 +82,18 @@ class Call:
     def _foreign(self, functions: Any, name: str, value: Any, wanted: str) -> np.ndarray:
         if wanted is not tensors.BOOLS:
             self._check_alone(name, functions, self.functions, self.torch)
-            self.functions = functions
+            if self.functions is None:
+                self.functions, self.device = functions, getattr(value, "device", None)
         return standard.taken(value)
 
     def _check_alone(self, name: str, own: Any, *others: Any) -> None:
         """Refuse arrays of two libraries: of which kind would the result be?"""
         for other in others:
             if other is not None and other is not own:
+                one, two = (getattr(library, "__name__", library) for library in (own, other))
                 raise TypeError(
-                    f"{name} is an array of {own.__name__}, others are of {other.__name__}: "
-                    "pass those of one library, and of NumPy"
+                    f"{name} is an array of {one}, others are of {two}: pass arrays of one "
+                    "library, beside NumPy's"
                 )
 
     def fresh(self, shape: Any, dtype: np.dtype) -> np.ndarray:
@@ -125,7 +128,7 @@ class Call:
     def give(self, result: np.ndarray) -> Any:
         """A fresh result as the caller's kind."""
         if self.functions is not None:
-            return standard.given(self.functions, result)
+            return standard.given(self.functions, result, self.device)
         if self.torch is None:
             return result if result.ndim else result[()]
         if result.dtype == BFLOAT16:

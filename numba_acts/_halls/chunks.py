@@ -5,14 +5,18 @@ configuration are.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.blockwise import Blockwise
 from dask.graph_manipulation import bind
+from dask.utils import parse_bytes
 
+MANY = 2
 TOGETHER = 16  # parts of a slice that one task folds: it never holds those of all chunks
 
 
@@ -21,6 +25,12 @@ def joined(array: Any, axes: tuple[int, ...]) -> Any:
     cut = {a: -1 for a in axes if len(array.chunks[a]) > 1}
     check_known("an array whose chunks are to be joined", array, cut)
     return array.rechunk(cut) if cut else array
+
+
+def in_one_piece(array: Any) -> Any:
+    """The array without cuts beside a single number: empty chunks would broadcast to that."""
+    cut = (a for a, chunk in enumerate(array.chunks) if len(chunk) > 1 and sum(chunk) <= 1)
+    return array.rechunk(dict.fromkeys(cut, -1))
 
 
 def are_cut(array: Any, axes: Iterable[int]) -> bool:
@@ -131,11 +141,13 @@ def folded(
     return list(arrays)
 
 
-def again(arrays: Sequence[Any], behind: Any) -> Sequence[Any]:
+def again(arrays: Sequence[Any], axes: Iterable[int], behind: Any) -> Sequence[Any]:
     """The same arrays for a second reading, which is to come after `behind` is computed.
 
     Chunks that come straight from where they lie or are made, by steps of one chunk each, are read
-    or made again, so that none is held meanwhile. Others are, as making them may take long.
+    or made again, so that none is held meanwhile: where those of a slice of the first array take as
+    much as `MANY` chunks of the size that Dask itself makes, or are of unknown size. Any part of
+    the result then asks for all of it. Others are held, as making them may take long.
     """
     graphs = [array.dask for array in arrays]
     straight = all(
@@ -143,4 +155,8 @@ def again(arrays: Sequence[Any], behind: Any) -> Sequence[Any]:
         for graph in graphs
         for name, layer in graph.layers.items()
     )
-    return bind(list(arrays), behind, seed="again") if straight else arrays
+    x, few = arrays[0], MANY * parse_bytes(dask.config.get("array.chunk-size"))
+    lengths = [n if a in axes else max(x.chunks[a]) for a, n in enumerate(x.shape)]
+    if not straight or math.prod(lengths) * x.dtype.itemsize < few:
+        return arrays
+    return bind(list(arrays), behind, seed=behind.name)

@@ -1,9 +1,9 @@
 """The hall of Dask arrays: the public calls, lazily, chunk by chunk.
 
 Slices that are cut by chunks go to `stages`; a layer's pieces and d are joined to one chunk first.
-Shapes, dtypes and what else is known before computing is checked at once; an index out of range is
-found when its chunk is computed. Arrays whose chunks have unknown sizes go together if they are cut
-into as many.
+What is known before computing, shapes and dtypes above all, is checked at once; an index out of
+range is found when its chunk is computed. Arrays whose chunks have unknown sizes go together if
+they are cut into as many.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from numba_acts._halls.chunks import (
     broadcasting,
     check_known,
     cut_like,
+    in_one_piece,
     joined,
     mapped,
     part,
@@ -318,7 +319,9 @@ def _admit(name: str, value: Any, out: Any = None) -> tuple[Any, np.dtype]:
                 f"got {type(given).__name__}"
             )
     array = value if isinstance(value, da.Array) else da.from_array(Call().admit(name, value))
-    return array, Call().admit(name, np.empty(0, array.dtype)).dtype
+    if isinstance(array._meta, np.ma.MaskedArray):
+        Call().admit(name, array._meta)  # which refuses it
+    return in_one_piece(array), Call().admit(name, np.empty(0, array.dtype)).dtype
 
 
 def _like(array: Any) -> np.ndarray:

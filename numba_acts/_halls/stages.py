@@ -51,7 +51,8 @@ def softmax(
     total = mapped(_whole, _DOUBLE, *folded(_added, [_DOUBLE, _DOUBLE], axes, weights))
     finished = partial(_as_parts, alone, number, beta)
     labels = [of_array for _, of_array in (x, *mask)]
-    first, *rest = zip(again([a for a, _ in (x, *mask)], total), labels, strict=True)
+    arrays = [a for a, _ in (x, *mask)]
+    first, *rest = zip(again(arrays, axes, total), labels, strict=True)
     given = [first, *((a, every) for a in (extreme, weights, total)), *rest]
     return blocks(finished, dtype, every, *given, dtype_of_result=dtype, **_IN_ORDER)
 
@@ -118,7 +119,7 @@ def softmax_product(dtype: np.dtype, axes: tuple[int, ...], beta: float, g: Any,
     dots = mapped(partial(_dot, axes), _DOUBLE, g, y, **one_each(axes))
     dot = mapped(_whole, _DOUBLE, *folded(_added, [_DOUBLE, _DOUBLE], axes, dots))
     task = {"beta": _held(beta, _number(dtype)), "dtype_of_result": dtype}
-    g, y = again([g, y], dot)
+    g, y = again([g, y], axes, dot)
     return mapped(_product, dtype, g, y, dot, **task, **_IN_ORDER)
 
 

@@ -4,6 +4,7 @@ None of these libraries is imported here: an array says itself where it lies, an
 belong to it.
 """
 
+import contextlib
 import sys
 from typing import Any
 
@@ -18,7 +19,8 @@ _UNKNOWN = BufferError, RuntimeError, TypeError, ValueError
 def namespace(name: str, value: Any) -> Any:
     """The functions for arrays like an argument; None if it is none of another library."""
     kind = type(value)
-    if isinstance(value, np.ndarray | np.generic) or not hasattr(kind, "__array_namespace__"):
+    functions = getattr(kind, "__array_namespace__", None)
+    if isinstance(value, np.ndarray | np.generic) or not callable(functions):
         return None
     _check_traced(name, value)
     if not (hasattr(kind, "__dlpack__") and hasattr(kind, "__dlpack_device__")):
@@ -37,7 +39,8 @@ def _check_traced(name: str, value: Any) -> None:
     jax = sys.modules.get("jax")
     if jax is not None and isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"{name} is a JAX tracer, whose numbers are not known yet: in traced code, call\n"
+            f"{name} is a JAX tracer, whose numbers are not known yet: in traced code, call back "
+            "when they are, softmin(x) by\n"
             "    like = jax.ShapeDtypeStruct(x.shape, x.dtype)\n"
             '    y = jax.pure_callback(numba_acts.softmin, like, x, vmap_method="expand_dims")'
         )
@@ -59,9 +62,9 @@ def fresh(shape: Any, dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def given(functions: Any, result: np.ndarray) -> Any:
-    """A result as the library's own array, without a copy where it takes one over."""
-    try:
-        return functions.from_dlpack(result)
-    except _UNKNOWN:
-        return functions.asarray(result)
+def given(functions: Any, result: np.ndarray, device: Any) -> Any:
+    """A result as the library's own array, where its operand is, without a copy if that may be."""
+    for make in (functions.from_dlpack, functions.asarray):
+        with contextlib.suppress(*_UNKNOWN):
+            return make(result, device=device)
+    return functions.asarray(result)

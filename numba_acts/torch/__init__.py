@@ -1,8 +1,9 @@
 """The functions for PyTorch: differentiable, as functions and as modules.
 
 Import it where PyTorch is installed: ``from numba_acts import torch as acts``. Tensors live on the
-CPU or on a GPU, and derivatives of any order, backward and forward, are computed by this library's
-kernels. `torch.func`, `torch.compile` and `torch.export` take them as they take PyTorch's own.
+CPU or on a GPU. Derivatives are of any order, backward and forward, and products with them are
+computed by this library's kernels. `torch.func`, `torch.compile` and `torch.export` take them as
+they take PyTorch's own.
 """
 
 from importlib import metadata

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from numba_acts._halls import rules, tensors
 from numba_acts._halls.door import hall
@@ -73,15 +74,18 @@ class SoftmaxProduct(Operation):
 
     @staticmethod
     def backward(g: Any, y: Any, axes: Any, beta: float, u: Any) -> Any:
-        dy = beta * (u * (g - _inner(g, y, axes)) - g * _inner(u, y, axes))
-        return softmax_product(u, y, axes, beta), dy, None, None
+        g_, y_, u_ = _widened(g, y, u)
+        dy = beta * (u_ * (g_ - _inner(g_, y_, axes)) - g_ * _inner(u_, y_, axes))
+        return softmax_product(u, y, axes, beta), dy.to(y.dtype), None, None
 
     @staticmethod
     def jvp(g: Any, y: Any, axes: Any, beta: float, dg: Any, dy: Any, *_: None) -> Any:
         along_g = None if dg is None else softmax_product(dg, y, axes, beta)
         if dy is None:
             return along_g
-        along_y = beta * (dy * (g - _inner(g, y, axes)) - y * _inner(g, dy, axes))
+        g_, y_, dy_ = _widened(g, y, dy)
+        along_y = beta * (dy_ * (g_ - _inner(g_, y_, axes)) - y_ * _inner(g_, dy_, axes))
+        along_y = along_y.to(_dtype(g, y))
         return along_y if along_g is None else along_g + along_y
 
     @staticmethod
@@ -91,6 +95,11 @@ class SoftmaxProduct(Operation):
 
 
 softmax_product = operator(SoftmaxProduct)
+
+
+def _widened(*tensors: Any) -> Any:
+    """Sixteen-bit floats in float32, for sums that are PyTorch's own."""
+    return [a.float() if a.dtype.itemsize == 2 else a for a in tensors]
 
 
 def _inner(g: Any, y: Any, axes: Any) -> Any:
@@ -108,7 +117,7 @@ class Maxout(Operation):
 
     @staticmethod
     def empty(x: Any, axis: int) -> Any:
-        if x.shape[axis] == 0:
+        if guard_or_false(x.shape[axis] == 0):
             raise ValueError(
                 f"x must have at least one piece on axis {axis}, got shape {tuple(x.shape)}"
             )
@@ -291,7 +300,7 @@ class MaxoutAffineGradients(Operation):
         dg, dx, dweight, _ = tangents
         if dg is None:
             of_x, of_weight = torch.zeros_like(x), torch.zeros_like(weight)
-            of_bias = of_weight[..., 0]
+            of_bias = weight.new_zeros(weight.shape[:-1])
         else:
             of_x, of_weight, of_bias = maxout_affine_gradients(dg, x, weight, index)
         if dweight is not None:

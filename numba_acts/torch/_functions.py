@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from numba_acts._halls import rules, tensors
+from numba_acts._halls.arrays import Call
 from numba_acts._halls.rules import Axis
 from numba_acts.torch import _formulas as formulas
 
@@ -13,7 +14,7 @@ _NUMBERS = frozenset(tensors.dtypes(torch))
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def _check(**given: Any) -> None:
+def check(**given: Any) -> None:
     """Refuse what is no tensor, or not a dense one of numbers."""
     for name, value in given.items():
         if not isinstance(value, torch.Tensor):
@@ -23,6 +24,10 @@ def _check(**given: Any) -> None:
             )
         if value.layout is not torch.strided or value.is_nested or value.dtype not in _NUMBERS:
             tensors.check(torch, name, value.detach())
+    first, *others = given.values()
+    if any(other.device != first.device for other in others):
+        where = ", ".join(f"{name} on {value.device}" for name, value in given.items())
+        raise TypeError(f"tensors must be on one device, got {where}")
 
 
 # ---- softmin and softmax2d --------------------------------------------------------------------
@@ -91,7 +96,7 @@ def softmin(
     >>> log_t.grad
     tensor(-0.3267)
     """
-    _check(x=x)
+    check(x=x)
     return _softmax(x, axis, -1.0, temperature, where)
 
 
@@ -138,7 +143,7 @@ def softmax2d(
     >>> x.grad.ravel()
     tensor([ 0.2500, -0.2500])
     """
-    _check(x=x)
+    check(x=x)
     axis = rules.channel_axis("x", x.ndim, channel_axis)
     return _softmax(x, axis, 1.0, temperature, where)
 
@@ -148,34 +153,39 @@ def _softmax(x: Any, axis: Axis, sign: float, temperature: Any, where: Any) -> A
     axes = rules.slice_axes(axis, x.ndim)
     if x.is_cuda and x.dtype in _HALF and torch.is_autocast_enabled("cuda"):
         x = x.float()  # where PyTorch's own softmax works in float32 as well
-    mask = None if where is None else _mask(where, x.device)
+    mask = None if where is None else _mask(where, x)
     if not isinstance(temperature, torch.Tensor):
         return formulas.softmax(x, axes, sign * rules.inverse_temperature(temperature), mask)
+    check(temperature=temperature)
+    _check_broadcasts("temperature", temperature, x)
     dtype = x.dtype if x.is_floating_point() else torch.float64
     wide = torch.float32 if dtype in _HALF else dtype
-    scaled = x.to(wide) / _fitting(temperature, x.shape).to(wide)
-    return formulas.softmax(scaled, axes, sign, mask).to(dtype)
+    if mask is not None:  # masked numbers, NaN among them, are nothing to a temperature's gradient
+        x = torch.where(mask, x, 0)
+    return formulas.softmax(x.to(wide) / temperature.to(wide), axes, sign, mask).to(dtype)
 
 
-def _mask(where: Any, device: Any) -> Any:
-    if not isinstance(where, torch.Tensor):
-        where = torch.tensor(np.asarray(where), device=device)
+def _mask(where: Any, x: Any) -> Any:
+    if isinstance(where, torch.Tensor):
+        check(x=x, where=where)
+    else:
+        if not torch.compiler.is_dynamo_compiling():  # which reads no more than `asarray`
+            where = Call().admit("where", where, tensors.BOOLS).copy()
+        where = torch.tensor(np.asarray(where), device=x.device)
     if where.dtype is not torch.bool:
         kind = str(where.dtype).removeprefix("torch.")
         raise TypeError(f"where must be a boolean mask, got dtype {kind}")
+    _check_broadcasts("where", where, x)
     return where
 
 
-def _fitting(temperature: Any, shape: Any) -> Any:
-    """A tensor of temperatures, which must broadcast to x's shape."""
-    _check(temperature=temperature)
-    given = temperature.shape
+def _check_broadcasts(name: str, value: Any, x: Any) -> None:
+    given, shape = value.shape, x.shape
     ends = zip(reversed(given), reversed(shape), strict=False)
     if len(given) > len(shape) or not all(n == 1 or n == length for n, length in ends):
         raise ValueError(
-            f"temperature must broadcast to x's shape {tuple(shape)}, got shape {tuple(given)}"
+            f"{name} must broadcast to x's shape {tuple(shape)}, got shape {tuple(given)}"
         )
-    return temperature
 
 
 # ---- maxout -----------------------------------------------------------------------------------
@@ -223,7 +233,7 @@ def maxout(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
     >>> x.grad
     tensor([0., 1., 0.])
     """
-    _check(x=x)
+    check(x=x)
     y, _ = formulas.maxout(x, rules.one_axis(axis, x.ndim))
     return y
 
@@ -278,12 +288,16 @@ def maxout_affine(
     tensor([[ 0.5000],
             [-2.0000]])
     """
-    _check(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
+    check(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
     device = x.device.type
     if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weight = _lowered(x, dtype), _lowered(weight, dtype)
         bias = None if bias is None else _lowered(bias, dtype)
+    if bias is not None and bias.shape != weight.shape[:-1]:
+        raise ValueError(
+            f"bias must have {rules.WITHOUT_D} {tuple(weight.shape[:-1])}, got {tuple(bias.shape)}"
+        )
     y, _ = formulas.maxout_affine(x, weight, bias)
     return y
 

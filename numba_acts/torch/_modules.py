@@ -18,12 +18,18 @@ class _Softmax(Module):
 
     def __init__(self, temperature: float | torch.Tensor) -> None:
         super().__init__()
-        if isinstance(temperature, torch.Tensor) and not isinstance(temperature, Parameter):
-            self.register_buffer("temperature", temperature)
-        else:
-            self.temperature = temperature
         if not isinstance(temperature, torch.Tensor):
             rules.inverse_temperature(temperature)
+            self.temperature = temperature
+        elif isinstance(temperature, Parameter):
+            self.temperature = temperature
+        elif temperature.requires_grad:
+            raise ValueError(
+                "temperature must be a number, a torch.nn.Parameter or a tensor without gradient: "
+                "what is computed of a parameter is out of date after a step; pass it to softmin"
+            )
+        else:
+            self.register_buffer("temperature", temperature)
 
     def _shown_temperature(self) -> str:
         tensor = isinstance(self.temperature, torch.Tensor)
@@ -57,6 +63,8 @@ class Softmin(_Softmax):
 
     def __init__(self, axis: Axis = -1, *, temperature: float | torch.Tensor = 1.0) -> None:
         super().__init__(temperature)
+        for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+            rules.integer("axis", a)
         self.axis = axis
 
     def forward(self, x: torch.Tensor, where: Any = None) -> torch.Tensor:
@@ -92,6 +100,7 @@ class Softmax2d(_Softmax):
 
     def __init__(self, *, channel_axis: int = -3, temperature: float | torch.Tensor = 1.0) -> None:
         super().__init__(temperature)
+        rules.channel_axis("x", 3, channel_axis)
         self.channel_axis = channel_axis
 
     def forward(self, x: torch.Tensor, where: Any = None) -> torch.Tensor:
@@ -146,6 +155,7 @@ class Maxout(Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take the largest of each group of features."""
+        functions.check(x=x)
         axis = rules.one_axis(self.axis, x.ndim)
         features = x.shape[axis]
         if features % self.pieces:

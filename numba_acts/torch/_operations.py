@@ -20,7 +20,7 @@ from torch.autograd import Function, forward_ad
 
 from numba_acts._dtypes import BFLOAT16
 
-_LIBRARY = torch.library.Library("numba_acts", "DEF")
+_LIBRARY = torch.library.Library("numba_acts", "FRAGMENT")
 _BELOW = torch._C._after_autograd_keyset  # what the dispatcher goes on with after autograd
 
 
@@ -64,6 +64,8 @@ class Operation:
 def operator(rule: type[Operation]) -> Any:
     """Register an operation, and give the operator that calls it."""
     name = rule.schema.partition("(")[0]
+    if hasattr(torch.ops.numba_acts, name):  # by a package that was imported before, and forgotten
+        return getattr(torch.ops.numba_acts, name).default
     _LIBRARY.define(rule.schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(name, _computed(rule, _array), "CPU")
     _LIBRARY.impl(name, _computed(rule, torch.Tensor.detach), "CUDA")
