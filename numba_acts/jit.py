@@ -117,6 +117,7 @@ def _softmax(x, axis, where, out):
     dtype = _float(_dtype("x", x))
     lengths, run = _slices(x, axis), _run_softmax(_contiguous(x, axis))
     result, given = _result("out", out, x.ndim, dtype)
+    beside = _beside(out)
     masked = _mask(where)
 
     @_inlined
@@ -125,7 +126,7 @@ def _softmax(x, axis, where, out):
         y = result(out, x.shape)
         mask = masked(where, x.shape, y)
         if x.size:
-            run(_operand(x, y, True), mask, _flat(y), outer, n, inner, beta)
+            run(_operand(x, beside(y), True), mask, _flat(y), outer, n, inner, beta)
         return given(y, out)
 
     return softmax
@@ -169,6 +170,7 @@ def _product(name, g, y, axis, out):
     dtype = rules.common_float(*dtypes)
     lengths, run = _slices(y, axis), _run_product(_contiguous(y, axis))
     result, given = _result("out", out, y.ndim, dtype)
+    beside = _beside(out)
     same = _same(f"{name} must have y's shape", g, y)
 
     @_inlined
@@ -177,7 +179,7 @@ def _product(name, g, y, axis, out):
         outer, n, inner = lengths(y.shape, axis)
         dx = result(out, y.shape)
         if y.size:
-            first, second = _operand(g, dx, True), _operand(y, dx, True)
+            first, second = _operand(g, beside(dx), True), _operand(y, beside(dx), True)
             run(first, second, _flat(dx), outer, n, inner, beta)
         return given(dx, out)
 
@@ -206,13 +208,14 @@ def _jacobian(y, axis, out):
     dtype = _float(_dtype("y", y))
     lengths = _slices(y, axis, one=True)
     result, given = _result("out", out, y.ndim + 1, dtype)
+    beside = _beside(out)
 
     @_inlined
     def jacobian(y, axis, beta, out):
         outer, n, inner = lengths(y.shape, axis)
         matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
-            source = _operand(y, matrices, False)
+            source = _operand(y, beside(matrices), False)
             _jacobian_rows(source, _flat(matrices), n, inner, beta, *_all(outer * n))
         return given(matrices, out)
 
@@ -233,12 +236,13 @@ def softmax2d_jacobian_diag(y, temperature=1.0, out=None):
 def _diagonal(y, out):
     dtype = _float(_dtype("y", y))
     result, given = _result("out", out, y.ndim, dtype)
+    beside = _beside(out)
 
     @_inlined
     def diagonal(y, beta, out):
         slopes = result(out, y.shape)
         if y.size:
-            source = _operand(y, slopes, True)
+            source = _operand(y, beside(slopes), True)
             _jacobian_diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
         return given(slopes, out)
 
@@ -252,13 +256,14 @@ def maxout(x, axis=-1, out=None):
     dtype = _dtype("x", x)
     lengths, run = _slices(x, axis, one=True), _run_maxout(_contiguous(x, axis))
     result, given = _result("out", out, x.ndim - 1, dtype)
+    beside = _beside(out)
 
     def maxout(x, axis=-1, out=None):
         outer, pieces, inner = lengths(x.shape, axis)
         _some_pieces(pieces)
         y = result(out, _without(x.shape, _place(axis, x.ndim)))
         if x.size:
-            run(_operand(x, y, False), _flat(y), None, outer, pieces, inner)
+            run(_operand(x, beside(y), False), _flat(y), None, outer, pieces, inner)
         return given(y, out)
 
     return maxout
@@ -268,6 +273,7 @@ def maxout_with_index(x, axis=-1, index_dtype=np.int32, out=None):
     dtype = _dtype("x", x)
     lengths, run = _slices(x, axis, one=True), _run_maxout(_contiguous(x, axis))
     pair, given, most = _pair(out, x.ndim - 1, dtype, index_dtype)
+    beside = _beside(out)
 
     def maxout_with_index(x, axis=-1, index_dtype=np.int32, out=None):
         outer, pieces, inner = lengths(x.shape, axis)
@@ -275,8 +281,10 @@ def maxout_with_index(x, axis=-1, index_dtype=np.int32, out=None):
         _fits(pieces, most)
         y, index = pair(out, _without(x.shape, _place(axis, x.ndim)))
         if x.size:
-            source = _operand(x, y, False)
-            run(_operand(source, index, False), _flat(y), _flat(index), outer, pieces, inner)
+            source = _operand(x, beside(y), False)
+            run(
+                _operand(source, beside(index), False), _flat(y), _flat(index), outer, pieces, inner
+            )
         return given(y, index, out)
 
     return maxout_with_index
@@ -309,6 +317,7 @@ def _spread(index, pieces, axis, dtype, out):
     x = types.Array(types.float64, _ndim(index) + 1, "C")
     lengths, run = _slices(x, axis, one=True), _run_spread(_contiguous(x, axis))
     result, given = _result("out", out, x.ndim, dtype)
+    beside = _beside(out)
 
     @_inlined
     def spread(g, index, pieces, axis, out):
@@ -318,9 +327,9 @@ def _spread(index, pieces, axis, dtype, out):
         outer, pieces, inner = lengths(shape, axis)
         dx = result(out, shape)
         if index.size:
-            winners = _operand(index, dx, False)
+            winners = _operand(index, beside(dx), False)
             _check_range(winners, pieces)
-            run(_operand(g, dx, False), winners, _flat(dx), outer, pieces, inner)
+            run(_operand(g, beside(dx), False), winners, _flat(dx), outer, pieces, inner)
         return given(dx, out)
 
     return spread
@@ -332,6 +341,7 @@ def maxout_jvp(t, index, axis=-1, out=None):
     lengths = _slices(t, axis, one=True)
     same = _same("index must have t's shape without the axis", index, t.ndim - 1)
     result, given = _result("out", out, t.ndim - 1, dtype)
+    beside = _beside(out)
 
     def maxout_jvp(t, index, axis=-1, out=None):
         outer, pieces, inner = lengths(t.shape, axis)
@@ -340,9 +350,9 @@ def maxout_jvp(t, index, axis=-1, out=None):
         same(chosen.shape, shape)
         dy = result(out, shape)
         if dy.size:
-            winners = _operand(chosen, dy, False)
+            winners = _operand(chosen, beside(dy), False)
             _check_range(winners, pieces)
-            source = _operand(t, dy, False)
+            source = _operand(t, beside(dy), False)
             _maxout_jvp(source, winners, _flat(dy), pieces, inner, *_all(dy.size))
         return given(dy, out)
 
@@ -353,7 +363,7 @@ def maxout_jvp(t, index, axis=-1, out=None):
 
 
 def maxout_affine(x, weight, bias=None, out=None):
-    affine, dtype = _affine(x, weight, bias)
+    affine, dtype = _affine(x, weight, bias, out)
     result, given = _result("out", out, x.ndim + weight.ndim - 3, dtype)
 
     def maxout_affine(x, weight, bias=None, out=None):
@@ -365,7 +375,7 @@ def maxout_affine(x, weight, bias=None, out=None):
 
 
 def maxout_affine_with_index(x, weight, bias=None, index_dtype=np.int32, out=None):
-    affine, dtype = _affine(x, weight, bias)
+    affine, dtype = _affine(x, weight, bias, out)
     pair, given, most = _pair(out, x.ndim + weight.ndim - 3, dtype, index_dtype)
 
     def maxout_affine_with_index(x, weight, bias=None, index_dtype=np.int32, out=None):
@@ -377,27 +387,28 @@ def maxout_affine_with_index(x, weight, bias=None, index_dtype=np.int32, out=Non
     return maxout_affine_with_index
 
 
-def _affine(x, weight, bias):
+def _affine(x, weight, bias, out):
     given = [_dtype("x", x), _layer(x, weight)]
     if not _none(bias):
         given.append(_dtype("bias", bias))
     dtype = rules.common(*given)
     biases = _optional(bias, dtype, "bias must have weight's shape without d", 1, weight)
     wide = WIDE_BYTES // dtype.itemsize * cpu_affine.PANELS
+    beside = _beside(out)
 
     @_inlined
     def affine(x, weight, bias, y, index):
         pieces, depth = weight.shape[-2:]
-        beside = biases(bias, weight.shape[:-1])
+        given = biases(bias, weight.shape[:-1])
         if y.size:
             units = _units(weight.shape)
-            x, weight, beside = (
-                _operand(_operand(x, y, False), index, False),
-                _operand(_operand(weight, y, False), index, False),
-                _operand(_operand(beside, y, False), index, False),
+            x, weight, given = (
+                _operand(_operand(x, beside(y), False), beside(index), False),
+                _operand(_operand(weight, beside(y), False), beside(index), False),
+                _operand(_operand(given, beside(y), False), beside(index), False),
             )
             blocks = -(-y.size // (units * wide))
-            task = x, weight, beside, _flat(y), _flat(index), units, pieces, depth
+            task = x, weight, given, _flat(y), _flat(index), units, pieces, depth
             _affine_rows(*task, np.int64(1), *_all(blocks))
 
     return affine, dtype
@@ -420,15 +431,15 @@ def maxout_affine_vjp(g, x, weight, index):
         same(gradient.shape, shape)
         same_index(winners.shape, shape)
         pieces, depth = weight.shape[-2:]
-        chosen = _copied(winners)
+        chosen = _dense(winners)
         _check_range(chosen, pieces)
         dx, dweight = np.zeros(x.shape, number), np.zeros(weight.shape, number)
         dbias = np.zeros(weight.shape[:-1], number)
         if winners.size:
             units = _units(weight.shape)
-            flat_g, flat_x = _copied(gradient), _copied(x)
+            flat_g, flat_x = _dense(gradient), _dense(x)
             _affine_gradient_x(
-                *(flat_g, _copied(weight), chosen, _flat(dx), units, pieces, depth),
+                *(flat_g, _dense(weight), chosen, _flat(dx), units, pieces, depth),
                 *(units, np.int64(1), *_all(winners.size // units)),
             )
             room = max(LANES, min(span, depth))
@@ -463,7 +474,7 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
         shape = _rows(x.shape, weight.shape)
         same(winners.shape, shape)
         pieces, depth = weight.shape[-2:]
-        chosen = _copied(winners)
+        chosen = _dense(winners)
         _check_range(chosen, pieces)
         tangents = of_x(dx, x.shape), of_weight(dweight, weight.shape)
         biases = of_bias(dbias, weight.shape[:-1])
@@ -471,8 +482,8 @@ def maxout_affine_jvp(x, weight, index, dx=None, dweight=None, dbias=None):
         if dy.size:
             units = _units(weight.shape)
             _affine_tangent(
-                *(_copied(tangents[0]), _copied(x), _copied(weight)),
-                *(_copied(tangents[1]), _copied(biases), chosen, _flat(dy)),
+                *(_dense(tangents[0]), _dense(x), _dense(weight)),
+                *(_dense(tangents[1]), _dense(biases), chosen, _flat(dy)),
                 *(units, pieces, depth, np.int64(rows), *_all(-(-dy.size // (units * rows)))),
             )
         return given_back(finished(dy), None)
@@ -494,11 +505,11 @@ def maxout_affine_jacobian(weight, index):
         if not alone:
             if winners.shape[-1] != weight.shape[0]:
                 raise ValueError("index must have shape (..., units) with weight's units")
-        chosen = _copied(winners)
+        chosen = _dense(winners)
         _check_range(chosen, pieces)
         jacobian = np.empty(winners.shape + (depth,), dtype)
         if jacobian.size:
-            task = _copied(weight), chosen, _flat(jacobian), _units(weight.shape), pieces, depth
+            task = _dense(weight), chosen, _flat(jacobian), _units(weight.shape), pieces, depth
             _affine_selected(*task, *_all(winners.size))
         return jacobian
 
@@ -974,24 +985,53 @@ def _meets(x, y):
     return start < other + y.size * y.itemsize and other < start + x.size * x.itemsize
 
 
-@_compiled
-def _operand(x, y, in_place):
+def _beside(out):
+    """A function that gives a result, if operands may share its memory: not if it is fresh."""
+    return _nothing if _none(out) else _itself
+
+
+_nothing = _inlined(lambda result: None)
+_itself = _inlined(lambda result: result)
+
+
+def _operand(x, result, in_place):
     """An argument's memory as a kernel takes it: dense, and apart from the result's.
 
     A kernel that works in place may have the very same memory.
     """
-    if x.flags.c_contiguous and x.ctypes.data % x.itemsize == 0:
-        same = in_place and x.ctypes.data == y.ctypes.data and x.itemsize == y.itemsize
-        if same or not _meets(x, y):
+
+
+@overload(_operand, jit_options=OPTIONS)
+def _chosen_operand(x, result, in_place):
+    if _none(result):
+        return lambda x, result, in_place: _dense(x)
+
+    def operand(x, result, in_place):
+        if x.flags.c_contiguous and x.ctypes.data % x.itemsize == 0:
+            start, other = x.ctypes.data, result.ctypes.data
+            same = in_place and start == other and x.itemsize == result.itemsize
+            if same or not _meets(x, result):
+                return _flat(x)
+        return _flat(_copy(x))
+
+    return operand
+
+
+def _dense(x):
+    """An argument's memory, copied if it doesn't lie as a kernel takes it."""
+
+
+@overload(_dense, jit_options=OPTIONS)
+def _chosen_dense(x):
+    if x.layout == "C" and x.aligned:
+        return lambda x: _flat(x)
+
+    def dense(x):
+        if x.flags.c_contiguous and x.ctypes.data % x.itemsize == 0:
             return _flat(x)
-    return _flat(_copy(x))
+        return _flat(_copy(x))
 
-
-@_compiled
-def _copied(x):
-    if x.flags.c_contiguous and x.ctypes.data % x.itemsize == 0:
-        return _flat(x)
-    return _flat(_copy(x))
+    return dense
 
 
 @_compiled
