@@ -17,6 +17,7 @@ the accuracy that both are held to, or from the exact solution, in which Z = (2 
 """
 
 import argparse
+import logging
 import math
 import os
 import sys
@@ -81,6 +82,7 @@ def compute(p: da.Array, path: Path, memory: str, folder: str) -> None:
             memory_limit=memory,
             host="127.0.0.1",
             dashboard_address=None,
+            silence_logs=logging.CRITICAL,  # little memory is intended, as is the progress's end
         ) as cluster,
         Client(cluster) as client,
     ):
