@@ -1,7 +1,8 @@
-"""Tell Numba that the public names can be called in `@njit` code, where they are those of `jit`.
+"""Tell Numba what it has to know from the start: where TBB is, and which names it can compile.
 
-That module is imported when the first of them is compiled: it would more than double what the
-package takes to import.
+The public names can be called in `@njit` code, where they are those of `jit`. That module is
+imported when the first of them is compiled, and kernels are when the first is called: they would
+multiply what the package takes to import.
 """
 
 import importlib
@@ -16,6 +17,9 @@ from numba.extending import NativeValue, models, overload, register_model, typeo
 
 from numba_acts import _maxout, _softmax2d, _softmin
 from numba_acts._compiler import OPTIONS
+from numba_acts._cpu.threads import find_tbb
+
+find_tbb()
 
 _provided: list[Callable[..., Any]] = []
 

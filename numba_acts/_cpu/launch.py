@@ -34,8 +34,6 @@ _callers: dict[int, Any] = {}  # threads that make a large call, each with its k
 _forked = False
 _alone_until, _rest, _cycle = 0.0, REST, math.inf
 
-threads.find_tbb()
-
 _STAMP = _compiler.stamp(__package__)
 
 

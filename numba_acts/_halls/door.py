@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from numba_acts._halls import host, rules
+from numba_acts import _compiler
+from numba_acts._halls import rules
 
 _modules, _ndarray = sys.modules, np.ndarray
+_host: Any = None  # the hall of arrays in host memory, opened by the first who goes there
 
 
 def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
@@ -27,13 +29,21 @@ def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
         and (z is None or type(z) is _ndarray)
         and not (others and any(map(_is_special, others)))
     ):
-        return host
+        return _host or _opened_host()
     if rules.on_gpu(x):
         return _gpu()
     special = [array for array in (x, y, z, *others) if _is_special(array)]
     for belongs, opened in _HALLS:
         if any(map(belongs, special)):
             return opened()
+    return _host or _opened_host()
+
+
+def _opened_host() -> Any:
+    global _host
+    with _compiler.switched_on():  # no fork meanwhile, in whose child the import would never end
+        from numba_acts._halls import host
+    _host = host
     return host
 
 
