@@ -12,7 +12,6 @@ import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.np.numpy_support import from_dtype
-from numba.np.ufunc import parallel as layer
 
 from numba_acts import _compiler
 from numba_acts._cpu import team, threads
@@ -31,7 +30,6 @@ LOST = 1e-3  # seconds of waiting for other threads from which a call is the las
 REST, MOST_REST = 10, 160  # so many times what was lost, twice that when it happens again, at most
 
 _callers: dict[int, Any] = {}  # threads that make a large call, each with its kernel
-_forked = False
 _alone_until, _rest, _cycle = 0.0, REST, math.inf
 
 _STAMP = _compiler.stamp(__package__)
@@ -109,7 +107,11 @@ def _unfolded(data: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def crew(work: int) -> int:
     """How many threads a call of so much work takes, if it has units for all."""
-    if work < PARALLEL_FROM or _forked or (_alone_until and time.perf_counter() < _alone_until):
+    if (
+        work < PARALLEL_FROM
+        or threads.forked
+        or (_alone_until and time.perf_counter() < _alone_until)
+    ):
         return 1
     most = min(threads.most(), team.MOST)
     return min(most // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
@@ -186,14 +188,5 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
         _callers.pop(me, None)
 
 
-def _in_child() -> None:
-    global _forked
-    _callers.clear()
-    starting = not layer._backend_init_thread_lock.acquire(blocking=False)
-    _forked = layer._is_initialized or starting  # and never done: by a thread that is not here
-    if not starting:
-        layer._backend_init_thread_lock.release()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_callers.clear)

@@ -43,6 +43,23 @@ def find_tbb() -> None:
                 return
 
 
+# ---- a child that is forked --------------------------------------------------------------------
+
+forked = False  # after a layer was started, which no layer survives
+
+
+def _in_child() -> None:
+    global forked
+    starting = not layer._backend_init_thread_lock.acquire(blocking=False)
+    forked = layer._is_initialized or starting  # and never done: by a thread that is not here
+    if not starting:
+        layer._backend_init_thread_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 # ---- how many the process may use -------------------------------------------------------------
 
 
