@@ -47,6 +47,7 @@ def switched_on() -> Iterator[None]:
             config.DISABLE_JIT = switch
 
 
+@functools.cache
 def stamp(package: str) -> bytes:
     """What changes with the files of kernels; where none can be read, with the version."""
     digest = hashlib.sha256(f"{__version__} {numba.__version__}".encode())

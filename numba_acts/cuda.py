@@ -8,6 +8,7 @@ kernel runs, is 1/T for softmax and −1/T for softmin.
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -425,7 +426,7 @@ class Warp(_Functions):
     ...             y[row, 4 * lane + i] = mine[i]
     """
 
-    _given: tuple[Any, ...]
+    _made: Callable[[], Any]  # makes it again, where it is unpickled
 
     def __new__(
         cls,
@@ -440,11 +441,11 @@ class Warp(_Functions):
             raise ValueError(f"lanes must be 1, 2, 4, 8, 16 or 32, got {lanes}")
         given = _dtype(dtype), _items(items_per_thread), int(lanes)
         self = super().__new__(cls, *_within_warp(*given, 1, _striped(arrangement)))
-        self._given = *given, arrangement
+        self._made = functools.partial(cls, *given, arrangement=arrangement)
         return self
 
     def __reduce__(self) -> Any:
-        return _made_again, (Warp, *self._given)
+        return self._made, ()
 
 
 @functools.cache
@@ -544,7 +545,7 @@ class Block(_BlockFunctions):
     ...             y[row, j] = mine[i]
     """
 
-    _given: tuple[Any, ...]
+    _made: Callable[[], Any]  # makes it again, where it is unpickled
 
     def __new__(
         cls,
@@ -560,11 +561,11 @@ class Block(_BlockFunctions):
         kind, items, count = _dtype(dtype), _items(items_per_thread), int(threads) // WARP
         functions = _within_block(kind, items, WARP, count, _striped(arrangement))
         self = super().__new__(cls, *functions, 2 * count)
-        self._given = kind, int(threads), items, arrangement
+        self._made = functools.partial(cls, kind, int(threads), items, arrangement=arrangement)
         return self
 
     def __reduce__(self) -> Any:
-        return _made_again, (Block, *self._given)
+        return self._made, ()
 
 
 @functools.cache
@@ -603,12 +604,6 @@ def _within_block(*constants: Any) -> _Functions:
 
 
 # ---- constants ----------------------------------------------------------------------------------
-
-
-def _made_again(group: Any, *given: Any) -> Any:
-    """A group where it is unpickled; the arrangement comes last."""
-    *constants, arrangement = given
-    return group(*constants, arrangement=arrangement)
 
 
 def _dtype(dtype: DTypeLike) -> Any:

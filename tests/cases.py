@@ -34,7 +34,9 @@ SMALLEST = {
 def as_dtype(name):
     """The dtype of that name; bfloat16 comes from ml_dtypes."""
     if name == "bfloat16":
-        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+        return np.dtype(
+            pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+        )
     return np.dtype(name)
 
 

@@ -104,7 +104,9 @@ def test_views(xp, rng):
 
 
 def test_arrays_of_two_libraries_are_refused(rng):
-    jnp, strict = map(pytest.importorskip, LIBRARIES)
+    jnp, strict = (
+        pytest.importorskip(name, reason=f"{name} is not installed") for name in LIBRARIES
+    )
     x = rng.normal(size=4)
     with pytest.raises(TypeError, match="y is an array of array_api_strict, others are of jax"):
         na.softmin_vjp(jnp.asarray(x), strict.asarray(x))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from cases import MAKERS, Case, assert_agrees, assert_rounded_once, generator
+from cases import MAKERS, Case, as_dtype, assert_agrees, assert_rounded_once, generator
 from test_processes import run
 
 import numba_acts as na
@@ -76,7 +76,7 @@ def test_slices_over_several_chunks_stay_cut(axis, chunks, rng):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int64", "uint8", "bool"])
 def test_dtypes_of_slices_over_several_chunks(dtype, rng):
-    kind = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    kind = as_dtype(dtype)
     x = (8 * rng.normal(size=(40, 6))).astype(kind)
     lazy = da.from_array(x, chunks=(7, 4))
     for axis in (0, (0, 1)):

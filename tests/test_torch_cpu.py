@@ -9,7 +9,7 @@ from cases import FULL, rarely
 
 import numba_acts
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
 
 MEGABYTE = 2**20
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_processes import run
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
 
 from torch import nn  # noqa: E402
 

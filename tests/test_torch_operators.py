@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import rarely
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
 
 import numba_acts  # noqa: E402
 from numba_acts import torch as acts  # noqa: E402

@@ -56,17 +56,16 @@ else:
         rank = np.uint32(cuda.threadIdx.x + cuda.blockDim.x * plane)  # so that it has no sign
         return np.int64(rank)
 
+    def _nothing(context, builder, sig, args):
+        return context.get_dummy_value()
+
     @intrinsic
     def same_type(typingctx, array, like):
         """Refuse, when a kernel is compiled, what is no array of the other's dtype."""
         wanted = like.dtype
         if not isinstance(array, types.Array) or (array.ndim, array.dtype) != (1, wanted):
             raise TypingError(f"an array of {wanted} with one axis is needed, got {array}")
-
-        def emit(context, builder, sig, args):
-            return context.get_dummy_value()
-
-        return types.void(array, like), emit
+        return types.void(array, like), _nothing
 
     @intrinsic
     def numeric(typingctx, array):
@@ -74,11 +73,7 @@ else:
         kind = array.dtype
         if kind not in (types.float32, types.float64) and not isinstance(kind, types.Integer):
             raise TypingError(f"maxout's numbers must be floats or integers, got {kind}")
-
-        def emit(context, builder, sig, args):
-            return context.get_dummy_value()
-
-        return types.void(array), emit
+        return types.void(array), _nothing
 
     @intrinsic
     def _trap(typingctx):

@@ -119,13 +119,8 @@ def _dispatcher(function: Callable[..., None], bounds: Any) -> Any:
     from numba.cuda.dispatcher import CUDACache
 
     kernel = cuda.jit(lto=True, launch_bounds=bounds)(function)
-    _compiler.keep(kernel, CUDACache, _stamp())
+    _compiler.keep(kernel, CUDACache, _compiler.stamp(__package__))
     return kernel
-
-
-@functools.cache
-def _stamp() -> bytes:
-    return _compiler.stamp(__package__)
 
 
 class Kernel:

@@ -15,6 +15,17 @@ def is_float(dtype: np.dtype) -> bool:
     return dtype in _FLOATS or dtype.isnative and dtype.name == "bfloat16"
 
 
+def _check_alone(name: str, own: Any, *others: Any) -> None:
+    """Refuse arrays of two libraries: of which kind would the result be?"""
+    for other in others:
+        if other is not None and other is not own:
+            one, two = (getattr(library, "__name__", library) for library in (own, other))
+            raise TypeError(
+                f"{name} is an array of {one}, others are of {two}: pass arrays of one "
+                "library, beside NumPy's"
+            )
+
+
 class Call:
     """One call: the kind of its arrays, which is the kind of its results."""
 
@@ -69,7 +80,7 @@ class Call:
         if not value.is_cpu:
             raise TypeError(f"{name} must be a tensor in host memory, got one on {value.device}")
         if wanted is not tensors.BOOLS:  # a mask does not say of what kind the result is
-            self._check_alone(name, torch, self.functions)
+            _check_alone(name, torch, self.functions)
             self.torch = torch
         value = value.resolve_neg()  # of no known dtype are there conjugates
         try:
@@ -81,20 +92,10 @@ class Call:
 
     def _foreign(self, functions: Any, name: str, value: Any, wanted: str) -> np.ndarray:
         if wanted is not tensors.BOOLS:
-            self._check_alone(name, functions, self.functions, self.torch)
+            _check_alone(name, functions, self.functions, self.torch)
             if self.functions is None:
                 self.functions, self.device = functions, getattr(value, "device", None)
         return standard.taken(value)
-
-    def _check_alone(self, name: str, own: Any, *others: Any) -> None:
-        """Refuse arrays of two libraries: of which kind would the result be?"""
-        for other in others:
-            if other is not None and other is not own:
-                one, two = (getattr(library, "__name__", library) for library in (own, other))
-                raise TypeError(
-                    f"{name} is an array of {one}, others are of {two}: pass arrays of one "
-                    "library, beside NumPy's"
-                )
 
     def fresh(self, shape: Any, dtype: np.dtype) -> np.ndarray:
         """Memory for a result."""
