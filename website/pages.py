@@ -63,11 +63,10 @@ def _code(path: str) -> str:
 
 
 def _home() -> str:
-    """The home page's figure, of the newest results: nothing where nothing was measured."""
-    files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
-    if not files:
+    """The home page's figure, of the newest results of a CPU: nothing where none were measured."""
+    if not (newest := _newest()):
         return ""
-    name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
+    name, file = newest
     picture = _picture(
         f"{name}-headline",
         "Times of the largest float32 case of each function, beside other libraries, as multiples "
@@ -77,10 +76,18 @@ def _home() -> str:
 
 {picture}
 
-On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
+On {tables.stamp(file)} Lower is better; the
+[floor](performance.md#the-floor) is what the machine can do. {tables.spread(file["cases"])}
 [All results, and how to reproduce them](performance.md).
 {{ .caption }}
 """
+
+
+def _newest() -> tuple[str, tables.Results] | None:
+    """The newest results of a CPU and their name, if there are any that stand for all."""
+    files = tables.load().items()
+    found = [one for one in files if figures.headline(one[1]) and not tables.on_gpu(one[1])]
+    return max(found, key=lambda one: one[1].get("stamp", {}).get("date", ""), default=None)
 
 
 def _performance() -> str:
@@ -88,6 +95,10 @@ def _performance() -> str:
     if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
         return NOTHING
     parts = [PERFORMANCE]
+    if newest := _newest():
+        _, file = newest
+        shown = tables.summary(figures.headline(file))
+        parts.insert(0, f"{shown}\n\nOn {tables.stamp(file)}\n{{ .caption }}")
     if not any(map(tables.on_gpu, files.values())):
         parts.append(NO_GPU)
     for name, file in files.items():
@@ -95,7 +106,12 @@ def _performance() -> str:
         parts.append(f"## {tables.machine(file)}\n\nOn {tables.stamp(file)}")
         rows = file.get("cases", [])
         if rows:
-            parts += [_measured_by(where), tables.slower(rows), tables.short(rows)]
+            parts += [
+                _measured_by(where),
+                tables.spread(rows),
+                tables.slower(rows),
+                tables.short(rows),
+            ]
             parts.append(tables.was_busy(file, "cases"))
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
@@ -167,12 +183,17 @@ ACCURACY = """Each number is the largest error over all lengths and scales of in
 the bound, against a reference in extended precision; a library that has more than 1 does not keep
 to it. A number in the ten thousands says that a library gives 0 for a weight that is subnormal,
 below $1.2 \\cdot 10^{-38}$ in float32, and so is wrong by all of it."""
-PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.
-The *floor* stands for what the machine can do: the time of copying the bytes that the function has
-to read and write, or of its exponentials where those take longer; for affine maxout that of the
-bare matrix product. A copy is not the fastest of all traversals, so a time may come out a little
-below. Lower is better throughout. Each machine's results bear their date, and are of the library as
-it was then."""
+PERFORMANCE = """All times on this page are medians of warm calls, ours and the other libraries'
+taken in turn in one process; lower is better. Each machine's results bear their date, and are of
+the library as it was then.
+
+## The floor
+
+The *floor* of a case is the time of what it cannot avoid, measured beside it: a copy of the bytes
+that the function reads and writes, or its exponentials where those take longer; for affine maxout,
+the bare matrix product. A copy is not the fastest of all traversals, so a time may be a little
+below its floor. The gradient of affine maxout may be well below: it multiplies the winning pieces
+only, which is a fraction of the products that stand for its floor."""
 NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
