@@ -63,14 +63,21 @@ def softmin_temperature(look: Look) -> Figure:
     for i, curve in enumerate(y.T):
         (line,) = axes.plot(temperatures, curve, color=look.colours["series"][i])
         line.set_label(f"$y_{i + 1}$,  $x_{i + 1} = {NUMBERS[i]:g}$")
-        # a mark and its name where the curve stands apart from the others
-        at = [70, 90, 132, 132, 146][i]
+        # its name, where it stands apart from the others
+        at, beside, side = [
+            (70, (5, 3), "left"),
+            (84, (-4, 2), "right"),
+            (80, (-3, 2), "right"),
+            (101, (-3, 2), "right"),
+            (140, (5, -8), "left"),
+        ][i]
         axes.annotate(
             f"$y_{i + 1}$",
             (temperatures[at], curve[at]),
-            [(5, 4), (-4, 5), (0, 4), (0, 0), (6, -11)][i],
+            beside,
             textcoords="offset points",
             color=line.get_color(),
+            ha=side,
         )
     axes.axhline(1 / len(NUMBERS), color=look.colours["quiet"], linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlim=(0.05, 50), ylim=(-0.02, 1.02), ylabel=look.say("weight"))
@@ -393,7 +400,7 @@ def _errors() -> dict[str, Array]:
     eps = np.finfo(np.float32).eps
     found = []
     for length in LENGTHS:
-        x = (30 * rng.normal(size=(max(1, 16_384 // length), length))).astype(np.float32)
+        x = (30 * rng.normal(size=(max(4, 4096 // length), length))).astype(np.float32)
         distance = x.astype(np.longdouble) - x.min(-1, keepdims=True)
         exact = np.exp(-distance)
         exact /= exact.sum(-1, keepdims=True)
@@ -431,13 +438,16 @@ def softmin_still(look: Look) -> Figure:
     y = na.softmin(x)
     figure, (left, right) = look.panels(2, 3.6, 7.4)
     place = np.arange(1, 6)
-    bars = left.bar(place - 0.2, x, 0.36, color=look.colours["quiet"], label=look.say("numbers"))
+    bars = left.bar(place - 0.25, x, 0.3, color=look.colours["quiet"], label=look.say("numbers"))
     left.bar_label(bars, _named("x", 5), padding=2)
     bars = left.bar(
-        place + 0.2, y, 0.36, color=look.colours["series"][:5], label=look.say("weights")
+        place + 0.25, y, 0.3, color=look.colours["series"][:5], label=look.say("weights")
     )
     left.bar_label(
-        bars, [f"$y_{i}$\n{significant(float(p))}" for i, p in enumerate(y, 1)], padding=2
+        bars,
+        [f"$y_{i}$\n{significant(float(p))}" for i, p in enumerate(y, 1)],
+        padding=2,
+        fontsize=9,
     )
     left.xaxis.set_major_locator(NullLocator())
     left.set_title(f"{look.say('numbers')} $x$, {look.say('weights')} $y$")
@@ -552,7 +562,7 @@ def languages(name: str) -> list[str]:
 
 def widths(name: str) -> list[str]:
     """Return the widths that a picture is drawn in."""
-    return ["wide"] if name in CARDS else ["wide", "narrow"]
+    return ["any"] if name in CARDS else ["wide", "narrow"]
 
 
 def address(name: str, language: str, width: str, scheme: str) -> str:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numba_acts
-from benchmarks import figures, tables
-from website import docstrings
+from benchmarks import figures as measured
+from benchmarks import tables
+from website import docstrings, figures
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
+PICTURE = re.compile(rf"!\[([^\]]+)\]\(([^)]*){figures.FOLDER}/([^)]+)\.svg\)(\n\n|\n?\Z)?")
 
 
-def fill(markdown: str, address: str) -> str:
-    """Return a page with its places filled and its pictures in a light and a dark version."""
+def fill(markdown: str, address: str, language: str = "en") -> str:
+    """Return a page with its places filled and its pictures in all versions, one of them shown."""
 
     def place(found: re.Match[str]) -> str:
         indent, subject, detail = found.groups()
@@ -28,19 +29,26 @@ def fill(markdown: str, address: str) -> str:
             text = SUBJECTS[subject](detail)
         return "\n".join(indent + line if line else line for line in text.split("\n"))
 
-    markdown = PLACE.sub(place, markdown)
-    return PICTURE.sub(_both_schemes, markdown)
+    def versions(found: re.Match[str]) -> str:
+        text, folder, name, alone = found.groups()
+        return _versions(text, folder, name, language) + ("\n{ .picture }\n\n" if alone else "")
+
+    return PICTURE.sub(versions, PLACE.sub(place, markdown))
 
 
-def _both_schemes(picture: re.Match[str]) -> str:
-    text, path, alone = picture.groups()
-    both = " ".join(
-        f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
-        for scheme in ("light", "dark")
+def _versions(text: str, folder: str, name: str, language: str) -> str:
+    """Return a picture for each scheme and width, of which the style sheet shows one.
+
+    A browser doesn't fetch lazily loaded pictures that are not shown, and leaves the room for those
+    whose size it knows.
+    """
+    return " ".join(
+        f"![{text}]({folder}{figures.address(name, language, width, scheme)}#only-{scheme})"
+        f"{{ .{width} loading=lazy width={x} height={y} }}"
+        for width in figures.widths(name)
+        for x, y in [figures.size(name, language, width)]
+        for scheme in measured.SCHEMES
     )
-    # A picture that stands alone is no smaller than can be read: on a phone it scrolls sideways.
-    frame = '\n{ .picture tabindex="0" role="group" aria-label="Figure" }\n\n'
-    return both + (frame if alone else "")
 
 
 def _file(path: str) -> str:
@@ -64,7 +72,7 @@ def _code(path: str) -> str:
 
 def _home() -> str:
     """The home page's figure, of the newest results: nothing where nothing was measured."""
-    files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
+    files = [(name, file) for name, file in tables.load().items() if measured.headline(file)]
     if not files:
         return ""
     name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
