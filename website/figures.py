@@ -468,7 +468,7 @@ def maxout_still(look: Look) -> Figure:
         left.annotate(
             f"{i + 1}",
             (-1.5 * slope, -1.5),
-            (8 * slope, 0),
+            (-9 * slope, 0),
             textcoords="offset points",
             ha="center",
         )

@@ -70,8 +70,8 @@ def _code(path: str) -> str:
     return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
-def _home() -> str:
-    """The home page's figure, of the newest results: nothing where nothing was measured."""
+def _headline() -> str:
+    """The figure of the newest results and what they were measured on: "" where nothing was."""
     files = [(name, file) for name, file in tables.load().items() if measured.headline(file)]
     if not files:
         return ""
@@ -81,21 +81,27 @@ def _home() -> str:
         "Times of the largest float32 case of each function, beside other libraries, as multiples "
         "of the floor; the performance page has them as a table.",
     )
-    return f"""## Measured
+    return (
+        f"{picture}\n\nOn {tables.stamp(file)} The floor is the time of moving the same bytes; "
+        "lower is better."
+    )
 
-{picture}
 
-On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
-[All results, and how to reproduce them](performance.md).
-{{ .caption }}
-"""
+def _home() -> str:
+    """The home page's part, nothing where nothing was measured."""
+    headline = _headline()
+    if not headline:
+        return ""
+    link = "[All results, and how to reproduce them](performance.md)."
+    return f"## Measured\n\n{headline}\n{link}\n{{ .caption }}\n"
 
 
 def _performance() -> str:
     files = tables.load()
     if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
         return NOTHING
-    parts = [PERFORMANCE]
+    headline = _headline()
+    parts = [headline and f"{headline}\n{{ .caption }}", PERFORMANCE]
     if not any(map(tables.on_gpu, files.values())):
         parts.append(NO_GPU)
     for name, file in files.items():

@@ -494,7 +494,7 @@
       const most = y.indexOf(Math.max(...y));
       says.textContent = say("At ({at}) class {name} has {share} %; the entropy is {entropy} of {most} bits.", {
         at: current.join(", "), name: names[most], share: significant(100 * y[most], 3),
-        entropy: significant(acts.entropy(y)), most: Math.log2(3).toFixed(2),
+        entropy: significant(acts.entropy(y), 3), most: Math.log2(3).toFixed(2),
       });
       figure.state = { position: [...current], logits: x, temperature, y, jacobian };
     }
