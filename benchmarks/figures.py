@@ -17,6 +17,7 @@ from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks import tables
@@ -143,12 +144,12 @@ def svg(draw: Draw, look: Look | None = None, paper: bool = False) -> str:
 
 def darkened(drawn: str) -> str:
     """Return a picture with each colour of the light scheme as it is in the dark one."""
-    light, dark = (_flat(colours) for colours in SCHEMES.values())
+    light, dark = (flat(colours) for colours in SCHEMES.values())
     swap = dict(zip(light, dark, strict=True))
     return re.sub(r"(?<=: )#[0-9a-f]{6}", lambda found: swap.get(found[0], found[0]), drawn)
 
 
-def _flat(colours: dict[str, Any]) -> list[str]:
+def flat(colours: dict[str, Any]) -> list[str]:
     """Return all colours of a scheme in one list."""
     return [colours[key] for key in colours if key != "series"] + colours["series"]
 
@@ -178,11 +179,12 @@ def _name(library: str, look: Look) -> str:
 
 def _legend(figure: Figure, handles: dict[str, Any], look: Look) -> None:
     if handles:
+        room = sum(len(name.encode()) for name in handles)  # a Chinese letter is wide
         figure.legend(
             handles.values(),
             handles.keys(),
             loc="outside upper center",
-            ncols=2 if look.narrow else 6 if sum(map(len, handles)) < 60 else 4,
+            ncols=2 if look.narrow else 6 if room < 60 else 4,
         )
 
 
@@ -212,6 +214,7 @@ def multiples(rows: Sequence[Row], look: Look) -> Figure:
                 transform=axes.get_yaxis_transform(),
                 va="bottom",
                 fontsize=9.5,
+                path_effects=[withStroke(linewidth=3, foreground=look.colours["paper"])],
             )
     axes.axvline(1, color=look.colours["quiet"], linewidth=1, zorder=0)
     axes.set(xscale="log", xlabel=look.say("time, as a multiple of the floor"))

@@ -177,7 +177,7 @@ def maxout_shapes(look: Look) -> Figure:
             tie = x[run.start - 1 : run.start + 1].mean(), y[run.start]
             axes.plot(*tie, "o", color=look.colours["series"][0], markersize=5)
         if len(runs) == 2:
-            _label(axes, look.say("tie"), tie, 0, 9)
+            _label(axes, look.say("tie"), tie, 0, 15)
         axes.set(title=name, xlim=(-2, 2), ylim=(-0.5 * top, 1.05 * top), xlabel="$x$")
         axes.grid()
     figure.axes[0].set_ylabel("$h(x)$")
