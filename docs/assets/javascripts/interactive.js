@@ -170,9 +170,9 @@
       const jacobian = acts.jacobian(y, -1 / temperature);
       x.forEach((value, i) => {
         stems[i].setAttribute("y2", height(value));
-        bars[i].setAttribute("y", 276 - 62 * y[i]);
-        bars[i].setAttribute("height", 62 * y[i]);
-        labels[i].setAttribute("y", 270 - 62 * y[i]);
+        bars[i].setAttribute("y", 276 - 50 * y[i]);
+        bars[i].setAttribute("height", 50 * y[i]);
+        labels[i].setAttribute("y", 270 - 50 * y[i]);
         labels[i].textContent = significant(y[i], 3);
         handles[i](place(i), height(value));
       });
@@ -229,9 +229,9 @@
       const d = points.map((x, k) => `${k ? "L" : "M"}${X(x)} ${scale(curve(x)).toFixed(1)}`).join("");
       return add(where, "path", { ...aim, d });
     });
-    const formula = add(svg, "text", { class: "note", x: X(0), y: 36, "text-anchor": "middle" },
+    const formula = add(svg, "text", { class: "note", x: X(2), y: 14, "text-anchor": "end" },
       say("target: {formula}", { formula: "0.8 x² − 1" }));
-    const tie = add(svg, "text", { "text-anchor": "middle" }, say("tie"));
+    const tie = add(svg, "text", {}, say("tie"));
     const ink = { fill: "none", style: "stroke: var(--ink)", "stroke-linejoin": "round" };
     const envelope = add(svg, "path", { ...ink, "stroke-width": 4 });
     const gradient = add(slopes, "path", { ...ink, "stroke-width": 4 });
@@ -326,8 +326,8 @@
       });
       const tied = here.tied.length > 1;
       tie.style.display = tied ? "" : "none";
-      tie.setAttribute("x", X(at_x));
-      tie.setAttribute("y", Y(clamp(here.y, -EDGE, EDGE)) - 12);
+      tie.setAttribute("x", X(at_x) + 8);
+      tie.setAttribute("y", Y(clamp(here.y, -EDGE, EDGE)) - 20);
       const all = here.tied.map((i) => i + 1).join(say(" and "));
       const found = { x: fixed(at_x), i: here.index + 1, all, h: significant(here.y, 3), slope: significant(here.gradient, 3) };
       says.textContent = tied
