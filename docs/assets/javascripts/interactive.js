@@ -58,6 +58,8 @@
       group.focus({ preventScroll: true });
       event.preventDefault();
     });
+    // a drag scrolls no page; of parts of an SVG browsers don't ask their style
+    group.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     group.addEventListener("pointermove", (event) => {
       if (group.hasPointerCapture(event.pointerId)) change(move(at(svg, event)));
     });
@@ -425,7 +427,7 @@
     }
 
     // A finger that goes up or down scrolls the page; one that taps or goes sideways paints.
-    grid.style.touchAction = "pan-y";
+    left.style.touchAction = "pan-y";
     let last = "";
     let pressed; // a position that is painted once it is known that the page doesn't scroll
 
