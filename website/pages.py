@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numba_acts
-from benchmarks import figures, tables
-from website import docstrings
+from benchmarks import figures as measured
+from benchmarks import tables
+from website import docstrings, figures
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
+PICTURE = re.compile(rf"!\[([^\]]+)\]\(([^)]*){figures.FOLDER}/([^)]+)\.svg\)(\n\n|\n?\Z)?")
 
 
-def fill(markdown: str, address: str) -> str:
-    """Return a page with its places filled and its pictures in a light and a dark version."""
+def fill(markdown: str, address: str, language: str = "en") -> str:
+    """Return a page with its places filled and its pictures in all versions, one of them shown."""
 
     def place(found: re.Match[str]) -> str:
         indent, subject, detail = found.groups()
@@ -28,19 +29,26 @@ def fill(markdown: str, address: str) -> str:
             text = SUBJECTS[subject](detail)
         return "\n".join(indent + line if line else line for line in text.split("\n"))
 
-    markdown = PLACE.sub(place, markdown)
-    return PICTURE.sub(_both_schemes, markdown)
+    def versions(found: re.Match[str]) -> str:
+        text, folder, name, alone = found.groups()
+        return _versions(text, folder, name, language) + ("\n{ .picture }\n\n" if alone else "")
+
+    return PICTURE.sub(versions, PLACE.sub(place, markdown))
 
 
-def _both_schemes(picture: re.Match[str]) -> str:
-    text, path, alone = picture.groups()
-    both = " ".join(
-        f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
-        for scheme in ("light", "dark")
+def _versions(text: str, folder: str, name: str, language: str) -> str:
+    """Return a picture for each scheme and width, of which the style sheet shows one.
+
+    A browser doesn't fetch lazily loaded pictures that are not shown, and leaves the room for those
+    whose size it knows.
+    """
+    return " ".join(
+        f"![{text}]({folder}{figures.address(name, language, width, scheme)}#only-{scheme})"
+        f"{{ .{width} loading=lazy width={x} height={y} }}"
+        for width in figures.widths(name)
+        for x, y in [figures.size(name, language, width)]
+        for scheme in measured.SCHEMES
     )
-    # A picture that stands alone is no smaller than can be read: on a phone it scrolls sideways.
-    frame = '\n{ .picture tabindex="0" role="group" aria-label="Figure" }\n\n'
-    return both + (frame if alone else "")
 
 
 def _file(path: str) -> str:
@@ -62,31 +70,32 @@ def _code(path: str) -> str:
     return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
-def _home() -> str:
-    """The home page's figure, of the newest results of a CPU: nothing where none were measured."""
-    if not (newest := _newest()):
-        return ""
-    name, file = newest
+def _headline(name: str, file: tables.Results) -> str:
+    """The figure of the cases that stand for all, and what they were measured on."""
     picture = _picture(
         f"{name}-headline",
         "Times of the largest float32 case of each function, beside other libraries, as multiples "
         "of the floor; the performance page has them as a table.",
     )
-    return f"""## Measured
+    return (
+        f"{picture}\n\nOn {tables.stamp(file)} Lower is better; the "
+        "[floor](performance.md#the-floor) is what the machine can do. "
+        f"{tables.spread(file['cases'])}"
+    )
 
-{picture}
 
-On {tables.stamp(file)} Lower is better; the
-[floor](performance.md#the-floor) is what the machine can do. {tables.spread(file["cases"])}
-[All results, and how to reproduce them](performance.md).
-{{ .caption }}
-"""
+def _home() -> str:
+    """The home page's part, nothing where nothing was measured."""
+    if not (newest := _newest()):
+        return ""
+    link = "[All results, and how to reproduce them](performance.md)."
+    return f"## Measured\n\n{_headline(*newest)}\n{link}\n{{ .caption }}\n"
 
 
 def _newest() -> tuple[str, tables.Results] | None:
     """The newest results of a CPU and their name, if there are any that stand for all."""
     files = tables.load().items()
-    found = [one for one in files if figures.headline(one[1]) and not tables.on_gpu(one[1])]
+    found = [one for one in files if measured.headline(one[1]) and not tables.on_gpu(one[1])]
     return max(found, key=lambda one: one[1].get("stamp", {}).get("date", ""), default=None)
 
 
@@ -96,9 +105,8 @@ def _performance() -> str:
         return NOTHING
     parts = [PERFORMANCE]
     if newest := _newest():
-        _, file = newest
-        shown = tables.summary(figures.headline(file))
-        parts.insert(0, f"{shown}\n\nOn {tables.stamp(file)}\n{{ .caption }}")
+        summary = tables.summary(measured.headline(newest[1]))
+        parts = [f"{_headline(*newest)}\n{{ .caption }}", summary, PERFORMANCE]
     if not any(map(tables.on_gpu, files.values())):
         parts.append(NO_GPU)
     for name, file in files.items():
