@@ -391,7 +391,7 @@ def results() -> dict[str, Any]:
 
 
 @functools.cache
-def _use_fonts() -> None:
+def use_fonts() -> None:
     """Let matplotlib draw in the font of the pages."""
     matplotlib.use("Agg")
     font = TTFont(MODULES / "@fontsource/source-sans-3/files/source-sans-3-latin-400-normal.woff")
@@ -404,7 +404,7 @@ def _use_fonts() -> None:
 @functools.cache
 def files() -> dict[str, str]:
     """Return all pictures in both schemes, by address."""
-    _use_fonts()
+    use_fonts()
     return {
         f"{FOLDER}/{name}-{scheme}.svg": measured.svg(draw, scheme)
         for name, draw in (PICTURES | results()).items()

@@ -3,29 +3,33 @@
 A line ``{{ subject: detail }}`` of a page names it; here stands what each subject gives.
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import numba_acts
 from benchmarks import figures, tables
-from website import docstrings
+from website import chinese, docstrings
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
 PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
 
 
-def fill(markdown: str, address: str) -> str:
+def fill(markdown: str, address: str, language: str = "en") -> str:
     """Return a page with its places filled and its pictures in a light and a dark version."""
+    sections = chinese if language == "zh" else docstrings
 
     def place(found: re.Match[str]) -> str:
         indent, subject, detail = found.groups()
         if subject in numba_acts.__all__:
-            text = docstrings.section(subject, detail)
+            text = sections.section(subject, detail)
         else:
-            text = SUBJECTS[subject](detail)
+            text = SUBJECTS[subject](detail, language)
         return "\n".join(indent + line if line else line for line in text.split("\n"))
 
     markdown = PLACE.sub(place, markdown)
@@ -62,25 +66,15 @@ def _code(path: str) -> str:
     return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
-def _home() -> str:
+def _home(language: str) -> str:
     """The home page's figure, of the newest results: nothing where nothing was measured."""
     files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
     if not files:
         return ""
     name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
-    picture = _picture(
-        f"{name}-headline",
-        "Times of the largest float32 case of each function, beside other libraries, as multiples "
-        "of the floor; the performance page has them as a table.",
-    )
-    return f"""## Measured
-
-{picture}
-
-On {tables.stamp(file)} The floor is the time of moving the same bytes; lower is better.
-[All results, and how to reproduce them](performance.md).
-{{ .caption }}
-"""
+    heading, described, below = HOME[language]
+    picture, stamp = _picture(f"{name}-headline", described), tables.stamp(file)
+    return f"## {heading}\n\n{picture}\n\n{below.format(stamp=stamp)}\n{{ .caption }}\n"
 
 
 def _performance() -> str:
@@ -156,6 +150,25 @@ def _startup() -> str:
     return "`python -m benchmarks startup` measures it on your machine."
 
 
+def _bibtex() -> str:
+    """Return CITATION.cff as an entry of BibTeX."""
+    cited = yaml.safe_load(_file("CITATION.cff"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in cited["authors"])
+    fields = {
+        "author": authors,
+        "title": f"{{{cited['title']}}}",
+        "version": cited["version"],
+        "license": cited["license"],
+        "url": os.environ.get("REPO_URL", ""),
+    }
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
+    return f"```bibtex\n@software{{numba_acts,\n{lines}}}\n```"
+
+
+def _licence() -> str:
+    return f"```text\n{_file('LICENSE').strip()}\n```"
+
+
 def _picture(name: str, text: str) -> str:
     return f"![{text}](assets/figures/{name}.svg)"
 
@@ -177,6 +190,22 @@ NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
 
+HOME = {  # a heading, what the picture shows, and what stands below it
+    "en": (
+        "Measured",
+        "Times of the largest float32 case of each function, beside other libraries, as multiples "
+        "of the floor; the performance page has them as a table.",
+        "On {stamp} The floor is the time of moving the same bytes; lower is better.\n"
+        "[All results, and how to reproduce them](performance.md).",
+    ),
+    "zh": (
+        "实测 {#measured}",
+        "每个函数最大的 float32 算例与其他库的用时，以下限的倍数表示；性能页以表格列出全部数值。",
+        "测量环境：{stamp} 下限（floor）是搬运同样字节数所需的时间；数值越低越好。\n"
+        "[全部结果以及复现方法](performance.md)。",
+    ),
+}
+
 OVER_SIZE = {  # parts with a picture of their own, and what it shows
     "scaling": "Time over size on logarithmic axes, with one thread and with several, beside other "
     "libraries.",
@@ -184,17 +213,18 @@ OVER_SIZE = {  # parts with a picture of their own, and what it shows
     "beside other libraries.",
 }
 
-SUBJECTS: dict[str, Callable[[str], str]] = {
-    "file": _file,
-    "code": _code,
-    "results": lambda part: RESULTS[part](),
+SUBJECTS: dict[str, Callable[[str, str], str]] = {
+    "file": lambda path, _: _file(path),
+    "code": lambda path, _: _code(path),
+    "cite": lambda form, _: CITE[form](),
+    "results": lambda part, language: _home(language) if part == "home" else RESULTS[part](),
 }
 RESULTS: dict[str, Callable[[], str]] = {
-    "home": _home,
     "performance": _performance,
     "accuracy": _accuracy,
     "startup": _startup,
 }
+CITE: dict[str, Callable[[], str]] = {"bibtex": _bibtex, "licence": _licence}
 
 
 def summary(address: str, nav: Any, folder: str) -> str:
@@ -213,7 +243,7 @@ def summary(address: str, nav: Any, folder: str) -> str:
             name, path = next(iter(page.items())) if isinstance(page, dict) else (title, page)
             text = Path(folder, path).read_text(encoding="utf-8")
             described = re.search(r"^description: (.+)$", text, re.M)
-            link = f"{root}{path.removesuffix('.md')}.html"
+            link = root + chinese.address(path)
             lines.append(f"- [{name}]({link})" + (f": {described[1]}" if described else ""))
         lines.append("")
     return "\n".join(lines)
