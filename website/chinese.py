@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jieba
 from markdown.extensions.toc import slugify
 from mkdocs.structure.nav import Link, Navigation
 from mkdocs.structure.nav import Section as Part
@@ -217,25 +218,27 @@ def navigation(english: Any, files: Any) -> Navigation:
     return found
 
 
-def index(english: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the index of the search divided: the English pages, and what a Chinese reader finds.
+def index(english: dict[str, Any]) -> dict[str, Any]:
+    """Return what a Chinese reader's search finds, from the entries of the whole site.
 
-    These are the Chinese pages and, below them, the English ones that have no Chinese twin.
+    These are the Chinese pages and, below them, the English ones that have no Chinese twin, by the
+    titles of the navigation too.
     """
-    own = [entry for entry in english["docs"] if entry["location"].startswith("zh/")]
-    others = [entry for entry in english["docs"] if entry not in own]
-    own = [entry | {"location": entry["location"].removeprefix("zh/")} for entry in own]
-    twins = {entry["location"].split("#")[0] for entry in own}
-    rest = [
-        entry | {"location": f"../{entry['location']}", "boost": entry.get("boost", 1) / 4}
-        for entry in others
-        if entry["location"].split("#")[0] not in twins
-    ]
+    own, others = [], []
+    for entry in english["docs"]:
+        page, _, anchor = entry["location"].partition("#")
+        if page.startswith("zh/"):
+            own.append(entry | {"location": entry["location"].removeprefix("zh/")})
+            continue
+        title = TITLES.get(page.replace(".html", ".md"), "")
+        words = "\u200b".join(jieba.cut(title)) + " · " if title and not anchor else ""
+        below = {} if page.startswith("reference/") else {"boost": entry.get("boost", 1) / 2}
+        changed = {"location": f"../{entry['location']}", "title": words + entry["title"]}
+        others.append(entry | changed | below)
+    twins = {f"../{entry['location'].split('#')[0]}" for entry in own}
+    others = [entry for entry in others if entry["location"].split("#")[0] not in twins]
     separator = english["config"]["separator"] + "|[\u200b、。，．？！；：（）《》「」“”…]+"
-    return (
-        english | {"docs": others},
-        {"config": english["config"] | {"separator": separator}, "docs": own + rest},
-    )
+    return {"config": english["config"] | {"separator": separator}, "docs": own + others}
 
 
 FORMULA, CODE = re.compile(r"\$(?!\$)(.+?)\$", re.S), re.compile(r"(`+)(.+?)\1", re.S)

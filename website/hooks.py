@@ -1,6 +1,5 @@
 """The hooks of MkDocs: each calls one plain script of this folder and adds nothing of its own."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from mkdocs.structure.files import File
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numba_acts
-from website import assets, cards, chinese, figures, pages, typeset
+from website import assets, cards, chinese, figures, pages, search, typeset
 
 _twins: dict[str, dict[str, Any]] = {}  # a page in both languages, by the English one's file
 _navigation: Any = None  # in Chinese
@@ -83,15 +82,8 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
 def on_post_build(config: Any) -> None:
     """Divide the search's index by language, write llms.txt, and let go of node."""
     typeset.close()
-    site = Path(config.site_dir)
-    index = site / "search/search_index.json"
-    both = chinese.index(json.loads(index.read_text(encoding="utf-8")))
-    for path, entries in zip((index, site / "zh/search/search_index.json"), both, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
-        path.write_text(text, encoding="utf-8")
-        path.with_suffix(".js").write_text(f"var __index = {text}", encoding="utf-8")
+    search.divide(Path(config.site_dir))
     translated = [{page.title: page.file.src_uri} for page in _navigation.pages]
     nav = [*config.nav, {"中文": translated}]
     text = pages.summary(config.site_url, nav, config.docs_dir)
-    (site / "llms.txt").write_text(text, encoding="utf-8")
+    Path(config.site_dir, "llms.txt").write_text(text, encoding="utf-8")
