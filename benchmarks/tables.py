@@ -160,19 +160,14 @@ def summary(rows: Sequence[Row]) -> str:
 LARGE = 32 << 20  # bytes
 
 
-def spread(rows: Sequence[Row]) -> str:
-    """Return in a sentence what large cases take beside their floor."""
+def spread(rows: Sequence[Row]) -> tuple[float, float, float] | None:
+    """Return what large cases take as multiples of their floor: least, median and most."""
     found = [
         medians(row)["numba_acts"] / least
         for row in rows
         if row.get("bytes", 0) >= LARGE and (least := floor(row))
     ]
-    if not found:
-        return ""
-    return (
-        f"Cases that move {LARGE >> 20} MiB and more take {min(found):.1f} to {max(found):.1f} "
-        f"times their floor, in the median {statistics.median(found):.1f}."
-    )
+    return (min(found), statistics.median(found), max(found)) if found else None
 
 
 def slower(rows: Sequence[Row]) -> str:

@@ -16,12 +16,22 @@ import test_benchmark_results as made_up
 import numba_acts as na
 
 if not os.environ.get("CI"):  # where all has to be there
-    for needed in ("griffe", "matplotlib", "sklearn", "fontTools", "website"):
+    for needed in ("griffe", "jieba", "matplotlib", "mkdocs", "sklearn", "fontTools", "website"):
         pytest.importorskip(needed, reason=f"{needed} is not installed, of the docs extra")
 
+import yaml  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
-from website import assets, docstrings, figures, pages, typeset  # noqa: E402
+from website import (  # noqa: E402
+    assets,
+    cards,
+    chinese,
+    docstrings,
+    figures,
+    pages,
+    search,
+    typeset,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -119,7 +129,7 @@ def test_a_function_s_page_shows_every_section_of_its_docstring(name):
     page = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
     shown = re.findall(rf"^\{{\{{ {name}: (.+) \}}\}}$", page, re.M)
     sections = set(docstrings.split(inspect.getdoc(getattr(na, name)) or ""))
-    assert sorted(shown) == sorted(sections - docstrings.REFERENCE - {""} | {"Examples"})
+    assert sorted(shown) == sorted(filter(docstrings.on_page, sections))
 
 
 def test_the_reference_has_every_public_function():
@@ -142,7 +152,7 @@ def test_every_picture_of_a_page_is_drawn_and_described(page):
     text = page.read_text("utf-8")
     for described, name in re.findall(r"!\[([^\]]*)\]\([^)]*figures/([^)]+)\.svg\)", text):
         assert name in figures.CARDS | figures.PICTURES
-        assert len(described) > 40
+        assert len(described.encode()) > 40  # a Chinese character, of three bytes, says more
     assert re.search(r"^description: [^:]+$", text, re.M)
 
 
@@ -238,6 +248,199 @@ def test_numbers_have_one_spelling(acts, value, digits):
 def test_a_program_s_functions_are_quoted_whole():
     code = pages.fill("{{ code: examples/digits.py accuracy }}", "")
     assert code.startswith("```python\ndef accuracy(") and code.endswith("labels))\n```")
+
+
+# ---- Chinese beside English ----------------------------------------------------------------------
+
+
+# each Chinese section with the English one at its place
+SECTIONS = [
+    pytest.param(path, own, english, id=f"{path.relative_to(ROOT).as_posix()}: {english.title}")
+    for path, text in chinese.translated()
+    for own, english in zip(
+        chinese.sections(path.read_text("utf-8")), chinese.sections(text), strict=False
+    )
+]
+
+
+def test_pages_without_a_chinese_twin_are_those_to_translate():
+    absent = {name for name in chinese.PAGES if not (chinese.DOCS / f"{name}.zh.md").exists()}
+    assert absent == chinese.TO_TRANSLATE
+    twins = {path.relative_to(chinese.DOCS).as_posix() for path in PAGES if ".zh" in path.suffixes}
+    assert {twin.removesuffix(".zh.md") for twin in twins} == set(chinese.PAGES) - absent
+    translated = {page.stem for page in chinese.SECTIONS.iterdir()}
+    assert translated == set(chinese.FUNCTIONS) - chinese.TO_TRANSLATE
+
+
+@pytest.mark.parametrize(
+    "path, text", [pytest.param(*pair, id=pair[0].name) for pair in chinese.translated()]
+)
+def test_chinese_has_every_section_of_the_english(path, text):
+    own, english = chinese.sections(path.read_text("utf-8")), chinese.sections(text)
+    assert [one.level for one in own] == [one.level for one in english]
+    if path.parent == chinese.SECTIONS:
+        assert [one.title for one in own] == [one.title for one in english]
+    else:
+        assert [one.anchor for one in own] == [one.anchor for one in english]
+
+
+@pytest.mark.parametrize("path, own, english", SECTIONS)
+def test_chinese_has_the_formulas_code_and_links_of_the_english(path, own, english):
+    if own.text.strip() == "{{ all }}":
+        return
+    text = own.text if path.parent != chinese.SECTIONS else docstrings.markdown(own.text)
+    assert chinese.shared(f"{own.title}\n{text}") == chinese.shared(
+        f"{english.title}\n{english.text}"
+    )
+
+
+@pytest.mark.parametrize("path, own, english", SECTIONS)
+def test_chinese_is_of_the_english_as_it_is_now(path, own, english):
+    assert own.stamp == english.stamp, (
+        f"The English of {path.stem}: {english.title} changed: read the Chinese again and run "
+        "`python -m website.chinese --stamp`"
+    )
+
+
+ENGLISH = """## Formula
+
+With $x$ and `y`, see [here](there.md) [1]_:
+
+$$x^2.$$
+
+| a | b |
+|---|---|
+
+>>> # no heading
+"""
+CHINESE = """## 公式 {#formula english=abc}
+
+见[此处](there.md) [1]_，其中有 `y` 与 $x$：
+
+{{ 1 }}
+
+| 甲 | 乙 |
+|---|---|
+
+{{ 2 }}
+"""
+
+
+def shared(text):
+    (section,) = chinese.sections(docstrings.markdown(text))
+    return chinese.shared(section.text)
+
+
+def test_sections_that_share_all_are_found_alike():
+    assert shared(ENGLISH) == shared(CHINESE)
+    (english,) = chinese.sections(docstrings.markdown(ENGLISH))
+    assert english.blocks == ["$$x^2.$$", "```pycon\n>>> # no heading\n```"]
+    assert english.anchor == "formula" and re.fullmatch("[0-9a-f]{6}", english.stamp)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("$$x^2.$$", "$$x^2.$$\n\n$$x.$$"),  # one formula more
+        ("$x$", "$z$"),
+        ("`y`", "y"),
+        ("there.md", "elsewhere.md"),
+        (" [1]_", ""),
+        ("|---|---|", "|---|---|\n| 1 | 2 |"),
+        ("see", "* see"),
+    ],
+)
+def test_what_differs_is_found(change):
+    assert shared(ENGLISH.replace(*change)) != shared(CHINESE)
+
+
+def test_stamping_writes_anchors_and_hashes():
+    english = chinese.sections(ENGLISH)
+    page = chinese.stamped("# 公式\n", english, anchors=True)
+    assert page == f"# 公式 {{#formula english={english[0].stamp}}}\n"
+    assert chinese.stamped(page, english, anchors=True) == page
+    changed = chinese.sections(ENGLISH.replace("With", "For"))
+    assert chinese.sections(page)[0].stamp != changed[0].stamp
+
+
+def test_chinese_pages_have_english_formulas_and_lead_to_chinese_pages():
+    address = "softmax2d.zh.md"
+    source = (chinese.DOCS / address).read_text("utf-8")
+    text = chinese.links(pages.fill(chinese.page(source, address), address, "zh"), address)
+    assert "## 公式 {#formula}\n" in text and "english=" not in text
+    assert r"\frac{e^{(x_{c,h,w} - m_{h,w})/T}}" in text and ">>> def textbook(x):" in text
+    assert "[softmax2d](softmax2d.zh.md)" in chinese.links(
+        "[softmax2d](softmax2d.md)", "index.zh.md"
+    )
+    assert chinese.links("甲，\n  乙 a\nb", "index.zh.md") == "甲，乙 a\nb"
+
+
+def test_every_title_of_the_navigation_has_a_chinese_one():
+    config = (ROOT / "mkdocs.yml").read_text("utf-8")
+    nav = config[config.index("\nnav:") : config.index("\nnot_in_nav")]
+    files = set(re.findall(r"[\w/-]+\.md", nav))
+    missing = {one for one in files if not (chinese.DOCS / one.replace(".md", ".zh.md")).exists()}
+    assert missing <= set(chinese.TITLES)
+    assert set(re.findall(r"^  - (.+):$", nav, re.M)) <= set(chinese.TITLES)
+
+
+# ---- search, cards, citation ---------------------------------------------------------------------
+
+
+def entry(location, **more):
+    return {"location": location, "title": "Title", "text": "text"} | more
+
+
+def test_each_language_has_its_index(tmp_path):
+    whole = [
+        entry("softmin.html", boost=2),
+        entry("zh/softmin.html#formula"),
+        entry("performance.html"),
+        entry("reference/maxout.html#numba_acts.maxout_affine"),
+        entry("reference/maxout.html#numba_acts.maxout_affine_with_index"),
+    ]
+    (tmp_path / "search").mkdir()
+    index = {"config": {"separator": " "}, "docs": whole}
+    (tmp_path / "search/search_index.json").write_text(json.dumps(index))
+    search.divide(tmp_path)
+    english, own = (
+        json.loads((tmp_path / folder / "search/search_index.json").read_text("utf-8"))["docs"]
+        for folder in ("", "zh")
+    )
+    script = (tmp_path / "zh/search/search_index.js").read_text("utf-8")
+    assert json.loads(script.removeprefix("var __index = "))["docs"] == own
+    assert "zh" not in json.dumps(english)
+    assert english[-2]["boost"] > english[-1]["boost"] > 1
+    found = {one["location"]: one for one in own}
+    assert "softmin.html#formula" in found and "../softmin.html" not in found
+    assert "性能" in found["../performance.html"]["title"]
+    assert found["../performance.html"]["boost"] < 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
+def test_every_page_has_a_card(page):
+    address = page.relative_to(ROOT / "docs").as_posix().replace(".zh.md", ".md")
+    name = Path(cards.card(address)).stem
+    assert name == (page.name.split(".")[0] if name in cards.FUNCTIONS else "home")
+
+
+def test_cards_have_the_size_that_networks_ask_for(packages):
+    assert set(cards.files()) == {cards.card(f"{name}.md") for name in (*cards.FUNCTIONS, "index")}
+    for content in cards.files().values():
+        assert content.startswith(b"\x89PNG")
+        assert np.frombuffer(content[16:24], ">u4").tolist() == [1200, 630]
+
+
+def test_the_citation_is_of_this_version(monkeypatch):
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == na.__version__
+    assert cited["license"] in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    monkeypatch.setenv("REPO_URL", "https://example.org/x")
+    text = pages.fill("{{ cite: bibtex }}", "")
+    assert f"version = {{{na.__version__}}}" in text and "url = {https://example.org/x}" in text
+    monkeypatch.delenv("REPO_URL")
+    assert "url" not in pages.fill("{{ cite: bibtex }}", "")
 
 
 # ---- results ------------------------------------------------------------------------------------

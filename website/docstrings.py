@@ -25,6 +25,11 @@ def split(docstring: str) -> dict[str, str]:
     return sections
 
 
+def on_page(title: str) -> bool:
+    """Whether a section is shown on the function's page."""
+    return title not in REFERENCE - {"Examples"} | {""}
+
+
 def section(function: str, title: str) -> str:
     """Return a section of a public function's docstring as Markdown."""
     docstring = inspect.getdoc(getattr(numba_acts, function)) or ""
@@ -48,18 +53,22 @@ def link_names(text: str) -> str:
 
 
 class Reference(griffe.Extension):
-    """What the reference shows of a docstring: the sections of a call, names linked."""
+    """What the reference shows of a docstring: the sections of a call, names and source linked."""
+
+    def __init__(self, repository: str = "", version: str = "main") -> None:
+        self.files = f"{repository}/blob/{version}" if repository else ""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Rewrite a function's docstring before it is parsed."""
-        self._rewrite(func)
+        """Link a function's source, and rewrite its docstring before it is parsed."""
+        self._show(func)
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
-        """Rewrite a class's docstring before it is parsed."""
-        self._rewrite(cls)
+        """Link a class's source, and rewrite its docstring before it is parsed."""
+        self._show(cls)
 
-    @staticmethod
-    def _rewrite(thing: griffe.Function | griffe.Class) -> None:
+    def _show(self, thing: griffe.Function | griffe.Class) -> None:
+        path = thing.relative_package_filepath.as_posix()
+        thing.source_link = f"{self.files}/{path}#L{thing.lineno}" if self.files else ""
         if thing.docstring is None or not thing.path.startswith("numba_acts."):
             return
         sections = split(inspect.cleandoc(thing.docstring.value))

@@ -540,7 +540,7 @@ def results() -> dict[str, measured.Draw]:
 
 
 @functools.cache
-def _use_fonts() -> None:
+def use_fonts() -> None:
     """Let matplotlib draw in the fonts of the pages."""
     matplotlib.use("Agg")
     folder = Path(tempfile.mkdtemp())
@@ -575,7 +575,7 @@ def address(name: str, language: str, width: str, scheme: str) -> str:
 @functools.cache
 def drawn(name: str, language: str = "en", width: str = "wide") -> str:
     """Return a picture in light."""
-    _use_fonts()
+    use_fonts()
     look = Look(width == "narrow", CHINESE if language == "zh" else None)
     return _compressed(measured.svg((CARDS | PICTURES | results())[name], look))
 

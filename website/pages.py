@@ -3,15 +3,18 @@
 A line ``{{ subject: detail }}`` of a page names it; here stands what each subject gives.
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import numba_acts
 from benchmarks import figures as measured
 from benchmarks import tables
-from website import docstrings, figures
+from website import chinese, docstrings, figures
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
@@ -20,13 +23,14 @@ PICTURE = re.compile(rf"!\[([^\]]+)\]\(([^)]*){figures.FOLDER}/([^)]+)\.svg\)(\n
 
 def fill(markdown: str, address: str, language: str = "en") -> str:
     """Return a page with its places filled and its pictures in all versions, one of them shown."""
+    sections = chinese if language == "zh" else docstrings
 
     def place(found: re.Match[str]) -> str:
         indent, subject, detail = found.groups()
         if subject in numba_acts.__all__:
-            text = docstrings.section(subject, detail)
+            text = sections.section(subject, detail)
         else:
-            text = SUBJECTS[subject](detail)
+            text = SUBJECTS[subject](detail, language)
         return "\n".join(indent + line if line else line for line in text.split("\n"))
 
     def versions(found: re.Match[str]) -> str:
@@ -70,26 +74,25 @@ def _code(path: str) -> str:
     return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
-def _headline(name: str, file: tables.Results) -> str:
+def _headline(name: str, file: tables.Results, language: str) -> str:
     """The figure of the cases that stand for all, and what they were measured on."""
-    picture = _picture(
-        f"{name}-headline",
-        "Times of the largest float32 case of each function, beside other libraries, as multiples "
-        "of the floor; the performance page has them as a table.",
-    )
-    return (
-        f"{picture}\n\nOn {tables.stamp(file)} Lower is better; the "
-        "[floor](performance.md#the-floor) is what the machine can do. "
-        f"{tables.spread(file['cases'])}"
-    )
+    described, below = HEADLINE[language]
+    found = f"{below.format(stamp=tables.stamp(file))} {_spread(file['cases'], language)}".strip()
+    return f"{_picture(f'{name}-headline', described)}\n\n{found}"
 
 
-def _home() -> str:
+def _spread(rows: list[tables.Row], language: str = "en") -> str:
+    """What large cases take beside their floor, in a sentence."""
+    found = tables.spread(rows)
+    return found and SPREAD[language].format(*found, size=tables.LARGE >> 20) or ""
+
+
+def _home(language: str) -> str:
     """The home page's part, nothing where nothing was measured."""
     if not (newest := _newest()):
         return ""
-    link = "[All results, and how to reproduce them](performance.md)."
-    return f"## Measured\n\n{_headline(*newest)}\n{link}\n{{ .caption }}\n"
+    heading, link = HOME[language]
+    return f"## {heading}\n\n{_headline(*newest, language)}\n{link}\n{{ .caption }}\n"
 
 
 def _newest() -> tuple[str, tables.Results] | None:
@@ -106,7 +109,7 @@ def _performance() -> str:
     parts = [PERFORMANCE]
     if newest := _newest():
         summary = tables.summary(measured.headline(newest[1]))
-        parts = [f"{_headline(*newest)}\n{{ .caption }}", summary, PERFORMANCE]
+        parts = [f"{_headline(*newest, 'en')}\n{{ .caption }}", summary, PERFORMANCE]
     if not any(map(tables.on_gpu, files.values())):
         parts.append(NO_GPU)
     for name, file in files.items():
@@ -116,7 +119,7 @@ def _performance() -> str:
         if rows:
             parts += [
                 _measured_by(where),
-                tables.spread(rows),
+                _spread(rows),
                 tables.slower(rows),
                 tables.short(rows),
             ]
@@ -180,6 +183,25 @@ def _startup() -> str:
     return "`python -m benchmarks startup` measures it on your machine."
 
 
+def _bibtex() -> str:
+    """Return CITATION.cff as an entry of BibTeX."""
+    cited = yaml.safe_load(_file("CITATION.cff"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in cited["authors"])
+    fields = {
+        "author": authors,
+        "title": f"{{{cited['title']}}}",
+        "version": cited["version"],
+        "license": cited["license"],
+        "url": os.environ.get("REPO_URL", ""),
+    }
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
+    return f"```bibtex\n@software{{numba_acts,\n{lines}}}\n```"
+
+
+def _licence() -> str:
+    return f"```text\n{_file('LICENSE').strip()}\n```"
+
+
 def _picture(name: str, text: str) -> str:
     return f"![{text}](assets/figures/{name}.svg)"
 
@@ -206,6 +228,28 @@ NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
 
+HEADLINE = {  # what the picture shows, and what stands below it
+    "en": (
+        "Times of the largest float32 case of each function, beside other libraries, as multiples "
+        "of the floor; the performance page has them as a table.",
+        "On {stamp} Lower is better; the [floor](performance.md#the-floor) is what the machine can "
+        "do.",
+    ),
+    "zh": (
+        "每个函数最大的 float32 算例与其他库的用时，以下限的倍数表示；性能页以表格列出全部数值。",
+        "测量环境：{stamp} 数值越低越好；[下限](performance.md#the-floor)（floor）是机器的极限。",
+    ),
+}
+SPREAD = {
+    "en": "Cases that move {size} MiB and more take {0:.1f} to {2:.1f} times their floor, in the "
+    "median {1:.1f}.",
+    "zh": "读写 {size} MiB 以上的算例用时为下限的 {0:.1f} 至 {2:.1f} 倍，中位数为 {1:.1f} 倍。",
+}
+HOME = {  # a heading, and where all results are
+    "en": ("Measured", "[All results, and how to reproduce them](performance.md)."),
+    "zh": ("实测 {#measured}", "[全部结果以及复现方法](performance.md)。"),
+}
+
 OVER_SIZE = {  # parts with a picture of their own, and what it shows
     "scaling": "Time over size on logarithmic axes, with one thread and with several, beside other "
     "libraries.",
@@ -213,17 +257,18 @@ OVER_SIZE = {  # parts with a picture of their own, and what it shows
     "beside other libraries.",
 }
 
-SUBJECTS: dict[str, Callable[[str], str]] = {
-    "file": _file,
-    "code": _code,
-    "results": lambda part: RESULTS[part](),
+SUBJECTS: dict[str, Callable[[str, str], str]] = {
+    "file": lambda path, _: _file(path),
+    "code": lambda path, _: _code(path),
+    "cite": lambda form, _: CITE[form](),
+    "results": lambda part, language: _home(language) if part == "home" else RESULTS[part](),
 }
 RESULTS: dict[str, Callable[[], str]] = {
-    "home": _home,
     "performance": _performance,
     "accuracy": _accuracy,
     "startup": _startup,
 }
+CITE: dict[str, Callable[[], str]] = {"bibtex": _bibtex, "licence": _licence}
 
 
 def summary(address: str, nav: Any, folder: str) -> str:
@@ -242,7 +287,7 @@ def summary(address: str, nav: Any, folder: str) -> str:
             name, path = next(iter(page.items())) if isinstance(page, dict) else (title, page)
             text = Path(folder, path).read_text(encoding="utf-8")
             described = re.search(r"^description: (.+)$", text, re.M)
-            link = f"{root}{path.removesuffix('.md')}.html"
+            link = root + chinese.address(path)
             lines.append(f"- [{name}]({link})" + (f": {described[1]}" if described else ""))
         lines.append("")
     return "\n".join(lines)

@@ -5,7 +5,8 @@
 // - axe finds no violation, in light and in dark
 // - nothing overflows at 390 px
 // - internal links and their anchors hold; sitemap and llms.txt have every page
-// - search finds what it should, over HTTP and from a folder opened without a server
+// - titles differ; the same page in the other language has the same headings, and links lead there
+// - search finds what it should, over HTTP and from a folder opened without a server, in its language
 // - a page fetches the pictures of its scheme and width, and no others
 // - the interactive figures answer to a drag, to keys and to a touch, keep their handles on their lines,
 //   let a finger scroll past, and leave a picture to those without JavaScript
@@ -30,7 +31,32 @@ const TYPES = {
   ".xml": "application/xml",
 };
 const FUNCTIONS = ["maxout.html", "softmin.html", "softmax2d.html"];
-const SEARCHES = { "softmin vjp": "softmin_vjp", Jacobian: "Jacobian" };
+// What readers look for, and the pages of which one has to be among the first three results.
+const SEARCHES = {
+  en: {
+    "soft minimum": "softmin", "log softmax": "softmax2d", "argmax with gradient": "maxout gradients",
+    gradient: "gradients", jacobian: "reference/softmin reference/softmax2d", vjp: "softmin", jvp: "softmin",
+    backpropagation: "glossary", "forward mode": "glossary", mask: "numpy", "where=": "numpy", "out=": "numpy",
+    "in place": "numpy", axis: "numpy reference/softmin", bfloat16: "numpy", "half precision": "softmin softmax2d",
+    NaN: "softmin maxout", overflow: "softmin softmax2d glossary", ties: "maxout", temperature: "softmin reference/softmin",
+    segmentation: "softmax2d photograph", install: "index", licence: "cite", license: "cite", "how to cite": "cite",
+    changelog: "changelog", bug: "contributing", benchmark: "performance", accuracy: "accuracy", numpy: "numpy",
+    pytorch: "frameworks reference/torch", "torch.compile": "frameworks", jax: "frameworks", dask: "frameworks",
+    cupy: "gpu", CUDA: "gpu reference/cuda", njit: "kernels", docker: "threads warm-up", container: "threads",
+    fork: "threads", threads: "threads", cache: "warm-up", "first call": "warm-up", "warm-up": "warm-up",
+  },
+  zh: {
+    温度: "zh/glossary", 雅可比: "zh/softmax2d", 雅可比矩阵: "zh/softmax2d", 反向传播: "zh/glossary", 掩码: "zh/softmax2d",
+    软最小值: "zh/index", 余切向量: "zh/glossary", 对数几率: "zh/softmax2d", 次梯度: "zh/glossary", 安装: "zh/index",
+    引用: "cite", 许可证: "cite", 线程: "threads", 梯度: "gradients", softmax2d: "zh/softmax2d", dask: "frameworks",
+  },
+};
+// A function's page comes first; and for a name, then or before, its entry of the reference.
+const PAGES_FIRST = ["maxout", "softmin", "softmax2d"];
+const NAMES = {
+  softmin_vjp: "softmin", softmin_jacobian_diag: "softmin", softmax2d_jvp: "softmax2d", maxout_affine: "maxout",
+  maxout_affine_with_index: "maxout", maxout_with_index: "maxout", thread_softmax: "cuda", MaxoutLinear: "torch",
+};
 const PHONE = 390;
 
 const problems = [];
@@ -114,6 +140,7 @@ async function open(address, scheme = "light", width = 1280, prepare = () => {})
 const pages = pagesIn(SITE);
 const anchors = new Map(); // page → ids
 const links = []; // [from, to]
+const seen = new Map(); // page → what was found on it
 
 for (const path of pages) {
   for (const scheme of ["light", "dark"]) {
@@ -137,11 +164,16 @@ for (const path of pages) {
           raw: text.textContent.match(/\\\(|\\\[|\$\$|\\(?:frac|sum|partial|max|odot|langle)\b|\{\{|\}\}/)?.[0],
           ids: [...document.querySelectorAll("[id], a[name]")].map((part) => part.id || part.name),
           links: [...document.querySelectorAll("a[href]")].map((link) => link.href),
+          title: document.title,
+          language: document.documentElement.lang,
+          headings: [...document.querySelectorAll("article :is(h1, h2, h3, h4)")].map((part) => `${part.tagName} ${part.id}`),
+          twins: [...document.querySelectorAll("link[rel~=alternate]")].map((link) => [link.hreflang, link.href]),
         };
       });
       if (found.errors) complain(path, `${found.errors} formulas with errors`);
       if (found.raw) complain(path, `raw TeX or an unfilled place: ${found.raw}`);
       if (FUNCTIONS.includes(path) && found.formulas < 10) complain(path, `only ${found.formulas} formulas`);
+      seen.set(path, found);
       anchors.set(`/${path}`, new Set(found.ids));
       for (const link of found.links) if (new URL(link).host === new URL(HOST).host) links.push([path, link]);
     }
@@ -174,6 +206,23 @@ for (const [from, link] of links) {
   }
 }
 
+const titles = new Map();
+for (const [path, { title }] of seen) {
+  if (titles.has(title)) complain(path, `has the title of ${titles.get(title)}, ${title}`);
+  titles.set(title, path);
+}
+
+for (const [path, { language, headings, twins }] of seen) {
+  const other = path.startsWith("zh/") ? path.slice(3) : `zh/${path}`;
+  if (language !== (path.startsWith("zh/") ? "zh" : "en")) complain(path, `is said to be in ${language}`);
+  const root = address ? new URL(".", address).href : `${HOST}/`;
+  const english = path.replace(/^zh\//, "");
+  const wanted = seen.has(other) ? [["en", english], ["zh", `zh/${english}`], ["x-default", english]] : [];
+  const want = wanted.map(([name, page]) => [name, root + page]);
+  if (JSON.stringify(twins) !== JSON.stringify(want)) complain(path, `says of other languages ${JSON.stringify(twins)}`);
+  if (seen.has(other) && seen.get(other).headings.join() !== headings.join()) complain(path, `other headings than ${other}`);
+}
+
 for (const list of address ? ["sitemap.xml", "llms.txt"] : ["llms.txt"]) {
   const text = readFileSync(join(SITE, list), "utf-8");
   for (const path of pages) {
@@ -184,19 +233,45 @@ for (const list of address ? ["sitemap.xml", "llms.txt"] : ["llms.txt"]) {
 
 // ---- search ---------------------------------------------------------------------------------------
 
-for (const start of [`${HOST}/index.html`, pathToFileURL(join(SITE, "index.html")).href]) {
-  for (const [query, wanted] of Object.entries(SEARCHES)) {
-    const page = await open(start);
+// The links of the first results: of each the page and the sections found in it.
+async function search(page, query) {
+  const ask = (text) => page.$eval(".md-search__input", (input, value) => {
+    input.value = value;
+    input.dispatchEvent(new KeyboardEvent("keyup"));
+  }, text);
+  await ask("");
+  await page.waitForFunction(() => !document.querySelector(".md-search-result__item"));
+  await ask(query);
+  await page.waitForSelector(".md-search-result__item", { timeout: 20_000 }).catch(() => {});
+  return page.$$eval(".md-search-result__item", (items, root) => items.map((item) =>
+    [...item.querySelectorAll("a")].map((link) => link.href.slice(root.length + 1).replace(/\?h=[^#]*/, ""))),
+  page.url().replace(/\/(zh\/)?index\.html$/, ""));
+}
+
+for (const root of [HOST, pathToFileURL(SITE).href]) {
+  for (const [language, queries] of Object.entries(SEARCHES)) {
+    const page = await open(`${root}/${language === "zh" ? "zh/" : ""}index.html`);
     await page.click(".md-search__input");
-    await page.type(".md-search__input", query);
-    try {
-      await page.waitForFunction(
-        (text) => [...document.querySelectorAll(".md-search-result__link")].some((link) => link.textContent.includes(text)),
-        { timeout: 300_000 },
-        wanted,
-      );
-    } catch {
-      complain(start.replace(HOST, ""), `search for "${query}" does not find ${wanted}`);
+    const wrong = (query, what) => complain(page.url().replace(HOST, ""), `search for "${query}" ${what}`);
+    for (const [query, wanted] of Object.entries(queries)) {
+      const found = await search(page, query);
+      const first = found.slice(0, 3).map(([link]) => link.replace(".html", ""));
+      const ends = wanted.split(" ");
+      if (!first.some((link) => ends.some((end) => link === end || link === `guides/${end}`))) {
+        wrong(query, `does not find ${wanted}, but ${first.join(", ") || "nothing"}`);
+      }
+      if (language === "en" && found.flat().some((link) => link.startsWith("zh/"))) wrong(query, "finds Chinese pages");
+    }
+    for (const query of language === "en" ? PAGES_FIRST : []) {
+      const [first, second] = await search(page, query);
+      if (first?.[0] !== `${query}.html`) wrong(query, `finds ${first?.[0]} first`);
+      if (second?.[0] !== `reference/${query}.html`) wrong(query, `finds ${second?.[0]} second`);
+    }
+    for (const [query, file] of Object.entries(language === "en" ? NAMES : {})) {
+      const [first] = await search(page, query);
+      const path = `reference/${file}.html#numba_acts.`;
+      const entry = first?.find((link) => link.includes("#"));
+      if (!entry?.startsWith(path) || !entry.endsWith(`.${query}`)) wrong(query, `finds ${entry} first`);
     }
     await page.close();
   }
