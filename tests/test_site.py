@@ -174,7 +174,7 @@ NAMES = {"ReLU", "NumPy", "numba_acts", "logit", "logits", "max"}
 @pytest.mark.parametrize("width", ["wide", "narrow"])
 @pytest.mark.parametrize("name", figures.PICTURES)
 def test_a_chinese_picture_has_no_english_words(packages, name, width):
-    figures._use_fonts()
+    figures.use_fonts()
     look = figures.Look(width == "narrow", figures.CHINESE)
     with figures.measured.drawing(look), warnings.catch_warnings():
         warnings.simplefilter("error")  # of letters that the fonts lack
