@@ -87,7 +87,7 @@ def softmax2d(
       = \frac{y_{c,h,w}\,(\delta_{ck} - y_{k,h,w})}{T},
       \qquad
       \frac{\partial y_{c,h,w}}{\partial x_{k,h',w'}} = 0
-      \quad\text{where } (h', w') \ne (h, w).$$
+      \quad\bigl((h', w') \ne (h, w)\bigr).$$
 
     Positions do not interact: of the $(CHW)^2$ derivatives of an image only $H W$ symmetric blocks
     of $C \times C$ are not zero, and only those are ever stored. In each block the rows and the

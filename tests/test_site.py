@@ -478,6 +478,16 @@ def test_formulas_are_typeset_and_bad_ones_refused(packages):
     assert "katex-html" in typeset.typeset(page)  # and it goes on
 
 
+def test_the_first_of_each_symbol_leads_to_the_glossary(packages):
+    page = r'<div class="arithmatex">\[y \odot \bar x \delta_{ij} \delta_{ik}\]</div>'
+    text = typeset.typeset(page, "glossary.html")
+    seen = text[text.index("katex-html") :]
+    names = re.findall(r'<a tabindex="-1" href="glossary.html#symbol-(\w+)"', seen)
+    assert names == ["odot", "bar", "delta"]
+    entries = (ROOT / "docs/glossary.md").read_text("utf-8")
+    assert all(f'id="symbol-{name}"' in entries for _, _, name in typeset.SYMBOLS)
+
+
 def test_missing_tools_are_named_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(assets, "MODULES", tmp_path)
     monkeypatch.setattr(assets.shutil, "which", lambda name: "/usr/bin/node")

@@ -1,11 +1,12 @@
 """The hooks of MkDocs: each calls one plain script of this folder and adds nothing of its own."""
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+from mkdocs.utils import get_relative_url
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -72,11 +73,13 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Typeset the formulas, and put the words of attributes into the page's language."""
+    zh = page.meta.get("language") == "zh"
+    glossary = get_relative_url(chinese.address(f"glossary{'.zh' if zh else ''}.md"), page.url)
     try:
-        output = typeset.typeset(output)
+        output = typeset.typeset(output, "" if glossary == PurePath(page.url).name else glossary)
     except typeset.FormulaError as error:
         raise PluginError(f"{page.file.src_uri}: {error}") from None
-    return chinese.labels(output) if page.meta.get("language") == "zh" else output
+    return chinese.labels(output) if zh else output
 
 
 def on_post_build(config: Any) -> None:

@@ -202,6 +202,13 @@ def _licence() -> str:
     return f"```text\n{_file('LICENSE').strip()}\n```"
 
 
+def _notation(language: str) -> str:
+    """Return the glossary's table of symbols in a box that opens."""
+    text = _file(f"docs/glossary{'' if language == 'en' else f'.{language}'}.md")
+    notation = next(part for part in chinese.sections(text) if "symbol-" in part.text)
+    return _folded(notation.title, re.sub(r'<a id="symbol-\w+"></a>', "", notation.text).strip())
+
+
 def _picture(name: str, text: str) -> str:
     return f"![{text}](assets/figures/{name}.svg)"
 
@@ -261,6 +268,7 @@ SUBJECTS: dict[str, Callable[[str, str], str]] = {
     "file": lambda path, _: _file(path),
     "code": lambda path, _: _code(path),
     "cite": lambda form, _: CITE[form](),
+    "notation": lambda _, language: _notation(language),
     "results": lambda part, language: _home(language) if part == "home" else RESULTS[part](),
 }
 RESULTS: dict[str, Callable[[], str]] = {

@@ -14,6 +14,7 @@ for await (const line of createInterface({ input: process.stdin })) {
           output: "htmlAndMathml",
           strict: "error",
           throwOnError: true,
+          trust: ({ command }) => command === "\\href",
         }),
       );
     }

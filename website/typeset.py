@@ -1,7 +1,8 @@
 r"""Typeset the formulas of HTML pages with KaTeX: ``python -m website.typeset PAGE.html ...``.
 
 A formula is what the Markdown extension Arithmatex leaves: \( … \) in a span, \[ … \] in a div.
-One process of node serves all pages; a formula that KaTeX refuses is an error.
+One process of node serves all pages; a formula that KaTeX refuses is an error. The first of each
+symbol on a page leads to its entry in the glossary.
 """
 
 import html
@@ -15,6 +16,18 @@ from typing import Any
 FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>([.,;:)]*)', re.DOTALL
 )
+# Symbols as formulas have them, the class that keeps their spacing, and their entry's name.
+SYMBOLS = [
+    (r"\\delta(?![a-z])", "ord", "delta"),
+    (r"\\odot", "bin", "odot"),
+    (r"\\langle", "open", "inner"),
+    (r"\\operatorname\{diag\}", "op", "diag"),
+    (r"\[i = i\^\*\]", "ord", "bracket"),
+    (r"\\bar [a-zA-Z]", "ord", "bar"),
+    (r"\\dot [a-zA-Z]", "ord", "dot"),
+    (r"\\beta", "ord", "beta"),
+    (r"\\varepsilon", "ord", "eps"),
+]
 _node: Any = None
 
 
@@ -22,16 +35,30 @@ class FormulaError(Exception):
     """A formula that cannot be typeset."""
 
 
-def typeset(page: str) -> str:
-    """Return the page with its formulas in HTML and MathML."""
+def typeset(page: str, glossary: str = "") -> str:
+    """Return the page with its formulas in HTML and MathML, symbols linked to the glossary."""
     formulas = [
         {"tex": html.unescape(tex).strip(), "display": bracket == "["}
         for _, bracket, tex, _ in FORMULA.findall(page)
     ]
     if not formulas:
         return page
-    answers = iter(_ask(formulas))
+    if glossary:
+        _link_symbols(formulas, glossary)
+    # what is seen is hidden from readers by ear, who have the glossary beside the formula's words
+    answers = (answer.replace("<a href", '<a tabindex="-1" href') for answer in _ask(formulas))
     return FORMULA.sub(lambda found: _frame(next(answers), *found.groups()), page)
+
+
+def _link_symbols(formulas: list[dict[str, Any]], glossary: str) -> None:
+    for pattern, kind, name in SYMBOLS:
+        for formula in formulas:
+            found = re.search(pattern, formula["tex"])
+            if found is None:
+                continue
+            link = rf"\math{kind}{{\href{{{glossary}#symbol-{name}}}{{{found[0]}}}}}"
+            formula["tex"] = formula["tex"][: found.start()] + link + formula["tex"][found.end() :]
+            break
 
 
 def _frame(formula: str, tag: str, _: str, tex: str, after: str) -> str:

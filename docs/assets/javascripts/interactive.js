@@ -159,7 +159,7 @@
       }));
 
     const right = panel(stage, 320, 300, say("The Jacobian of the weights, five by five"));
-    add(right, "text", { x: 34, y: 16, class: "note" }, say("Jacobian: of each weight (row) by each number"));
+    add(right, "text", { x: 34, y: 16, class: "note" }, say("Jacobian: each weight (row), each number (column)"));
     const drawMatrix = matrix(right, 34, 26, 255, LIMIT, weights, names);
 
     temperatureSlider(controls, (value) => {
@@ -387,7 +387,7 @@
         text: add(right, "text", { y: 48 + 24 * c }),
       };
     });
-    add(right, "text", { x: 30, y: 128, class: "note" }, say("Jacobian: of each probability by each logit"));
+    add(right, "text", { x: 30, y: 128, class: "note" }, say("Jacobian: each probability (row), each logit (column)"));
     const drawMatrix = matrix(right, 30, 138, 156, LIMIT, names, names);
 
     const brushes = add(controls, "span", { role: "radiogroup", "aria-label": say("class to paint") }, `${say("paint")} `);
