@@ -160,7 +160,7 @@ for (const path of pages) {
           title: document.title,
           card: document.querySelector("meta[property='og:image']")?.content,
           footer: document.querySelector(".md-copyright").textContent,
-          entries: document.querySelectorAll("h2.doc-heading").length,
+          entries: document.querySelectorAll(".doc-heading").length,
           sources: document.querySelectorAll(".source a[href*='/blob/'][href*='.py#L']").length,
           repository: document.querySelector(".md-source")?.href,
           language: document.documentElement.lang,
