@@ -15,7 +15,7 @@ def write(results: Path) -> Path:
     shown = [f"# {tables.machine(file)}", tables.report(file)]
     for name, draw in figures.pictures(file).items():
         path = results.with_name(f"{results.stem}-{name}.svg")
-        path.write_text(figures.svg(draw, "light", paper=True), "utf-8")
+        path.write_text(figures.svg(draw, paper=True), "utf-8")
         shown.append(f"![{name}]({path.name})")
     path = results.with_suffix(".md")
     path.write_text("\n\n".join(shown) + "\n", "utf-8")

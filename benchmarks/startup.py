@@ -24,9 +24,12 @@ FIRST_CALLS = {
     "maxout_affine, 10^4 rows": "na.maxout_affine(large.reshape(-1, 16), weight)",
     "maxout_affine_vjp": "na.maxout_affine_vjp(x[:, :2].copy(), x, weight, zeros)",
     "maxout_affine_jvp": "na.maxout_affine_jvp(x, weight, zeros, dx=x)",
+    "softmin, in @njit code": "numba.njit(lambda x: na.softmin(x))(x)",
+    "softmin_vjp, in @njit code": "numba.njit(lambda x: na.softmin_vjp(x, x))(x)",
+    "maxout_affine, in @njit code": "numba.njit(lambda x, w: na.maxout_affine(x, w))(x, weight)",
 }
 FIRST_CALL = """
-import time, numpy as np, numba_acts as na
+import time, numba, numpy as np, numba_acts as na
 x = np.random.default_rng(0).random((4, 16), np.float32)
 large = np.random.default_rng(0).random((1000, 1000), np.float32)
 weight, index, zeros = np.ones((2, 3, 16), np.float32), np.zeros(16, int), np.zeros((4, 2), int)

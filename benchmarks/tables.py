@@ -5,6 +5,7 @@ measurements, any of which may be missing. Times are in seconds.
 """
 
 import json
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,34 @@ def cases(rows: Sequence[Row]) -> str:
         return cells
 
     return table(head, map(line, rows), text=4)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return our time, the fastest other library's and the floor, for a few cases."""
+
+    def line(row: Row) -> list[str]:
+        times = medians(row)
+        ours = times.pop("numba_acts")
+        peer = min(times, key=lambda library: times[library])
+        numbers = (ours, times[peer], floor(row) or 0.0)
+        milliseconds, theirs, least = (f"{1e3 * number:.3g}" for number in numbers)
+        return [label(row), shown(row["shape"]), milliseconds, f"{theirs} ({name(peer)})", least]
+
+    head = ["float32", "shape", "numba_acts, ms", "fastest other library, ms", "floor, ms"]
+    return table(head, map(line, rows), text=2)
+
+
+LARGE = 32 << 20  # bytes
+
+
+def spread(rows: Sequence[Row]) -> tuple[float, float, float] | None:
+    """Return what large cases take as multiples of their floor: least, median and most."""
+    found = [
+        medians(row)["numba_acts"] / least
+        for row in rows
+        if row.get("bytes", 0) >= LARGE and (least := floor(row))
+    ]
+    return (min(found), statistics.median(found), max(found)) if found else None
 
 
 def slower(rows: Sequence[Row]) -> str:

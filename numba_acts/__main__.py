@@ -626,9 +626,12 @@ def gpu() -> str:
 
 # ---- the warm-up ------------------------------------------------------------------------------
 
-DTYPES = ["float16", "float32", "float64"]
+FLOATS = ["float16", "float32", "float64"]
 if importlib.util.find_spec("ml_dtypes"):
-    DTYPES.insert(1, "bfloat16")
+    FLOATS.insert(1, "bfloat16")
+INTEGERS = ["bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))]
+
+PIECES = (2, 3, 4, 5, 8, 12)  # of a maxout unit, in both warm-ups
 
 
 def dtype_named(name: str) -> np.dtype:
@@ -639,10 +642,11 @@ def dtype_named(name: str) -> np.dtype:
 
 
 def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
-    """Return the calls that compile what the public functions need for one dtype and 4 pieces.
+    """Return the calls that compile what the public functions need for one dtype.
 
     Some inputs are small enough for the calling thread and some large enough for all threads, and
-    their slices are contiguous, apart, and too long to be held at once.
+    their slices are contiguous, apart, and too long to be held at once. Integers and bool have
+    values alone: derivatives are of floats.
     """
     na = numba_acts
 
@@ -655,6 +659,7 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     slices = [
         (ones(8, 32), -1),
         (ones(8, 32), 0),
+        (ones(2, 8), 0),
         (ones(2048, 128), -1),
         (ones(128, 2048), 0),
         (ones(1, 5000), -1),
@@ -666,40 +671,46 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     maps = [ones(4, 8, 8), ones(16, 128, 128)]
     part_maps = [ones(4, 8, 8), ones(16, 32, 32)]
     flat = [ones(8, 32), ones(2048, 128)]
-    # Units of four pieces: the pieces, their axis, one number a unit, its winning piece.
+    # Units: the pieces, their axis and number, one number a unit, its winning piece.
     units = [
-        (ones(8, 4), -1, ones(8), winners(8)),
-        (ones(4, 8), 0, ones(8), winners(8)),
-        (ones(1 << 17, 4), -1, ones(1 << 17), winners(1 << 17)),
-        (ones(4, 1 << 17), 0, ones(1 << 17), winners(1 << 17)),
+        (ones(*(count, k)[:: 2 * -axis - 1]), axis, k, ones(count), winners(count))
+        for k in PIECES
+        for count in (8, 1 << 17)
+        for axis in (-1, 0)
     ]
     # Layers: x, weight, bias, one number a unit and row, its winning piece.
     layers = [
         (ones(4, 8), ones(8, 3, 8), ones(8, 3), ones(4, 8), winners(4, 8)),
         (ones(512, 32), ones(64, 4, 32), ones(64, 4), ones(512, 64), winners(512, 64)),
     ]
-    return {
+    if dtype == np.bool_:  # has no products
+        layers = []
+    values: dict[str, list[Callable[[], Any]]] = {
         "softmin": [partial(na.softmin, x, axis) for x, axis in slices],
         "softmin, masked": [partial(na.softmin, x, axis, where=x > 0) for x, axis in slices],
+        "softmax2d": [partial(na.softmax2d, x) for x in maps],
+        "maxout": [partial(na.maxout, x, axis) for x, axis, *_ in units],
+        "maxout_with_index": [partial(na.maxout_with_index, x, axis) for x, axis, *_ in units],
+        "maxout_affine": [partial(na.maxout_affine, x, w, b) for x, w, b, _, _ in layers],
+        "maxout_affine_with_index": [
+            partial(na.maxout_affine_with_index, x, w, b) for x, w, b, _, _ in layers
+        ],
+    }
+    if dtype.name in INTEGERS:
+        return values
+    return values | {
         "softmin_vjp": [partial(na.softmin_vjp, y, y, axis) for y, axis in slices],
         "softmin_jvp": [partial(na.softmin_jvp, y, y, axis) for y, axis in slices],
         "softmin_jacobian": [partial(na.softmin_jacobian, y, axis) for y, axis in few],
         "softmin_jacobian_diag": [partial(na.softmin_jacobian_diag, y) for y in flat],
-        "softmax2d": [partial(na.softmax2d, x) for x in maps],
         "softmax2d_vjp": [partial(na.softmax2d_vjp, y, y) for y in maps],
         "softmax2d_jvp": [partial(na.softmax2d_jvp, y, y) for y in maps],
         "softmax2d_jacobian": [partial(na.softmax2d_jacobian, y) for y in part_maps],
         "softmax2d_jacobian_diag": [partial(na.softmax2d_jacobian_diag, y) for y in maps],
-        "maxout": [partial(na.maxout, x, axis) for x, axis, _, _ in units],
-        "maxout_with_index": [partial(na.maxout_with_index, x, axis) for x, axis, _, _ in units],
-        "maxout_vjp": [partial(na.maxout_vjp, g, i, 4, axis) for _, axis, g, i in units],
-        "maxout_jvp": [partial(na.maxout_jvp, t, i, axis) for t, axis, _, i in units],
+        "maxout_vjp": [partial(na.maxout_vjp, g, i, k, axis) for _, axis, k, g, i in units],
+        "maxout_jvp": [partial(na.maxout_jvp, t, i, axis) for t, axis, _, _, i in units],
         "maxout_jacobian": [
-            partial(na.maxout_jacobian, i, 4, axis, dtype=dtype) for _, axis, _, i in units
-        ],
-        "maxout_affine": [partial(na.maxout_affine, x, w, b) for x, w, b, _, _ in layers],
-        "maxout_affine_with_index": [
-            partial(na.maxout_affine_with_index, x, w, b) for x, w, b, _, _ in layers
+            partial(na.maxout_jacobian, i, k, axis, dtype=dtype) for _, axis, k, _, i in units
         ],
         "maxout_affine_vjp": [
             partial(na.maxout_affine_vjp, g, x, w, i) for x, w, _, g, i in layers
@@ -717,7 +728,6 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
 # What GPU calls are commonly made on: a kernel is compiled for each length of rows.
 ROWS = (10, 16, 21, 32, 64, 100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 65_536)
 CHANNELS = (3, 10, 19, 21, 32, 150, 1000)
-PIECES = (2, 3, 4, 5, 8, 12)
 
 
 def gpu_calls(dtype: np.dtype, there: Callable[[Array], Any]) -> dict[str, list[Callable[[], Any]]]:
@@ -774,8 +784,6 @@ def gpu_calls(dtype: np.dtype, there: Callable[[Array], Any]) -> dict[str, list[
 
 def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
     """Compile all functions for some dtypes; print how long each took and where the cache lies."""
-    names = list(dict.fromkeys(names))
-    functions = public_functions()
     made, kept_by, done = warmup_calls, forward.rows, lambda: None
     if on_gpu:
         try:
@@ -783,14 +791,14 @@ def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
         except (ImportError, RuntimeError) as missing:
             print(missing, file=sys.stderr)
             return 1
-    calls = {(f, n): call for n in names for f, call in made(dtype_named(n)).items()}
-    steps = [(f, n) for n in names for f in functions]
-    total, count = sum(len(calls[step]) for step in steps), 0
-    seconds: dict[tuple[str, str], float] = {}
+    calls = {name: made(dtype_named(name)) for name in names}
+    total, count = sum(map(len, (some for made in calls.values() for some in made.values()))), 0
+    seconds: dict[str, dict[str, float]] = {name: {} for name in calls}
     left_out: dict[str, str] = {}
-    for function, name in steps:
+    steps = [(name, function) for name, some in calls.items() for function in some]
+    for name, function in steps:
         start = time.perf_counter()
-        for i, call in enumerate(calls[function, name]):
+        for i, call in enumerate(calls[name][function]):
             if i == 0 or sys.stderr.isatty():
                 show_progress(count, total, f"{function} {name}")
             count += 1
@@ -799,16 +807,19 @@ def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
             except ImportError as missing:  # of what multiplies matrices on a GPU
                 left_out[function] = str(missing)
         done()
-        seconds[function, name] = time.perf_counter() - start
+        seconds[name][function] = time.perf_counter() - start
     show_progress(total, total, "")
 
-    head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in names)
+    head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in calls)
     print(head, "-" * len(head), sep="\n")
-    for function in functions:
-        times = "".join(f"{seconds[function, name]:>10.2f}" for name in names)
-        print(f"{function:<26}{times}{'  left out' if function in left_out else ''}")
-    sums = (sum(seconds[f, name] for f in functions) for name in names)
+    for function in dict.fromkeys(function for some in seconds.values() for function in some):
+        times = (f"{some[function]:.2f}" if function in some else "" for some in seconds.values())
+        line = f"{function:<26}" + "".join(f"{one:>10}" for one in times)
+        print(line.rstrip() + ("  left out" if function in left_out else ""))
+    sums = (sum(some.values()) for some in seconds.values())
     print(f"{'all':<26}" + "".join(f"{s:>10.2f}" for s in sums), end="\n\n")
+    pieces = ", ".join(map(str, PIECES))
+    print(f"Maxout: units of {pieces} pieces; other small numbers are compiled when first met.")
     for reason in dict.fromkeys(left_out.values()):
         print(f"left out: {reason}")
     folder = _compiler.folder(kept_by)
@@ -848,7 +859,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--dtype",
         nargs="+",
-        choices=DTYPES,
+        choices=FLOATS + INTEGERS,
         default=["float32", "float64"],
         help="what to compile for: %(choices)s (default: float32 float64)",
         metavar="DTYPE",
@@ -857,6 +868,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--gpu", action="store_true", help="the GPU's kernels, for common shapes, on this GPU"
     )
     options = parser.parse_args(arguments)
+    if options.command == "warmup" and options.gpu and (more := set(options.dtype) - set(FLOATS)):
+        command.error(f"--gpu compiles for floats alone, not for {', '.join(sorted(more))}")
     return warmup(options.dtype, options.gpu) if options.command == "warmup" else report()
 
 

@@ -13,12 +13,12 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     Parameters
     ----------
     x : array_like
-        The pieces, of any shape with at least one axis: (batch, units, pieces), say. float16,
-        bfloat16, float32, float64, integers or bool.
+        The pieces, of any shape with at least one axis, for instance (batch, units, pieces).
+        float16, bfloat16, float32, float64, integers or bool.
     axis : int, default -1
-        The axis of the pieces, which the result is without.
+        The axis of the pieces, which the result does not have.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
@@ -31,20 +31,20 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     TypeError
         If `x` is complex, an object, text, a date, a masked array or a tensor that requires grad.
     ValueError
-        If there are no pieces, or `out` is not what the result would be.
+        If there are no pieces, or `out` does not match the result.
     numpy.exceptions.AxisError
         If `x` has no such axis.
 
     See Also
     --------
-    maxout_with_index : Also which piece won, as the derivatives need it.
-    maxout_affine : The whole unit, its affine map included.
+    maxout_with_index : Also which piece won, which the derivatives need.
+    maxout_affine : The whole unit, including its affine map.
 
     Notes
     -----
     Edge cases are as in `numpy.max`, and the same on every machine: a NaN anywhere makes the
-    maximum NaN; of equal pieces the first wins, −0.0 being equal to 0.0; an infinity is a number
-    like others. No rounding takes place: a maximum is one of the pieces, bit for bit.
+    maximum NaN; of equal pieces the first wins, where −0.0 equals 0.0; an infinity is a number like
+    any other. Nothing is rounded: a maximum is one of the pieces, bit for bit.
 
     Formula
     -------
@@ -54,36 +54,62 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     A layer has a weight of shape (units, pieces, d), and the maximum is taken for each unit $u$ and
     each sample: $h_u(x) = \max_i (W_{u,i} \cdot x + b_{u,i})$. `maxout` takes the pieces $z$
-    ready-made, from a matrix product or a convolution; `maxout_affine` makes them too.
+    ready-made, from a matrix product or a convolution; `maxout_affine` computes them as well.
 
-    The maximum of linear functions is convex and piecewise linear, and the pieces are learned: so
-    is the shape of the activation, which adapts to the data. It does not saturate anywhere, which
-    eases vanishing gradients.
+    The maximum of affine functions is convex and piecewise linear. Since the pieces are learned, so
+    is the shape of the activation, which adapts to the data. Nothing in its construction makes it
+    saturate, as a sigmoid does, and that mitigates vanishing gradients: where the winning piece has
+    a slope, the gradient passes with it. A piece of slope zero does saturate; ReLU has one.
 
     Derivative
     ----------
-    Where one piece is larger than all others, it stays so in a neighbourhood, and there the unit
-    *is* that piece. So only the winner counts: with $i^* = \min \arg\max_i z_i$,
+    Where one piece is larger than all others, it remains so in a neighbourhood, and there the unit
+    *is* that piece. Hence only the winner matters: with $i^* = \min \arg\max_i z_i$,
 
     $$\frac{\partial h}{\partial z_i} = [i = i^*],
       \qquad \frac{\partial h}{\partial x} = W_{i^*},
       \qquad \frac{\partial h}{\partial W_i} = [i = i^*]\, x,
       \qquad \frac{\partial h}{\partial b_i} = [i = i^*].$$
 
-    The brackets are 1 where the statement holds and 0 elsewhere. The winner depends on the unit
-    *and* on the sample. At a tie the function has a kink; every convex combination of the winners'
-    gradients is a subgradient there, while the full gradient to each of them is not. Here the first
-    winner has all of it. The second derivative in $x$ is zero wherever it exists; the mixed one, in
+    A bracket $[P]$ is 1 where $P$ is true and 0 elsewhere. The winner depends on the unit *and* on
+    the sample. At a tie the function has a kink; every convex combination of the winners' gradients
+    is a subgradient there, whereas the full gradient to each of them is not. Here the first winner
+    receives all of it. The second derivative in $x$ is zero wherever it exists; the mixed one, in
     $x$ and $W_{i^*}$, is not.
+
+    By hand
+    -------
+    One unit with three pieces over two inputs, at $x = (2, -1)$:
+
+    $$W = \begin{pmatrix} 1 & 1 \\ 2 & 0 \\ 0 & -3 \end{pmatrix}, \qquad
+      b = \begin{pmatrix} 0 \\ 1 \\ 0 \end{pmatrix}, \qquad
+      z = W x + b = \begin{pmatrix} 1 \\ 5 \\ 3 \end{pmatrix}.$$
+
+    The second piece wins, and $h = 5$. For a loss with $\partial L/\partial h = 10$ the gradient
+    with respect to $x$ is ten times the winner's weights, $(20, 0)$; the winner's weights receive
+    $10\,x = (20, -10)$ and its bias 10, the other pieces nothing.
+
+    >>> import numpy as np
+    >>> from numba_acts import maxout_affine_vjp, maxout_affine_with_index
+    >>> x = np.array([2.0, -1.0])
+    >>> weight, bias = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, -3.0]]), np.array([0.0, 1.0, 0.0])
+    >>> h, index = maxout_affine_with_index(x, weight, bias)
+    >>> h, index
+    (np.float64(5.0), np.int32(1))
+    >>> dx, dweight, dbias = maxout_affine_vjp(np.float64(10), x, weight, index)
+    >>> dx, dweight, dbias
+    (array([20.,  0.]), array([[  0.,   0.],
+           [ 20., -10.],
+           [  0.,   0.]]), array([ 0., 10.,  0.]))
 
     Products
     --------
-    From what the forward pass saves, the index $i^*$, both products follow without arithmetic. With
-    a cotangent $g$ of $h$ and a tangent $t$ of $z$,
+    The forward pass saves the index $i^*$, and from that both products follow without arithmetic.
+    With a cotangent $g$ of $h$ and a tangent $t$ of $z$,
 
     $$\bar z_i = [i = i^*]\, g, \qquad \dot h = t_{i^*}.$$
 
-    Of a layer, summed over the samples $s$ of a batch,
+    For a layer, summed over the samples $s$ of a batch,
 
     $$\bar x_s = \sum_u g_{s,u} W_{u,i^*_{s,u}}, \qquad
       \bar W_{u,i} = \sum_s [i = i^*_{s,u}]\, g_{s,u}\, x_s, \qquad
@@ -91,7 +117,6 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     and forward, $\dot h_u = W_{u,i^*} \cdot \dot x + \dot W_{u,i^*} \cdot x + \dot b_{u,i^*}$.
 
-    >>> import numpy as np
     >>> from numba_acts import maxout_jvp, maxout_vjp, maxout_with_index
     >>> h, index = maxout_with_index([[1.0, 4.0, 2.0], [0.0, -1.0, -2.0]])
     >>> maxout_vjp([10.0, 20.0], index, pieces=3)
@@ -113,10 +138,10 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     >>> maxout_affine(x, [[1.0], [-1.0]])  # the absolute value
     array([2. , 0.5, 1. ])
 
-    On a closed and bounded set, one unit comes as close as is wanted to any continuous convex
-    function, by enough tangents. **Two units suffice for any continuous function**: to within any
-    error it is the difference of two convex ones, so $h_1(x) - h_2(x)$ approximates it there, given
-    enough pieces [1]_.
+    On a closed, bounded and convex set, one unit with enough pieces approximates any continuous
+    convex function to any accuracy, by its tangents. **Two units suffice for any continuous
+    function**: up to any error it is the difference of two convex functions, so
+    $h_1(x) - h_2(x)$ approximates it there, given enough pieces [1]_.
 
     Special values
     --------------
@@ -135,21 +160,21 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     Use cases
     ---------
-    * **An activation that is learned**, in deep networks, for classification and regression that
-      are hard and need strong nonlinearity.
-    * **Dense layers**: `maxout_affine` in the place of a matrix product and an activation.
+    * **An activation that is learned**, in deep networks, for hard classification and regression
+      problems that need strong nonlinearity.
+    * **Dense layers**: `maxout_affine` in place of a matrix product and an activation.
     * **Convolutional layers**: the pieces are feature maps, and a group of $k$ maps gives one:
       ``maxout(maps.reshape(n, units, k, h, w), axis=2)``.
-    * **With dropout**, for which it was made: dropout averages many thin networks, exactly so where
-      the network is linear, and maxout is linear almost everywhere [1]_.
+    * **With dropout**, for which it was designed: dropout averages many thinned networks, exactly
+      so where the network is linear, and maxout is linear almost everywhere [1]_.
     * **Any maximum with a gradient**: pooling, the best of several candidates, the envelope of
       planes.
 
-    The networks of the paper that introduced it, each with dropout and a softmax at its end [1]_:
+    The networks of the paper that introduced it, each with dropout and a final softmax [1]_:
 
     | data | maxout layers | test error |
     |---|---|---|
-    | MNIST, pixels in any order | two dense, 240 units of 5 pieces each | 0.94 % |
+    | MNIST, permutation-invariant | two dense, 240 units of 5 pieces each [2]_ | 0.94 % |
     | MNIST | three convolutional | 0.45 % |
     | CIFAR-10 | three convolutional, one dense | 11.68 %; 9.38 % with augmentation |
     | CIFAR-100 | the same | 38.57 % |
@@ -157,16 +182,17 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     Limitations
     -----------
-    * **Parameters.** $k$ times the weights and products of a plain unit, and with them a higher
-      risk of overfitting. Without dropout, two pieces a unit are advised.
-    * **Computation.** $k$ products for one number; on large data that is felt. The maximum itself
-      is bound by memory: fuse it with the products, as `maxout_affine` does.
-    * **Dead pieces.** A piece that never wins is never trained. Spread initial weights, and count
-      now and then how often each piece wins.
-    * **Ties.** Equal pieces, as after an initialisation with zeros, have a kink under every sample,
-      and all but the first are dead.
-    * **Kinks.** The derivative jumps where the winner changes, and curvature is zero elsewhere:
-      second-order methods see nothing of it.
+    * **Parameters.** It has $k$ times the weights and products of a plain unit, and so a higher
+      risk of overfitting: it needs more regularisation than a rectifier. Without any it works if
+      there are many data and few pieces [3]_.
+    * **Computation.** $k$ products for each result, which is noticeable on large data. The maximum
+      by itself is limited by memory: fuse it with the products, as `maxout_affine` does.
+    * **Dead pieces.** A piece that never wins is never trained. Spread the initial weights, and
+      count from time to time how often each piece wins.
+    * **Ties.** Pieces with equal weights, as after an initialisation with zeros, tie for every
+      sample. In that step only the first is trained; from then on they differ.
+    * **Kinks.** The derivative jumps where the winner changes, and the curvature is zero elsewhere:
+      second-order methods gain nothing from it.
 
     Textbook
     --------
@@ -174,7 +200,7 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     ...     y = z.max(-1)
     ...     return y, (z == y[..., None]) * g[..., None]
 
-    The maximum is right. The gradient is wrong at ties, which get it several times over, and at
+    The maximum is right. The gradient is wrong at ties, where each winner gets all of it, and at
     NaN, which gets none:
 
     >>> z, g = np.array([[1.0, 2.0, 2.0]]), np.array([1.0])
@@ -183,13 +209,13 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     >>> maxout_vjp(g, maxout_with_index(z)[1], pieces=3)
     array([[0., 1., 0.]])
 
-    And NumPy's maximum over a short last axis, two or four pieces, runs at a fraction of the speed
-    of memory, for want of vectors that short.
+    And over a short last axis of two or four pieces, NumPy's maximum is far from the speed of
+    memory, because it has no vectors that short.
 
     Equivalents
     -----------
-    With flat features, (batch, units · pieces), there are two conventions on which belong together,
-    and they give different answers:
+    For flat features, (batch, units · pieces), there are two conventions as to which belong
+    together, and they give different results:
 
     >>> from numba_acts import maxout
     >>> features, units, pieces = np.arange(6.0)[None], 2, 3
@@ -205,29 +231,31 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     | Chainer | `chainer.functions.maxout(x, k)` | `maxout(x.reshape(n, -1, k))` |
     | Lasagne | `FeaturePoolLayer(incoming, k)` | `maxout(x.reshape(n, -1, k))` |
     | Paddle | `paddle.nn.functional.maxout(x, k)` | `maxout(x.reshape(n, -1, k, h, w), 2)` |
+    | Paddle, channels last | `F.maxout(x, k, axis=-1)` | `maxout(x.reshape(n, h, w, -1, k))` |
     | TensorFlow Addons | `tfa.layers.Maxout(units)(x)` | `maxout(x.reshape(n, -1, units), 1)` |
     | thinc | `ops.maxout(z)` | `maxout_with_index(z)` |
     | PyTorch | `z.max(-1)` | `maxout_with_index(z)` |
     | JAX | `z.max(-1)` | `maxout(z)` |
     | SciPy, CuPy | none, but `z.max(-1)` | `maxout(z)` |
 
-    Chainer, Lasagne and Paddle group neighbours; Paddle takes images alone, (N, C, H, W). Of $u$
-    units, TensorFlow Addons gives each every $u$-th feature. thinc takes three axes of float32 or
-    float64. At a tie PyTorch's `max` gives the gradient to one winner, its `amax` and JAX share it
-    among all. Chainer, Lasagne and TensorFlow Addons are no longer developed.
+    Chainer, Lasagne and Paddle group neighbours; Paddle takes images only, (N, C, H, W) or
+    (N, H, W, C). TensorFlow Addons gives each of $u$ units every $u$-th feature. thinc takes three
+    axes of float32 or float64. At a tie PyTorch's `max` gives the gradient to one winner; its
+    `amax` and JAX share it among all. Chainer, Lasagne and TensorFlow Addons are no longer
+    developed.
 
     Cost
     ----
-    For $U$ units of $k$ pieces over $B$ samples, with $s$ bytes a number:
+    For $U$ units of $k$ pieces over $B$ samples, with $s$ bytes per number:
 
     | function | operations | memory read and written |
     |---|---|---|
     | `maxout` | $BUk$ comparisons | $s BU(k + 1)$ |
-    | `maxout_with_index` | $BUk$ comparisons | the same, and the index: 1 to 8 bytes a unit |
+    | `maxout_with_index` | $BUk$ comparisons | the same, and the index: 1 to 8 bytes per unit |
     | `maxout_vjp` | none | $s BU(k + 1)$ and the index |
-    | `maxout_jvp` | none | $s BU$ and what it touches of the tangent |
+    | `maxout_jvp` | none | $s BU$ and the parts of the tangent that it selects |
     | `maxout_affine` | $BUkd$ products | $x$, the weights, $s BU$ |
-    | `maxout_affine_vjp` | $2BUd$ products, the winners' alone | $x$, the weights, both gradients |
+    | `maxout_affine_vjp` | $2BUd$ products, the winners' only | $x$, the weights, both gradients |
 
     The affine function never stores its $BUk$ pieces; only the winner's index is kept for the
     gradient.
@@ -236,6 +264,12 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     ----------
     .. [1] I. J. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, [Maxout
        networks](https://proceedings.mlr.press/v28/goodfellow13.html), ICML 2013, pp. 1319-1327.
+    .. [2] The numbers of units and pieces are those of the authors' own program,
+       [mnist_pi.yaml](https://github.com/lisa-lab/pylearn2/blob/master/pylearn2/scripts/papers/maxout/mnist_pi.yaml);
+       the paper itself does not give them.
+    .. [3] I. Goodfellow, Y. Bengio, A. Courville, [Deep
+       Learning](https://www.deeplearningbook.org/contents/mlp.html), MIT Press, 2016, section
+       6.3.1.
 
     Examples
     --------
@@ -252,7 +286,7 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 def maxout_with_index(
     x: Any, axis: int = -1, *, index_dtype: Any = np.int32, out: Any = None
 ) -> Any:
-    r"""Take the largest piece of each unit, and say which it was.
+    r"""Take the largest piece of each unit, and its index.
 
     Parameters
     ----------
@@ -261,9 +295,9 @@ def maxout_with_index(
     axis : int, default -1
         The axis of the pieces.
     index_dtype : dtype, default numpy.int32
-        An integer dtype for the index; int8 is enough for 128 pieces and takes the least memory.
+        An integer dtype for the index; int8 suffices for 128 pieces and takes the least memory.
     out : pair of arrays, optional
-        Where to put the maxima and the index, of their exact shapes and dtypes.
+        Arrays of exactly the shapes and dtypes of the maxima and the index to write to.
 
     Returns
     -------
@@ -305,23 +339,22 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int = -1, *, out: Any = No
     pieces : int
         How many pieces a unit has.
     axis : int, default -1
-        Where the pieces axis stands in the result.
+        The position of the axis of pieces in the result.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
     array
-        g at the winning pieces and zeros elsewhere, in the dtype of `g`: for g of shape
-        (batch, units), (batch, units, pieces).
+        g at the winning pieces and zeros elsewhere, in the dtype of `g`: (batch, units, pieces)
+        for g of shape (batch, units).
 
     Raises
     ------
     TypeError
-        If an array's kind or dtype does not serve, or `pieces` is not an int.
+        If an array's kind or dtype is not supported, or `pieces` is not an int.
     ValueError
-        If `g` and `index` differ in shape, `pieces` is below 1, or `out` is not what the result
-        would be.
+        If `g` and `index` differ in shape, `pieces` is below 1, or `out` does not match the result.
     IndexError
         If an index is not in [0, pieces).
     numpy.exceptions.AxisError
@@ -344,13 +377,13 @@ def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any:
     Parameters
     ----------
     t : array_like
-        The tangent: how x changes, of its shape.
+        The tangent: how x changes, of the shape of x.
     index : array_like of int
         The winning pieces, from `maxout_with_index`.
     axis : int, default -1
         The axis of the pieces in `t`.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
@@ -375,7 +408,7 @@ def maxout_jvp(t: Any, index: Any, axis: int = -1, *, out: Any = None) -> Any:
 def maxout_jacobian(
     index: Any, pieces: int, axis: int = -1, *, dtype: Any = np.float64, out: Any = None
 ) -> Any:
-    r"""Write out the derivative of each unit by its pieces: one at the winner, else zero.
+    r"""Give the derivative of each unit with respect to its pieces: one at the winner, else zero.
 
     Parameters
     ----------
@@ -384,17 +417,16 @@ def maxout_jacobian(
     pieces : int
         How many pieces a unit has.
     axis : int, default -1
-        Where the pieces axis stands in the result.
+        The position of the axis of pieces in the result.
     dtype : dtype, default numpy.float64
         The dtype of the result.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
     array
-        One-hot, of the shape of x: units do not touch each other, and the zeros between them are
-        left out.
+        One-hot, of the shape of x: units do not interact, and the zeros between them are left out.
 
     Raises
     ------
@@ -418,42 +450,42 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
     Parameters
     ----------
     x : array_like
-        Inputs, (..., d). Not all of the arguments may be bool, which has no sum.
+        Inputs, (..., d). Not all of the arguments may be bool, for which sums are not defined.
     weight : array_like
         (units, pieces, d), or (pieces, d) for one unit alone.
     bias : array_like, optional
         (units, pieces), or (pieces,) for one unit.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
     array
         $y_u = \max_i\,(W_{u,i} \cdot x + b_{u,i})$, (..., units), or (...) for one unit. Integers
-        stay integers; floats of different dtypes meet in the wider.
+        stay integers; floats of different dtypes give the wider.
 
     Raises
     ------
     TypeError
         As for `maxout`.
     ValueError
-        If the shapes do not fit each other, there are no pieces, or `out` is not what the result
-        would be.
+        If the shapes do not match each other, there are no pieces, or `out` does not match the
+        result.
 
     See Also
     --------
-    maxout : The formula, its derivative, what it is good for and what not.
+    maxout : The formula, its derivative, its uses and limitations.
 
     Notes
     -----
-    The pieces of a few rows of `x` are made in cache, and the maximum follows at once: the array of
-    (..., units, pieces) never exists. A product is summed in the order of d, in parts of at most
-    256 numbers that are added up, in float32 for sixteen-bit floats and in the dtype itself
-    otherwise, so a row has the same result, bit for bit, alone and in any batch.
+    The pieces of a few rows of `x` are computed in cache, and their maximum follows at once: the
+    array of (..., units, pieces) never exists. A product is summed in the order of d, in parts of
+    at most 256 numbers that are then added up, in float32 for 16-bit floats and in the dtype itself
+    otherwise. A row therefore has the same result, bit for bit, alone and in any batch.
 
-    On a GPU the products are PyTorch's or CuPy's, with the exactness that was chosen there. As they
-    come, that is full float32. After ``torch.set_float32_matmul_precision("high")``, or with
-    ``CUPY_TF32=1``, factors are rounded to TF32, which has 11 bits, in the derivatives too.
+    On a GPU the products are PyTorch's or CuPy's, with the precision that is set there. The default
+    is full float32. After ``torch.set_float32_matmul_precision("high")``, or with ``CUPY_TF32=1``,
+    factors are rounded to TF32, which has 11 bits, in the derivatives too.
 
     Examples
     --------
@@ -470,7 +502,7 @@ def maxout_affine(x: Any, weight: Any, bias: Any = None, *, out: Any = None) -> 
 def maxout_affine_with_index(
     x: Any, weight: Any, bias: Any = None, *, index_dtype: Any = np.int32, out: Any = None
 ) -> Any:
-    r"""Compute a layer of maxout units, and say which piece of each won.
+    r"""Compute a layer of maxout units, and the index of the piece that won in each.
 
     Parameters
     ----------
@@ -483,7 +515,7 @@ def maxout_affine_with_index(
     index_dtype : dtype, default numpy.int32
         An integer dtype for the index.
     out : pair of arrays, optional
-        Where to put the maxima and the index, of their exact shapes and dtypes.
+        Arrays of exactly the shapes and dtypes of the maxima and the index to write to.
 
     Returns
     -------
@@ -534,9 +566,9 @@ def maxout_affine_vjp(g: Any, x: Any, weight: Any, index: Any) -> Any:
     Raises
     ------
     TypeError
-        If an array's kind or dtype does not serve.
+        If an array's kind or dtype is not supported.
     ValueError
-        If the shapes do not fit each other.
+        If the shapes do not match each other.
     IndexError
         If an index is not in [0, pieces).
 
@@ -591,7 +623,7 @@ def maxout_affine_jvp(
 
 
 def maxout_affine_jacobian(weight: Any, index: Any) -> Any:
-    r"""Write out the derivative of a layer's results by its inputs: the winners' weights.
+    r"""Give the derivative of a layer's results with respect to its inputs: the winners' weights.
 
     Parameters
     ----------

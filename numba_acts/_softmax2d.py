@@ -26,17 +26,17 @@ def softmax2d(
         Where the channels are.
     temperature : float, default 1.0
         T > 0; logits are divided by it. Above 1 it softens a distribution (calibration), below 1
-        it sharpens it.
+        it sharpens one.
     where : array_like of bool, optional
-        A mask that broadcasts to `x`: entries where it is False get probability 0. A position that
-        is masked whole gives zeros.
+        A mask that broadcasts to `x`: entries where it is False get probability 0. A position
+        that is masked entirely gives zeros.
     out : array, optional
-        Where to put the result, of its exact shape and dtype. ``out=x`` computes in place.
+        An array of exactly the result's shape and dtype to write to. ``out=x`` computes in place.
 
     Returns
     -------
     array
-        Probabilities in [0, 1], of the shape of `x`, as the kind of array that came in, in its
+        Probabilities in [0, 1] with the shape of `x`, in the same kind of array and the same
         dtype; integers and bool give float64.
 
     Raises
@@ -44,21 +44,23 @@ def softmax2d(
     TypeError
         If `x` is complex, an object, text, a date, a masked array or a tensor that requires grad.
     ValueError
-        If `x` has not three or four axes, `channel_axis` is neither -3 nor -1, `temperature` is not
-        finite and above 0, `where` does not broadcast to `x`, or `out` is not what the result would
-        be.
+        If `x` does not have three or four axes, `channel_axis` is neither -3 nor -1, `temperature`
+        is not finite and positive, `where` does not broadcast to `x`, or `out` does not match the
+        result.
 
     See Also
     --------
     softmax2d_vjp : The product of its derivative with a cotangent.
-    softmax2d_jacobian : The derivative, written out, position by position.
-    softmin : The same formula with the other sign, along any axis.
+    softmax2d_jacobian : The full derivative, as a matrix for each position.
+    softmin : The same formula with the opposite sign, along any axis.
 
     Notes
     -----
-    Every probability is within ``4 eps (1 + |x − max x|/T)`` of its true value, relative to itself,
-    where eps is that of float32 or float64; sixteen-bit results are rounded once more. A position
-    has the same result, bit for bit, whatever lies beside it.
+    Every probability is within ``4 eps (1 + |x − max x|/T)`` of its true value, relative to that
+    value, for up to a million channels, where eps is that of float32 or float64; 16-bit results are
+    rounded once more. There is one known exception, by a factor of 1.13: very many equal float32
+    logits, 8 to 10 temperatures below a single maximum. A position has the same result, bit for
+    bit, whatever else is in the array.
 
     Formula
     -------
@@ -68,16 +70,18 @@ def softmax2d(
       \qquad m_{h,w} = \max_k x_{k,h,w}.$$
 
     Softmax turns $C$ real numbers into $C$ probabilities, which lie in [0, 1] and sum to 1;
-    softmax2d does so at every position for itself. The exponential sharpens the differences between
-    classes. The shift by the maximum $m$ cancels, and keeps the exponential from overflowing [5]_.
+    softmax2d does this at each position separately. The exponential sharpens the differences
+    between classes. The shift by the maximum $m$ cancels, and keeps the exponential from
+    overflowing [5]_.
 
-    This is not "spatial softmax", whose sum runs over the H × W positions of one channel. That is
-    ``softmin(-x, axis=(-2, -1))``.
+    This is not the "spatial softmax", whose sum runs over the H × W positions of one channel. That
+    is ``softmin(-x, axis=(-2, -1))``.
 
     Derivative
     ----------
-    At one position, $\log y_c = x_c/T - \log \sum_k e^{x_k/T}$. Derived by $x_k$, the first term
-    gives $\delta_{ck}/T$, the second $-y_k/T$. As $\partial y_c = y_c\, \partial \log y_c$,
+    At one position, $\log y_c = x_c/T - \log \sum_k e^{x_k/T}$. Differentiated with respect to
+    $x_k$, the first term gives $\delta_{ck}/T$, the second $-y_k/T$. Since
+    $\partial y_c = y_c\, \partial \log y_c$,
 
     $$\frac{\partial y_{c,h,w}}{\partial x_{k,h,w}}
       = \frac{y_{c,h,w}\,(\delta_{ck} - y_{k,h,w})}{T},
@@ -85,22 +89,48 @@ def softmax2d(
       \frac{\partial y_{c,h,w}}{\partial x_{k,h',w'}} = 0
       \quad\text{where } (h', w') \ne (h, w).$$
 
-    Positions do not touch each other: of the $(CHW)^2$ derivatives of an image only
-    $H W$ symmetric blocks of $C \times C$ are not zero, and only they are ever stored.
+    Positions do not interact: of the $(CHW)^2$ derivatives of an image only $H W$ symmetric blocks
+    of $C \times C$ are not zero, and only those are ever stored. In each block the rows and the
+    columns sum to 0.
+
+    By hand
+    -------
+    Take one position with three classes, the logits $x = (0, \log 2, \log 5)$ and $T = 1$. The
+    exponentials are 1, 2 and 5, so $y = (1, 2, 5)/8$, and with $y_c (\delta_{ck} - y_k)$ in 64ths
+    its block is
+
+    $$J = \frac{1}{64} \begin{pmatrix}
+      8 - 1 & -2 & -5 \\ -2 & 16 - 4 & -10 \\ -5 & -10 & 40 - 25
+      \end{pmatrix} = \frac{1}{64} \begin{pmatrix}
+      7 & -2 & -5 \\ -2 & 12 & -10 \\ -5 & -10 & 15
+      \end{pmatrix}.$$
+
+    If the second class is the true one, the cross-entropy $-\log y_2$ has the cotangent
+    $g = (0, -4, 0)$, and $\bar x = J^\top g = (8, -48, 40)/64 = (1, -6, 5)/8$: that is $y$ minus
+    the one-hot label.
+
+    >>> import numpy as np
+    >>> from numba_acts import softmax2d, softmax2d_jacobian, softmax2d_vjp
+    >>> y = softmax2d(np.log([1.0, 2.0, 5.0]).reshape(3, 1, 1))
+    >>> (64 * softmax2d_jacobian(y)[:, :, 0, 0]).round(9)
+    array([[  7.,  -2.,  -5.],
+           [ -2.,  12., -10.],
+           [ -5., -10.,  15.]])
+    >>> g = np.array([0.0, -4.0, 0.0]).reshape(3, 1, 1)
+    >>> (8 * softmax2d_vjp(g, y)).ravel().round(9)
+    array([ 1., -6.,  5.])
 
     Products
     --------
-    No block has to be written out for a chain rule. With the cotangent $g = \partial L/\partial y$,
+    The chain rule needs no block in full. With the cotangent $g = \partial L/\partial y$,
 
     $$\bar x_{k} = \sum_c g_c\, \frac{y_c (\delta_{ck} - y_k)}{T}
       = \tfrac1T\, y_k \Big(g_k - \sum_c g_c y_c\Big)$$
 
-    at each position, in one reading of $g$ and $y$; for a tangent $t$ the same with $t$ for $g$, as
-    each block is symmetric. For the cross-entropy of a pixel with the label $\ell$, where
-    $g = -e_\ell/y_\ell$, it becomes $\bar x = (y - e_\ell)/T$.
+    at each position, in one reading of $g$ and $y$; for a tangent $t$ it is the same with $t$ in
+    place of $g$, as each block is symmetric. For the cross-entropy of a pixel with the label
+    $\ell$, where $g = -e_\ell/y_\ell$, it becomes $\bar x = (y - e_\ell)/T$.
 
-    >>> import numpy as np
-    >>> from numba_acts import softmax2d, softmax2d_jacobian, softmax2d_vjp
     >>> x, g = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
     >>> y = softmax2d(x)
     >>> blocks = softmax2d_jacobian(y)  # (output channel, input channel, H, W)
@@ -109,10 +139,10 @@ def softmax2d(
 
     Diagonal
     --------
-    The derivative of a probability by its own logit is $y_c(1 - y_c)/T$. It is largest, $1/(4T)$,
-    where the probability is one half: a map of where a decision may still tip. As a gradient it
-    would leave out what a logit takes from all other classes: with $g = 1$ the true product is 0
-    everywhere.
+    The derivative of a probability with respect to its own logit is $y_c(1 - y_c)/T$. It is
+    largest, $1/(4T)$, where the probability is one half: it maps where a decision may still tip. As
+    a gradient it would ignore what a logit takes from all other classes: with $g = 1$ the true
+    product is 0 everywhere.
 
     Special values
     --------------
@@ -124,22 +154,26 @@ def softmax2d(
     | −inf beside finite numbers | 0 for the −inf, the others share the rest |
     | only −inf | all NaN |
     | a +inf | all NaN |
-    | entries masked by `where` | 0, and what they hold does not matter, be it NaN |
-    | a position masked whole | all 0, with a gradient of 0 |
+    | entries masked by `where` | 0, whatever they hold, NaN included |
+    | a position masked entirely | all 0, and so is its gradient |
     | an empty array | an empty array of its shape |
     | a single channel | 1 everywhere |
     | integers, bool | converted to float64 before anything is subtracted |
-    | float16, bfloat16 | computed in float32, rounded once |
+    | float16, bfloat16 | computed in float32 and rounded once |
     | two axes, or five | a ValueError: three axes mean (C, H, W), never a batch |
+
+    A NaN or an infinity in the cotangent $g$ makes the product NaN in all channels of its position,
+    also at an entry of probability 0, masked or not, since $0 \cdot \infty$ is NaN. A loss with
+    $\log y$ in it has such a cotangent; ``np.where(mask, g, 0)`` makes it safe.
 
     Use cases
     ---------
     * **Semantic segmentation**: the last layer of a fully convolutional network, one class for
-      each pixel [1]_ [2]_, on features of a residual network [3]_, say.
-    * **Any other choice among channels at each place**: bins of depth, candidates of optical flow,
-      parts of a body.
+      each pixel [1]_ [2]_, for instance on features of a residual network [3]_.
+    * **Any other choice among channels at each position**: depth bins, candidates for optical
+      flow, parts of a body.
     * **Calibration**: a temperature fitted on held-out images, usually above 1, makes the
-      probabilities mean what they say, and moves no decision [4]_.
+      probabilities mean what they say, and changes no decision [4]_.
     * **Uncertainty maps**: the entropy of a position's probabilities, or one minus the largest,
       shows where a segmentation should not be trusted.
     * **Soft clustering** of pixels, with negative squared distances to the centres as logits.
@@ -147,26 +181,25 @@ def softmax2d(
     Limitations
     -----------
     * **Memory.** Time and memory grow with classes times pixels: 150 classes at 512 × 512 take
-      157 MB in float32, and as much again for a gradient. Where only the label counts, take
+      157 MB in float32, and as much again for a gradient. Where only the label is needed, take
       `argmax` of the logits.
-    * **Imbalance.** It leans towards the frequent classes, as the logits that were trained on them
-      do. Weights in the loss, sampling, or logits shifted by the log of the class frequencies make
-      up for that.
-    * **Calibration.** Probabilities of large networks are often overconfident: check them before
-      they are trusted.
-    * **Neighbours.** It knows nothing of them: smooth maps are the network's business, or a later
-      step's, such as a random field.
+    * **Imbalance.** It favours frequent classes, as the logits trained on them do. Weights in the
+      loss, sampling, or logits shifted by the logarithm of the class frequencies compensate.
+    * **Calibration.** The probabilities of large networks are often overconfident: check them
+      before relying on them.
+    * **Neighbours.** It ignores them: smooth maps are the task of the network, or of a later step
+      such as a random field.
 
     Textbook
     --------
-    Shifted, as everybody writes it:
+    With the shift, as it is usually written:
 
     >>> def textbook(x):
     ...     e = np.exp(x - x.max(0))
     ...     return e / e.sum(0)
 
-    For one image in float32 this is right, in five passes over memory. A batch is where it goes
-    wrong without a word, as axis 0 is then no longer the channels:
+    For one image in float32 this is right, in five passes over memory. For a batch it is silently
+    wrong, because axis 0 is no longer the channels:
 
     >>> batch = np.zeros((2, 3, 4, 4), np.float32)
     >>> textbook(batch)[0, :, 0, 0], softmax2d(batch)[0, :, 0, 0].round(4)
@@ -179,7 +212,7 @@ def softmax2d(
     ...     textbook(votes).ravel(), softmax2d(votes).ravel().round(4)
     (array([nan, nan,  0.], dtype=float16), array([0.09  , 0.2447, 0.6652]))
 
-    And half precision is rounded at every step and summed in half precision.
+    Half precision is rounded at every step and summed in half precision.
 
     Equivalents
     -----------
@@ -187,18 +220,19 @@ def softmax2d(
     |---|---|---|
     | PyTorch | `torch.nn.Softmax2d()(x)` | no temperature, no mask |
     | JAX | `jax.nn.softmax(x / T, axis=-3, where=mask)` | |
-    | SciPy | `scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
+    | SciPy | `scipy.special.softmax(x / T, axis=-3)` | arrays of several libraries; no mask |
     | CuPy | `cupyx.scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
-    | TensorFlow, Keras | `tf.nn.softmax(x / T, axis=-1)` | channels last: here `channel_axis=-1` |
+    | TensorFlow | `tf.nn.softmax(x / T, axis=-1)` | channels last: here `channel_axis=-1` |
+    | Keras | `keras.layers.Softmax(axis=-1)(x / T, mask)` | a position masked entirely sums to 1 |
     | Paddle | `paddle.nn.Softmax2D()(x)` | no temperature, no mask |
     | Chainer | `chainer.functions.softmax(x / T, axis=1)` | no mask; no longer developed |
     | thinc | `ops.softmax(x, axis=-3, temperature=T)` | one thread, no mask |
 
-    TensorFlow Addons has none of its own.
+    TensorFlow Addons has no equivalent.
 
     Cost
     ----
-    For $N$ images of $C$ channels and $P = HW$ positions, with $s$ bytes a number:
+    For $N$ images of $C$ channels and $P = HW$ positions, with $s$ bytes per number:
 
     | function | operations | memory read and written |
     |---|---|---|
@@ -207,8 +241,8 @@ def softmax2d(
     | `softmax2d_jacobian_diag` | $O(NCP)$ | $2 s NCP$ |
     | `softmax2d_jacobian` | $O(NC^2P)$ | $s NC^2P$ and a little more |
 
-    Channels lie $P$ numbers apart, which is what makes the channel axis slow elsewhere. Here some
-    positions at a time are taken through a small buffer in cache, whose size does not depend on the
+    Channels are $P$ numbers apart in memory, which makes a reduction over them slow elsewhere. Here
+    a few positions at a time go through a small buffer in cache, whose size does not depend on the
     image.
 
     References
@@ -250,7 +284,8 @@ def softmax2d_vjp(
     Parameters
     ----------
     g : array_like
-        The cotangent: the derivative of a loss by each probability, of the shape of `y`.
+        The cotangent: the derivative of a loss with respect to each probability, of the shape of
+        `y`.
     y : array_like
         What `softmax2d` returned.
     channel_axis : -3 or -1, default -3
@@ -258,13 +293,14 @@ def softmax2d_vjp(
     temperature : float, default 1.0
         As for `softmax2d`.
     out : array, optional
-        Where to put the result, of its exact shape and dtype; ``out=g`` and ``out=y`` are allowed.
+        An array of exactly the result's shape and dtype to write to; ``out=g`` and ``out=y`` are
+        allowed.
 
     Returns
     -------
     array
-        The derivative of the loss by x, of the shape and dtype of `y`. If the dtypes of `g` and
-        `y` differ, the wider counts. A position that was masked whole gets zeros.
+        The derivative of the loss with respect to x, of the shape and dtype of `y`; if the dtypes
+        of `g` and `y` differ, in the wider. A position that was masked entirely gets zeros.
 
     Raises
     ------
@@ -273,7 +309,8 @@ def softmax2d_vjp(
 
     Notes
     -----
-    $\bar x = \tfrac1T\, y \odot (g - \langle g, y \rangle)$ in one reading of g and y.
+    $\bar x = \tfrac1T\, y \odot (g - \langle g, y \rangle)$ in one reading of g and y. `g` must be
+    finite wherever `y` is 0, masked entries included; ``np.where(mask, g, 0)`` makes it so.
 
     Examples
     --------
@@ -304,12 +341,13 @@ def softmax2d_jvp(
     temperature : float, default 1.0
         As for `softmax2d`.
     out : array, optional
-        Where to put the result, of its exact shape and dtype; ``out=t`` and ``out=y`` are allowed.
+        An array of exactly the result's shape and dtype to write to; ``out=t`` and ``out=y`` are
+        allowed.
 
     Returns
     -------
     array
-        How the probabilities change. J is symmetric: this is `softmax2d_vjp` of t.
+        The change of the probabilities. J is symmetric: this is `softmax2d_vjp` of t.
 
     Raises
     ------
@@ -331,7 +369,7 @@ def softmax2d_jvp(
 def softmax2d_jacobian(
     y: Any, *, channel_axis: int = -3, temperature: float = 1.0, out: Any = None
 ) -> Any:
-    r"""Write out softmax2d's Jacobian: at each position, each channel by each channel.
+    r"""Give softmax2d's Jacobian: at each position, a matrix of channels by channels.
 
     Parameters
     ----------
@@ -342,7 +380,7 @@ def softmax2d_jacobian(
     temperature : float, default 1.0
         As for `softmax2d`.
     out : array, optional
-        Where to put the result, of its exact shape and dtype.
+        An array of exactly the result's shape and dtype to write to.
 
     Returns
     -------
@@ -357,7 +395,7 @@ def softmax2d_jacobian(
 
     Notes
     -----
-    It takes C times the memory of `y`; a product with it, `softmax2d_vjp`, takes none.
+    It takes C times the memory of `y`; a product with it, `softmax2d_vjp`, no more than `y` itself.
 
     Examples
     --------
@@ -372,7 +410,7 @@ def softmax2d_jacobian(
 
 
 def softmax2d_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None) -> Any:
-    r"""Derive each probability by its own logit: the Jacobian's diagonal, y(1 − y)/T.
+    r"""Differentiate each probability with respect to its own logit: y(1 − y)/T.
 
     Parameters
     ----------
@@ -381,12 +419,12 @@ def softmax2d_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None
     temperature : float, default 1.0
         As for `softmax2d`.
     out : array, optional
-        Where to put the result, of its exact shape and dtype; ``out=y`` is allowed.
+        An array of exactly the result's shape and dtype to write to; ``out=y`` is allowed.
 
     Returns
     -------
     array
-        Of the shape of `y`.
+        The diagonal of each position's block, of the shape of `y`.
 
     Raises
     ------
@@ -395,7 +433,7 @@ def softmax2d_jacobian_diag(y: Any, *, temperature: float = 1.0, out: Any = None
 
     Notes
     -----
-    It is no substitute for the Jacobian in a chain rule: see `softmin_jacobian_diag`.
+    It does not replace the Jacobian in the chain rule: see `softmin_jacobian_diag`.
 
     Examples
     --------

@@ -276,16 +276,19 @@ def drawings():
 @pytest.mark.parametrize("name", drawings())
 def test_figures_are_the_same_every_time_and_differ_between_schemes(name):
     draw = drawings()[name]
-    light = figures.svg(draw, "light")
-    assert light == figures.svg(draw, "light")
-    assert light != figures.svg(draw, "dark")
+    light = figures.svg(draw)
+    assert light == figures.svg(draw)
+    assert light != figures.svg(draw, figures.Look(narrow=True))
+    dark = figures.darkened(light)
+    assert not [colour for colour in figures.flat(figures.SCHEMES["light"]) if colour in dark]
+    assert figures.SCHEMES["dark"]["text"] in dark
     assert "<dc:date>" not in light
 
 
 def test_a_point_lies_where_its_number_says():
     """The largest multiple of a case is drawn right of the others, on a logarithmic axis."""
-    with figures.scheme("light") as colours:
-        figure = figures.multiples(made_up()["cases"][:1], colours)
+    with figures.drawing(figures.Look()) as look:
+        figure = figures.multiples(made_up()["cases"][:1], look)
     (axes,) = figure.axes
     points = {line.get_label(): line.get_xdata()[0] for line in axes.lines if line.get_marker()}
     assert points["numba_acts"] == pytest.approx(1.2)
@@ -293,9 +296,70 @@ def test_a_point_lies_where_its_number_says():
     assert axes.get_xscale() == "log"
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_point_lies_inside_the_axes(narrow):
+    row = made_up()["cases"][0]
+    fast = row | {
+        "floor": 1.0,
+        "times": {"numba_acts": {"median": 0.3}, "scipy": {"median": 900.0}},
+    }
+    with figures.drawing(figures.Look(narrow)) as look:
+        (axes,) = figures.multiples([fast, fast], look).axes
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert left < 0.3 / 1.1 and 900 * 1.1 < right
+    assert high <= -0.5 and low >= 1.5
+
+
+# How eyes that lack a kind of cone see linear RGB (Machado, Oliveira, Fernandes 2009); CIE XYZ.
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colours, eyes):
+    """Colours in CIELAB, whose distances are those that the eye sees: 2 is hardly noticed."""
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ EYES[eyes].T, 0, 1) @ XYZ.T / XYZ.sum(1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize("scheme", figures.SCHEMES)
+def test_series_are_told_apart_by_all_eyes(scheme, eyes):
+    colours = figures.SCHEMES[scheme]
+    seen = lab(colours["series"], eyes)
+    distances = np.linalg.norm(seen[:, None] - seen, axis=-1)[np.triu_indices(len(seen), 1)]
+    assert distances.min() > 18
+    signs = lab([colours["negative"], colours["positive"]], eyes)
+    assert np.linalg.norm(signs[0] - signs[1]) > 40
+
+
+def test_no_two_colours_of_a_scheme_are_one():
+    """Else a dark picture could not be made of a light one."""
+    light = figures.flat(figures.SCHEMES["light"])
+    assert len(set(light)) == len(light) == len(figures.flat(figures.SCHEMES["dark"]))
+
+
 def test_every_peer_is_in_the_legend():
-    with figures.scheme("light") as colours:
-        figure = figures.scaling(made_up()["scaling"], colours)
+    with figures.drawing(figures.Look()) as look:
+        figure = figures.scaling(made_up()["scaling"], look)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"numba_acts, 1 thread", "PyTorch, 2 threads", "copy"} <= set(labels)
 
@@ -317,8 +381,8 @@ def test_busy_table_and_figure():
     assert shown[2][:3] == ["quiet", "forward", "10,000"]
     assert shown[2][3].replace("\N{NO-BREAK SPACE}", " ") == "10.0 µs, 30.0 µs"
     assert shown[4][6] == ""  # no vjp there
-    with figures.scheme("light") as colours:
-        figure = figures.busy(rows, colours)
+    with figures.drawing(figures.Look()) as look:
+        figure = figures.busy(rows, look)
     assert [axes.get_title() for axes in figure.axes] == [
         *("forward, quiet", "forward, no core left", "vjp, quiet", "vjp, no core left")
     ]

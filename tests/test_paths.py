@@ -6,6 +6,7 @@ import oracle
 import pytest
 
 import numba_acts
+from numba_acts import __main__
 from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.lanes import LANES
@@ -298,3 +299,49 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, rng):
         in_place[...] = x
         numba_acts.softmin(in_place, axis, out=in_place)
         np.testing.assert_array_equal(in_place, near)
+
+
+# ---- the warm-up ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bool"])
+def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
+    monkeypatch.setattr(launch, "_alone", {})
+    monkeypatch.setattr(launch, "_together", {})
+
+    def kernels():
+        return set(launch._alone) | set(launch._together)
+
+    def ones(*shape):
+        return np.ones(shape, dtype)
+
+    for some in __main__.warmup_calls(np.dtype(dtype)).values():
+        for call in some:
+            call()
+    warmed = kernels()
+    for n in (1, 2, 3, 8, 31, 33, 100, 1000, 4096, 10_000, 300_000):
+        for rows in (1, 9, 300_000 // n):
+            for x, axis in ((ones(rows, n), -1), (ones(n, rows), 0)):
+                numba_acts.softmin(x, axis)
+                numba_acts.softmin(x, axis, where=x > 0)
+                if dtype == "float32":
+                    numba_acts.softmin_vjp(x, x, axis)
+    (
+        numba_acts.softmax2d(ones(3, 40, 50)),
+        numba_acts.softmax2d(ones(2, 150, 20, 20), where=ones(20, 20) > 0),
+    )
+    for k in (2, 3, 4, 5, 8, 9, 33, 1000):
+        for units in (5, 300_000 // k):
+            for x, axis in ((ones(units, k), -1), (ones(k, units), 0)):
+                numba_acts.maxout(x, axis)
+                _, index = numba_acts.maxout_with_index(x, axis)
+                if dtype == "float32":
+                    numba_acts.maxout_vjp(ones(units), index, k, axis)
+                    numba_acts.maxout_jvp(x, index, axis)
+    assert kernels() == warmed
+
+
+def test_warmup_for_a_gpu_is_of_floats(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["warmup", "--gpu", "--dtype", "float32", "uint8"])
+    assert "--gpu compiles for floats alone, not for uint8" in capsys.readouterr().err

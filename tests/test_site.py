@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ if not os.environ.get("CI"):  # where all has to be there
         pytest.importorskip(needed, reason=f"{needed} is not installed, of the docs extra")
 
 import yaml  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
 
 from website import (  # noqa: E402
     assets,
@@ -108,6 +110,7 @@ def test_interactive_maxout_is_the_library_s(acts, x):
     y, index = na.maxout_affine_with_index(row, weight, starts)
     dx, _, _ = na.maxout_affine_vjp(np.float64(1), row, weight, index)
     assert (got["y"], got["index"], got["gradient"]) == (y, index, dx[0])
+    assert got["tied"] == [i for i, value in enumerate(slopes * x + starts) if value == y]
 
 
 # ---- pages and docstrings -----------------------------------------------------------------------
@@ -148,19 +151,98 @@ def test_sections_become_markdown():
 def test_every_picture_of_a_page_is_drawn_and_described(page):
     text = page.read_text("utf-8")
     for described, name in re.findall(r"!\[([^\]]*)\]\([^)]*figures/([^)]+)\.svg\)", text):
-        assert name in figures.PICTURES
+        assert name in figures.CARDS | figures.PICTURES
         assert len(described.encode()) > 40  # a Chinese character, of three bytes, says more
     assert re.search(r"^description: [^:]+$", text, re.M)
 
 
 def test_every_picture_is_shown():
     text = "".join(page.read_text("utf-8") for page in PAGES)
-    assert set(figures.PICTURES) == set(re.findall(r"figures/([^)]+)\.svg", text))
+    assert set(figures.CARDS | figures.PICTURES) == set(re.findall(r"figures/([^)]+)\.svg", text))
 
 
 def test_pictures_are_the_same_every_time():
-    draw = figures.PICTURES["softmin-jacobian"]
-    assert figures.measured.svg(draw, "dark") == figures.measured.svg(draw, "dark")
+    drawn = figures.drawn("softmin-jacobian", "zh", "narrow")
+    figures.drawn.cache_clear()
+    assert figures.drawn("softmin-jacobian", "zh", "narrow") == drawn
+
+
+# What is a name in every language, or stands in a formula.
+NAMES = {"ReLU", "NumPy", "numba_acts", "logit", "logits", "max"}
+
+
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+@pytest.mark.parametrize("name", figures.PICTURES)
+def test_a_chinese_picture_has_no_english_words(packages, name, width):
+    figures.use_fonts()
+    look = figures.Look(width == "narrow", figures.CHINESE)
+    with figures.measured.drawing(look), warnings.catch_warnings():
+        warnings.simplefilter("error")  # of letters that the fonts lack
+        figure = figures.PICTURES[name](look)
+        figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+    words = {
+        word
+        for text in texts
+        for word in re.findall(r"[A-Za-z_]{3,}", re.sub(r"\$.*?\$", "", text))
+    }
+    assert words <= NAMES
+
+
+def test_every_word_that_a_figure_says_is_in_the_table_and_no_other():
+    sources = (
+        "docs/assets/javascripts/interactive.js",
+        "website/figures.py",
+        "benchmarks/figures.py",
+    )
+    code = "".join((ROOT / path).read_text("utf-8") for path in sources)
+    code = re.sub(r'" \+\s+"', "", code)  # strings in parts
+    asked = set(re.findall(r"""\bsay\(\s*["']([^"']+)["']""", code))
+    assert asked <= set(figures.CHINESE)
+    names = {part for name in figures.tables.NAMES.values() for part in name.split(", ")[1:]}
+    quoted = {word for word in figures.CHINESE if f'"{word}"' in code or f"'{word}'" in code}
+    assert set(figures.CHINESE) == quoted | names
+
+
+def test_the_colours_of_the_interactive_figures_are_those_of_the_pictures():
+    style = (ROOT / "docs/assets/stylesheets/site.css").read_text("utf-8")
+    for scheme, colours in zip(
+        ("default", "slate"), figures.measured.SCHEMES.values(), strict=True
+    ):
+        part = style.split(f'[data-md-color-scheme="{scheme}"] {{')[1].split("}")[0]
+        assert re.findall(r"--series-\d: (.+);", part) == colours["series"][:5]
+
+
+@pytest.mark.parametrize("language, tongue", [("en", ""), ("zh", ".zh")])
+def test_a_page_shows_one_of_the_versions_of_a_picture(packages, language, tongue):
+    text = pages.fill("![Words](../assets/figures/softmin-jacobian.svg)\n", "", language)
+    shown = re.findall(r"\]\((.+?)\)\{ (.+?) \}", text)
+    assert [path for path, _ in shown] == [
+        f"../assets/figures/softmin-jacobian{width}{tongue}-{scheme}.svg#only-{scheme}"
+        for width in ("", "-narrow")
+        for scheme in ("light", "dark")
+    ]
+    for (_, given), width in zip(shown, ("wide", "wide", "narrow", "narrow"), strict=True):
+        x, y = figures.size("softmin-jacobian", language, width)
+        assert given == f".{width} loading=lazy width={x} height={y}"
+    card = pages.fill("![Words](assets/figures/card-maxout.svg)", "", language)
+    assert card.count("card-maxout-light.svg") == 1 and ".zh" not in card
+
+
+def test_pictures_are_light():
+    """Photographs are compressed, and nothing else weighs much."""
+    for name in figures.PICTURES:
+        drawn = figures.drawn(name)
+        assert "image/png" not in drawn and len(drawn) < 200_000, name
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 0.0003, 3e-5, -0.048, 0.5, 2.46, 1e-12, -1.0])
+@pytest.mark.parametrize("digits", [2, 3])
+def test_numbers_have_one_spelling(acts, value, digits):
+    got = acts("significant", value, digits)
+    assert got == figures.significant(value, digits)
+    assert float(got.replace("−", "-")) == pytest.approx(value, rel=0.2)
+    assert (got == "0") == (value == 0)
 
 
 def test_a_program_s_functions_are_quoted_whole():
@@ -379,7 +461,7 @@ def test_results_are_shown_with_what_they_were_measured_on(monkeypatch):
     for part in ("home", "performance", "accuracy", "startup"):
         text = pages.fill(f"{{{{ results: {part} }}}}", "")
         assert "Made-up processor" in text
-        shown = set(re.findall(r"figures/([^)]+)-light\.svg", text))
+        shown = set(re.findall(r"figures/([^)]+?)(?:-narrow)?-light\.svg", text))
         assert shown <= drawn
         drawn -= shown if part == "performance" else set()
     assert "python -m benchmarks cuda" in pages.fill("{{ results: performance }}", "")

@@ -71,6 +71,30 @@ def test_masked_entries_get_no_gradient():
     assert (gradient[~where] == 0).all() and (gradient[0, where[0]] != 0).all()
 
 
+def test_what_a_loss_says_of_masked_entries_does_not_matter():
+    x, where = numbers(4, 5), torch.rand(4, 5) < 0.6
+    where[0] = False
+    wanted = torch.where(where, torch.rand(4, 5, dtype=x.dtype), 0)
+
+    def loss(x):  # the cross-entropy, whose derivative −wanted/y is 0/0 where y is masked
+        y = acts.softmin(x, where=where)
+        return -torch.where(where, wanted * y.log(), 0).sum()
+
+    def kept(x):  # the same, by what is not masked alone
+        logits = torch.where(where, -x, -torch.inf)
+        rows = torch.log_softmax(logits, -1)[1:]
+        return -torch.where(where[1:], wanted[1:] * rows, 0).sum()
+
+    (got,), (want,) = (torch.autograd.grad(f(x), x) for f in (loss, kept))
+    assert torch.isfinite(got).all() and torch.allclose(got, torch.where(where, want, 0))
+    _, tangent = torch.func.jvp(
+        lambda x: acts.softmin(x, where=where),
+        (x.detach(),),
+        (torch.where(where, 1, torch.nan).to(x.dtype),),
+    )
+    assert torch.isfinite(tangent).all()
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((3, 2, 2), -3), ((2, 2, 2, 3), -1)])
 def test_softmax2d(shape, axis):
     x = numbers(*shape)

@@ -23,7 +23,7 @@ def require() -> None:
             "command was found. Install Node.js (https://nodejs.org), then run `npm ci` in the "
             "root of the repository."
         )
-    wanted = ["katex", "iframe-worker", "@fontsource/source-sans-3"]
+    wanted = ["katex", "iframe-worker", "@fontsource/source-sans-3", "@fontsource/noto-sans-sc"]
     wanted += [f"@fontsource-variable/{font}" for font in FONTS]
     if absent := [name for name in wanted if not (MODULES / name / "package.json").is_file()]:
         raise Missing(

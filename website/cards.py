@@ -7,18 +7,16 @@ function's pages, and one for all others. Formulas and pictures serve both langu
 import functools
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from benchmarks.figures import scheme
+from benchmarks.figures import Draw, Look, drawing
 from website import figures
 
 FOLDER = "assets/cards"
 SIZE, DPI = (12, 6.3), 100
-Draw = Callable[[figures.Colours], Figure]
 FUNCTIONS = {  # name, formula and derivative, and the picture beside them
     "maxout": (
         "Maxout",
@@ -52,8 +50,8 @@ def card(address: str) -> str:
 
 def _paste(figure: Figure, draw: Draw, at: tuple[float, float, float, float]) -> None:
     """Draw a picture of the pages into a part of the card: left, bottom, width and height."""
-    with scheme("light") as colours:
-        picture = draw(colours)
+    with drawing(Look()) as look:
+        picture = draw(look)
         content = io.BytesIO()
         picture.savefig(content, format="png", dpi=300)
     content.seek(0)
@@ -63,7 +61,8 @@ def _paste(figure: Figure, draw: Draw, at: tuple[float, float, float, float]) ->
 
 
 def _card(title: str, lines: list[str]) -> Figure:
-    with scheme("light") as colours:
+    with drawing(Look()) as look:
+        colours = look.colours
         figure = Figure(SIZE, facecolor=colours["paper"])
         figure.add_artist(plt.Rectangle((0, 0), 0.012, 1, color=colours["series"][0]))
         figure.text(0.06, 0.78, title, fontsize=66, va="center")
@@ -78,7 +77,7 @@ BELOW = "Numba kernels for CPU and GPU, derivatives included"
 
 def _drawn(figure: Figure) -> bytes:
     content = io.BytesIO()
-    with scheme("light"):
+    with drawing(Look()):
         figure.savefig(content, dpi=DPI, transparent=False, metadata={"Software": None})
     return content.getvalue()
 

@@ -28,7 +28,7 @@ from website import docstrings
 DOCS, SECTIONS = Path(__file__).parents[1] / "docs", Path(__file__).with_name("zh")
 FUNCTIONS = ("maxout", "softmin", "softmax2d")  # whose docstrings are pages
 PAGES = ("index", "tasks", *FUNCTIONS, "guides/numpy", "glossary")
-TO_TRANSLATE = {"tasks", "maxout", "softmin", "guides/numpy"}  # pages that are not there yet
+TO_TRANSLATE: set[str] = set()  # pages that are not there yet
 
 # What stands in the navigation, by a section's title or an English page's file.
 TITLES = {
@@ -257,7 +257,7 @@ def shared(text: str) -> dict[str, list[Any]]:
     }
     for kind, (pattern, what) in kinds.items():
         found[kind] = sorted(" ".join(what(one).split()) for one in pattern.finditer(text))
-        text = pattern.sub("", text) if kind in ("code", "formulas") else text
+        text = pattern.sub("·", text) if kind in ("code", "formulas") else text
     lines = [line.strip() for line in text.splitlines()]
     found["tables"] = [line.count("|") for line in lines if line.startswith("|")]
     found["items"] = [line[0] for line in lines if re.match(r"[*:] ", line)]

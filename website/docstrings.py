@@ -38,12 +38,13 @@ def section(function: str, title: str) -> str:
 
 def markdown(text: str) -> str:
     """Return a section's text with references, examples and names as Markdown has them."""
+    text = text.strip()
     text = re.sub(r"\n*^\.\. \[(\d+)\] ", r"\n\n\1. <a id='reference-\1'></a>", text, flags=re.M)
     text = re.sub(r"(?<=\S)\s?\[(\d+)\]_", r" [[\1]](#reference-\1)", text)
     text = re.sub(r"^   (?=\S)", "    ", text, flags=re.M) if "<a id='reference-" in text else text
     # an example ends at an empty line
     text = re.sub(r"^>>> .*?(?=\n\n(?!>>> )|\Z)", r"```pycon\n\g<0>\n```", text, flags=re.M | re.S)
-    return link_names(text).strip()
+    return link_names(text)
 
 
 def link_names(text: str) -> str:

@@ -12,16 +12,17 @@ from typing import Any
 import yaml
 
 import numba_acts
-from benchmarks import figures, tables
-from website import chinese, docstrings
+from benchmarks import figures as measured
+from benchmarks import tables
+from website import chinese, docstrings, figures
 
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"^( *)\{\{ (\w+): (.+?) \}\}$", re.MULTILINE)
-PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+/figures/[^)]+\.svg)\)(\n\n|\n?\Z)?")
+PICTURE = re.compile(rf"!\[([^\]]+)\]\(([^)]*){figures.FOLDER}/([^)]+)\.svg\)(\n\n|\n?\Z)?")
 
 
 def fill(markdown: str, address: str, language: str = "en") -> str:
-    """Return a page with its places filled and its pictures in a light and a dark version."""
+    """Return a page with its places filled and its pictures in all versions, one of them shown."""
     sections = chinese if language == "zh" else docstrings
 
     def place(found: re.Match[str]) -> str:
@@ -32,19 +33,26 @@ def fill(markdown: str, address: str, language: str = "en") -> str:
             text = SUBJECTS[subject](detail, language)
         return "\n".join(indent + line if line else line for line in text.split("\n"))
 
-    markdown = PLACE.sub(place, markdown)
-    return PICTURE.sub(_both_schemes, markdown)
+    def versions(found: re.Match[str]) -> str:
+        text, folder, name, alone = found.groups()
+        return _versions(text, folder, name, language) + ("\n{ .picture }\n\n" if alone else "")
+
+    return PICTURE.sub(versions, PLACE.sub(place, markdown))
 
 
-def _both_schemes(picture: re.Match[str]) -> str:
-    text, path, alone = picture.groups()
-    both = " ".join(
-        f"![{text}]({path.replace('.svg', f'-{scheme}.svg')}#only-{scheme})"
-        for scheme in ("light", "dark")
+def _versions(text: str, folder: str, name: str, language: str) -> str:
+    """Return a picture for each scheme and width, of which the style sheet shows one.
+
+    A browser doesn't fetch lazily loaded pictures that are not shown, and leaves the room for those
+    whose size it knows.
+    """
+    return " ".join(
+        f"![{text}]({folder}{figures.address(name, language, width, scheme)}#only-{scheme})"
+        f"{{ .{width} loading=lazy width={x} height={y} }}"
+        for width in figures.widths(name)
+        for x, y in [figures.size(name, language, width)]
+        for scheme in measured.SCHEMES
     )
-    # A picture that stands alone is no smaller than can be read: on a phone it scrolls sideways.
-    frame = '\n{ .picture tabindex="0" role="group" aria-label="Figure" }\n\n'
-    return both + (frame if alone else "")
 
 
 def _file(path: str) -> str:
@@ -66,15 +74,32 @@ def _code(path: str) -> str:
     return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
+def _headline(name: str, file: tables.Results, language: str) -> str:
+    """The figure of the cases that stand for all, and what they were measured on."""
+    described, below = HEADLINE[language]
+    found = f"{below.format(stamp=tables.stamp(file))} {_spread(file['cases'], language)}".strip()
+    return f"{_picture(f'{name}-headline', described)}\n\n{found}"
+
+
+def _spread(rows: list[tables.Row], language: str = "en") -> str:
+    """What large cases take beside their floor, in a sentence."""
+    found = tables.spread(rows)
+    return found and SPREAD[language].format(*found, size=tables.LARGE >> 20) or ""
+
+
 def _home(language: str) -> str:
-    """The home page's figure, of the newest results: nothing where nothing was measured."""
-    files = [(name, file) for name, file in tables.load().items() if figures.headline(file)]
-    if not files:
+    """The home page's part, nothing where nothing was measured."""
+    if not (newest := _newest()):
         return ""
-    name, file = max(files, key=lambda one: one[1].get("stamp", {}).get("date", ""))
-    heading, described, below = HOME[language]
-    picture, stamp = _picture(f"{name}-headline", described), tables.stamp(file)
-    return f"## {heading}\n\n{picture}\n\n{below.format(stamp=stamp)}\n{{ .caption }}\n"
+    heading, link = HOME[language]
+    return f"## {heading}\n\n{_headline(*newest, language)}\n{link}\n{{ .caption }}\n"
+
+
+def _newest() -> tuple[str, tables.Results] | None:
+    """The newest results of a CPU and their name, if there are any that stand for all."""
+    files = tables.load().items()
+    found = [one for one in files if measured.headline(one[1]) and not tables.on_gpu(one[1])]
+    return max(found, key=lambda one: one[1].get("stamp", {}).get("date", ""), default=None)
 
 
 def _performance() -> str:
@@ -82,6 +107,9 @@ def _performance() -> str:
     if not any(set(file) - {"stamp", "accuracy"} for file in files.values()):
         return NOTHING
     parts = [PERFORMANCE]
+    if newest := _newest():
+        summary = tables.summary(measured.headline(newest[1]))
+        parts = [f"{_headline(*newest, 'en')}\n{{ .caption }}", summary, PERFORMANCE]
     if not any(map(tables.on_gpu, files.values())):
         parts.append(NO_GPU)
     for name, file in files.items():
@@ -89,7 +117,12 @@ def _performance() -> str:
         parts.append(f"## {tables.machine(file)}\n\nOn {tables.stamp(file)}")
         rows = file.get("cases", [])
         if rows:
-            parts += [_measured_by(where), tables.slower(rows), tables.short(rows)]
+            parts += [
+                _measured_by(where),
+                _spread(rows),
+                tables.slower(rows),
+                tables.short(rows),
+            ]
             parts.append(tables.was_busy(file, "cases"))
         for function in dict.fromkeys(row["function"] for row in rows):
             own = [row for row in rows if row["function"] == function]
@@ -180,30 +213,41 @@ ACCURACY = """Each number is the largest error over all lengths and scales of in
 the bound, against a reference in extended precision; a library that has more than 1 does not keep
 to it. A number in the ten thousands says that a library gives 0 for a weight that is subnormal,
 below $1.2 \\cdot 10^{-38}$ in float32, and so is wrong by all of it."""
-PERFORMANCE = """Times are medians of warm calls, ours and the peers' taken in turn in one process.
-The *floor* stands for what the machine can do: the time of copying the bytes that the function has
-to read and write, or of its exponentials where those take longer; for affine maxout that of the
-bare matrix product. A copy is not the fastest of all traversals, so a time may come out a little
-below. Lower is better throughout. Each machine's results bear their date, and are of the library as
-it was then."""
+PERFORMANCE = """All times on this page are medians of warm calls, ours and the other libraries'
+taken in turn in one process; lower is better. Each machine's results bear their date, and are of
+the library as it was then.
+
+## The floor
+
+The *floor* of a case is the time of what it cannot avoid, measured beside it: a copy of the bytes
+that the function reads and writes, or its exponentials where those take longer; for affine maxout,
+the bare matrix product. A copy is not the fastest of all traversals, so a time may be a little
+below its floor. The gradient of affine maxout may be well below: it multiplies the winning pieces
+only, which is a fraction of the products that stand for its floor."""
 NO_GPU = """!!! note "No GPU yet"
     The repository holds no results of a GPU. On a machine that has one, `python -m benchmarks cuda`
     measures every kernel there, and this page shows what it finds."""
 
-HOME = {  # a heading, what the picture shows, and what stands below it
+HEADLINE = {  # what the picture shows, and what stands below it
     "en": (
-        "Measured",
         "Times of the largest float32 case of each function, beside other libraries, as multiples "
         "of the floor; the performance page has them as a table.",
-        "On {stamp} The floor is the time of moving the same bytes; lower is better.\n"
-        "[All results, and how to reproduce them](performance.md).",
+        "On {stamp} Lower is better; the [floor](performance.md#the-floor) is what the machine can "
+        "do.",
     ),
     "zh": (
-        "实测 {#measured}",
         "每个函数最大的 float32 算例与其他库的用时，以下限的倍数表示；性能页以表格列出全部数值。",
-        "测量环境：{stamp} 下限（floor）是搬运同样字节数所需的时间；数值越低越好。\n"
-        "[全部结果以及复现方法](performance.md)。",
+        "测量环境：{stamp} 数值越低越好；[下限](performance.md#the-floor)（floor）是机器的极限。",
     ),
+}
+SPREAD = {
+    "en": "Cases that move {size} MiB and more take {0:.1f} to {2:.1f} times their floor, in the "
+    "median {1:.1f}.",
+    "zh": "读写 {size} MiB 以上的算例用时为下限的 {0:.1f} 至 {2:.1f} 倍，中位数为 {1:.1f} 倍。",
+}
+HOME = {  # a heading, and where all results are
+    "en": ("Measured", "[All results, and how to reproduce them](performance.md)."),
+    "zh": ("实测 {#measured}", "[全部结果以及复现方法](performance.md)。"),
 }
 
 OVER_SIZE = {  # parts with a picture of their own, and what it shows

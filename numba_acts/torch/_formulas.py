@@ -33,15 +33,15 @@ class Softmax(Operation):
 
     @staticmethod
     def keep(y: Any, x: Any, axes: Any, beta: float, where: Any) -> Any:
-        return (y,), (axes, beta)
+        return (y, where), (axes, beta)
 
     @staticmethod
-    def backward(y: Any, axes: Any, beta: float, g: Any) -> Any:
-        return softmax_product(g, y, axes, beta), None, None, None
+    def backward(y: Any, where: Any, axes: Any, beta: float, g: Any) -> Any:
+        return softmax_product(_masked(g, where), y, axes, beta), None, None, None
 
     @staticmethod
-    def jvp(y: Any, axes: Any, beta: float, dx: Any, *_: None) -> Any:
-        return softmax_product(dx, y, axes, beta)
+    def jvp(y: Any, where: Any, axes: Any, beta: float, dx: Any, *_: None) -> Any:
+        return softmax_product(_masked(dx, where), y, axes, beta)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, axes: Any, beta: float, where: Any) -> Any:
@@ -95,6 +95,11 @@ class SoftmaxProduct(Operation):
 
 
 softmax_product = operator(SoftmaxProduct)
+
+
+def _masked(g: Any, where: Any) -> Any:
+    """g, and zeros where entries are masked out, whatever a loss's derivative is there."""
+    return g if where is None else torch.where(where, g, 0)
 
 
 def _widened(*tensors: Any) -> Any:

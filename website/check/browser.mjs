@@ -8,7 +8,10 @@
 // - titles differ; each page has a card, the version, and links to its sources; a page in two languages
 //   has the same headings in both, and each says where the other is
 // - search finds what it should, over HTTP and from a folder opened without a server, in its language
-// - the interactive figures answer to a drag, to keys and to a touch
+// - a page fetches the pictures of its scheme and width, and no others
+// - the interactive figures answer to a drag, to keys and to a touch, keep their handles on their lines,
+//   let a finger scroll past, and leave a picture to those without JavaScript
+// - the first figure of the performance page is seen without scrolling
 //
 // A site that was built with an address is served under the path of that address, as where it goes.
 // CHROMIUM names the browser if it is not found by itself.
@@ -102,8 +105,9 @@ const browser = await puppeteer.launch({
   protocolTimeout: 600_000,
 });
 
-async function open(address, scheme = "light", width = 1280) {
+async function open(address, scheme = "light", width = 1280, prepare = () => {}) {
   const page = await browser.newPage();
+  await prepare(page);
   page.setDefaultTimeout(300_000);
   const name = address.replace(HOST, "");
   const phone = width === PHONE;
@@ -118,6 +122,10 @@ async function open(address, scheme = "light", width = 1280) {
   page.on("pageerror", (error) => complain(name, `error: ${error}`));
   page.on("request", (request) => {
     const url = request.url();
+    const picture = url.match(/\/assets\/figures\/(.+?)-(light|dark)\.svg/);
+    if (picture && !picture[1].startsWith("card-") && page.isJavaScriptEnabled()) {
+      if (picture[2] !== scheme || picture[1].includes("-narrow") !== phone) complain(name, `fetches ${url} in ${scheme}`);
+    }
     if (!url.startsWith(HOST) && !/^(data|blob|file|about):/.test(url)) {
       complain(name, `request to another host: ${url}`);
     }
@@ -306,6 +314,27 @@ async function drag(page, selector, dx, dy) {
 }
 
 for (const path of FUNCTIONS) {
+  for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["dark", PHONE]]) {
+    const page = await open(`${HOST}/${path}`, scheme, width);
+    const missing = await page.evaluate(async () => {
+      const shown = [...document.querySelectorAll("article img")].filter((image) => image.offsetParent);
+      for (const image of shown) {
+        image.scrollIntoView({ behavior: "instant" });
+        await image.decode().catch(() => {});
+      }
+      return shown.length < 2 ? ["all"] : shown.filter((image) => !image.naturalWidth).map((image) => image.src);
+    });
+    if (missing.length) complain(`${path} (${scheme}, ${width})`, `shows not its pictures: ${missing}`);
+    await page.close();
+  }
+
+  const without = await open(`${HOST}/${path}`, "light", 1280, (page) => page.setJavaScriptEnabled(false));
+  if (!(await without.$eval("figure.interactive", (figure) =>
+    [...figure.querySelectorAll("img")].some((image) => image.offsetHeight > 100 && image.naturalWidth)))) {
+    complain(path, "without JavaScript there is no picture in place of the interactive figure");
+  }
+  await without.close();
+
   const page = await open(`${HOST}/${path}`);
   const target = path === "softmax2d.html" ? ".cell" : ".handle";
   await changes(page, path, "a drag", () => drag(page, `figure.interactive ${target}`, 40, 40));
@@ -317,7 +346,18 @@ for (const path of FUNCTIONS) {
     await changes(page, path, "the space bar", () => page.keyboard.press("Space"));
   }
   if (path === "maxout.html") {
-    await changes(page, path, "a button", () => page.click("figure.interactive button:nth-of-type(2)"));
+    await changes(page, path, "a button", () => page.click("figure.interactive button:last-of-type"));
+    const off = await page.$eval("figure.interactive svg", (svg) => {
+      const lines = [...svg.querySelectorAll("line")].filter((line) => line.style.stroke.includes("series"));
+      const places = lines.flatMap(({ x1, x2, y1, y2 }) => [[x1, y1], [x2, y2]].map((end) => end.map((at) => at.baseVal.value)));
+      const handles = [...svg.querySelectorAll(".handle text")].filter((mark) => mark.textContent).map((mark) => {
+        const { e, f } = mark.parentNode.transform.baseVal[0].matrix;
+        return [e, f];
+      });
+      const inside = ([x, y]) => x >= 0 && x <= 320 && y >= 20 && y <= 240;
+      return handles.length !== places.length || handles.filter((at, i) => !inside(at) || Math.hypot(at[0] - places[i][0], at[1] - places[i][1]) > 0.1).length;
+    });
+    if (off) complain(path, "handles that are not at the visible ends of their lines");
   } else {
     await changes(page, path, "its temperature", async () => {
       await page.focus("figure.interactive input[type=range]");
@@ -332,12 +372,35 @@ for (const path of FUNCTIONS) {
     await element.scrollIntoView();
     const { x, y } = await element.clickablePoint();
     await phone.touchscreen.touchStart(x, y);
-    await phone.touchscreen.touchMove(x + 20, y + 20);
-    await phone.touchscreen.touchMove(x + 40, y + 40);
+    const down = path === "softmax2d.html" ? 0 : 1;  // where it goes down the page is scrolled
+    await phone.touchscreen.touchMove(x + 20, y + 20 * down);
+    await phone.touchscreen.touchMove(x + 40, y + 40 * down);
     await phone.touchscreen.touchEnd();
   });
+  // up over the grid a finger scrolls the page and paints nothing; up on a handle it moves that alone
+  const scrolls = path === "softmax2d.html";
+  const from = await phone.evaluate(() => scrollY);
+  const before = await state(phone);
+  const { x, y } = await (await phone.$(`figure.interactive ${target}`)).clickablePoint();
+  await phone.touchscreen.touchStart(x, y);
+  for (let by = 10; by <= 100; by += 10) await phone.touchscreen.touchMove(x, y - by);
+  await phone.touchscreen.touchEnd();
+  await new Promise((done) => setTimeout(done, 500));
+  if (((await phone.evaluate(() => scrollY)) !== from) !== scrolls) {
+    complain(path, `a finger that goes up ${scrolls ? "scrolls not" : "on a handle scrolls"} the page`);
+  }
+  if (((await state(phone)) === before) !== scrolls) {
+    complain(path, `a finger that goes up ${scrolls ? "paints" : "moves no handle"}`);
+  }
   await phone.close();
 }
+
+const measured = await open(`${HOST}/performance.html`);
+await measured.setViewport({ width: 1280, height: 800 });
+const bottom = await measured.evaluate(() =>
+  [...document.querySelectorAll("article img")].find((image) => image.offsetParent)?.getBoundingClientRect().bottom ?? 0);
+if (bottom > 800) complain("performance.html", `the first figure ends at ${bottom} px of 800`);
+await measured.close();
 
 await browser.close();
 server.close();

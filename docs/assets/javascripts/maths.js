@@ -19,18 +19,25 @@ const acts = {
     return y.map((yi, i) => y.map((yj, j) => beta * ((i === j ? yi : 0) - yi * yj)));
   },
 
-  // The largest of slope·x + start over the pieces, the first of equal ones, and its slope.
+  // The largest of slope·x + start over the pieces, the first of equal ones, its slope, and all that
+  // are equal but for rounding.
   maxout(x, pieces) {
-    let index = 0;
     const values = pieces.map(({ slope, start }) => slope * x + start);
-    values.forEach((value, i) => {
-      if (value > values[index]) index = i;
-    });
-    return { y: values[index], index, gradient: pieces[index].slope };
+    const y = Math.max(...values);
+    const index = values.indexOf(y);
+    const tied = [...values.keys()].filter((i) => y - values[i] < 1e-9);
+    return { y, index, gradient: pieces[index].slope, tied };
   },
 
   entropy(y) {
     return -y.reduce((sum, p) => sum + (p > 0 ? p * Math.log2(p) : 0), 0);
+  },
+
+  // A number with its significant digits; only a true zero is 0.
+  significant(value, digits = 2) {
+    if (value === 0) return "0";
+    const small = Math.abs(value) < 1e-4;
+    return (small ? value.toExponential(0) : value.toPrecision(digits)).replaceAll("-", "−");
   },
 };
 
