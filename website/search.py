@@ -7,7 +7,7 @@ from typing import Any
 
 from website import chinese
 
-NAME = re.compile(r"#numba_acts\.(\w+)$")
+NAME = re.compile(r"#numba_acts\.(torch\.)?(?:cuda\.)?(\w+)$")
 
 
 def divide(site: Path) -> None:
@@ -16,8 +16,8 @@ def divide(site: Path) -> None:
     whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for entry in whole["docs"]:
         if name := NAME.search(entry["location"]):
-            # a search for maxout_affine is not one for maxout_affine_with_index
-            entry["boost"] = 1 + 1 / len(name[1].split("_"))
+            # a search for maxout_affine is not one for maxout_affine_with_index, nor for a module
+            entry["boost"] = 0.5 if name[1] else 1 + 1 / len(name[2].split("_"))
     english = [entry for entry in whole["docs"] if not entry["location"].startswith("zh/")]
     _write(path, whole | {"docs": english})
     _write(site / "zh/search/search_index.json", chinese.index(whole))

@@ -5,7 +5,8 @@
 // - axe finds no violation, in light and in dark
 // - nothing overflows at 390 px
 // - internal links and their anchors hold; sitemap and llms.txt have every page
-// - titles differ; the same page in the other language has the same headings, and links lead there
+// - titles differ; each page has a card, the version, and links to its sources; a page in two languages
+//   has the same headings in both, and each says where the other is
 // - search finds what it should, over HTTP and from a folder opened without a server, in its language
 // - a page fetches the pictures of its scheme and width, and no others
 // - the interactive figures answer to a drag, to keys and to a touch, keep their handles on their lines,
@@ -37,7 +38,7 @@ const SEARCHES = {
     "soft minimum": "softmin", "log softmax": "softmax2d", "argmax with gradient": "maxout gradients",
     gradient: "gradients", jacobian: "reference/softmin reference/softmax2d", vjp: "softmin", jvp: "softmin",
     backpropagation: "glossary", "forward mode": "glossary", mask: "numpy", "where=": "numpy", "out=": "numpy",
-    "in place": "numpy", axis: "numpy reference/softmin", bfloat16: "numpy", "half precision": "softmin softmax2d",
+    strides: "numpy", axis: "numpy reference/softmin", bfloat16: "numpy", "half precision": "softmin softmax2d",
     NaN: "softmin maxout", overflow: "softmin softmax2d glossary", ties: "maxout", temperature: "softmin reference/softmin",
     segmentation: "softmax2d photograph", install: "index", licence: "cite", license: "cite", "how to cite": "cite",
     changelog: "changelog", bug: "contributing", benchmark: "performance", accuracy: "accuracy", numpy: "numpy",
@@ -165,6 +166,11 @@ for (const path of pages) {
           ids: [...document.querySelectorAll("[id], a[name]")].map((part) => part.id || part.name),
           links: [...document.querySelectorAll("a[href]")].map((link) => link.href),
           title: document.title,
+          card: document.querySelector("meta[property='og:image']")?.content,
+          footer: document.querySelector(".md-copyright").textContent,
+          entries: document.querySelectorAll(".doc-heading").length,
+          sources: document.querySelectorAll(".source a[href*='/blob/'][href*='.py#L']").length,
+          repository: document.querySelector(".md-source")?.href,
           language: document.documentElement.lang,
           headings: [...document.querySelectorAll("article :is(h1, h2, h3, h4)")].map((part) => `${part.tagName} ${part.id}`),
           twins: [...document.querySelectorAll("link[rel~=alternate]")].map((link) => [link.hreflang, link.href]),
@@ -172,7 +178,7 @@ for (const path of pages) {
       });
       if (found.errors) complain(path, `${found.errors} formulas with errors`);
       if (found.raw) complain(path, `raw TeX or an unfilled place: ${found.raw}`);
-      if (FUNCTIONS.includes(path) && found.formulas < 10) complain(path, `only ${found.formulas} formulas`);
+      if (FUNCTIONS.includes(path.replace(/^zh\//, "")) && found.formulas < 10) complain(path, `only ${found.formulas} formulas`);
       seen.set(path, found);
       anchors.set(`/${path}`, new Set(found.ids));
       for (const link of found.links) if (new URL(link).host === new URL(HOST).host) links.push([path, link]);
@@ -210,6 +216,15 @@ const titles = new Map();
 for (const [path, { title }] of seen) {
   if (titles.has(title)) complain(path, `has the title of ${titles.get(title)}, ${title}`);
   titles.set(title, path);
+}
+
+const version = readFileSync(join(SITE, "objects.inv"), "latin1").match(/^# Version: (.+)$/m)[1];
+if (version === "0.0.0") complain("objects.inv", "has no version");
+for (const [path, { card, footer, entries, sources, repository }] of seen) {
+  if (path === "404.html") continue;
+  if (address && !existsSync(join(SITE, card.slice(new URL(".", address).href.length)))) complain(path, `has no card ${card}`);
+  if (!footer.includes(version)) complain(path, `does not say the version ${version}`);
+  if (sources !== (repository ? entries : 0)) complain(path, `links ${sources} sources of ${entries}`);
 }
 
 for (const [path, { language, headings, twins }] of seen) {

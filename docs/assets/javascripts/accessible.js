@@ -1,6 +1,7 @@
 // What the theme leaves out for assistive technology and the keyboard.
 (() => {
-  document.querySelector(".md-search").setAttribute("aria-label", "Search");
+  const [searchLabel, tableLabel] = document.documentElement.lang === "zh" ? ["搜索", "表格"] : ["Search", "Table"];
+  document.querySelector(".md-search").setAttribute("aria-label", searchLabel);
 
   // Lists inside a navigation, and the copy button of each code block, are no landmarks.
   const plain = () => {
@@ -24,7 +25,7 @@
     for (const table of document.querySelectorAll(".md-typeset__scrollwrap")) {
       reachable(table);
       table.setAttribute("role", "group");
-      table.setAttribute("aria-label", "Table");
+      table.setAttribute("aria-label", tableLabel);
     }
   });
 })();
