@@ -77,7 +77,10 @@ def _code(path: str) -> str:
 def _headline(name: str, file: tables.Results, language: str) -> str:
     """The figure of the cases that stand for all, and what they were measured on."""
     described, below = HEADLINE[language]
-    found = f"{below.format(stamp=tables.stamp(file))} {_spread(file['cases'], language)}".strip()
+    stamp = tables.stamp(file)
+    for english, translated in STAMP[language].items():
+        stamp = stamp.replace(english, translated)
+    found = f"{below.format(stamp=stamp)} {_spread(file['cases'], language)}".strip()
     return f"{_picture(f'{name}-headline', described)}\n\n{found}"
 
 
@@ -247,6 +250,7 @@ HEADLINE = {  # what the picture shows, and what stands below it
         "测量环境：{stamp} 数值越低越好；[下限](performance.md#the-floor)（floor）是机器的极限。",
     ),
 }
+STAMP: dict[str, dict[str, str]] = {"en": {}, "zh": {" cores": " 核", ", measured on": "，测于"}}
 SPREAD = {
     "en": "Cases that move {size} MiB and more take {0:.1f} to {2:.1f} times their floor, in the "
     "median {1:.1f}.",
