@@ -374,7 +374,7 @@ def calls(torch: Any) -> list[dict[str, Any]]:
 
 
 def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
-    """Parts of a call: the wing without the hall, and the driver's launch through cuda.core."""
+    """Parts of a call: its kernels alone, and the launch of the driver through cuda.core."""
     from cuda.core import launch as start
 
     from numba_acts._cuda import forward, launch

@@ -39,7 +39,7 @@ COLUMNS = "kernel dtype threads regs stack local shared wide-ld wide-st ex2 ffma
 
 
 class Work(NamedTuple):
-    """A call of the wing, and what its kernels are meant to be like."""
+    """A call of GPU kernels, and what they are meant to be like."""
 
     function: str
     shape: tuple[int, int, int]
@@ -123,7 +123,7 @@ WORK = [
 
 
 def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
-    """Call the wing's function on arrays that nobody looks into."""
+    """Call kernels on arrays whose contents do not matter."""
     outer, n, inner = lengths = work.shape
     size, dtype = outer * n * inner, work.dtype
     floating = "float64" if np.dtype(dtype if dtype != BF16 else "f2").kind in "iu" else dtype
@@ -168,7 +168,7 @@ def _called(work: Work, wing: Any, memory: Callable[..., Any]) -> None:
 
 
 def _rooms() -> dict[str, Any]:
-    """The wing's modules of kernels."""
+    """The modules of GPU kernels."""
     from numba_acts._cuda import affine, copies, forward, jacobian, maxout, product
 
     found = affine, copies, forward, jacobian, maxout, product
@@ -323,7 +323,7 @@ def _chosen(wanted: str) -> list[tuple[Work, Any, int, tuple[Any, ...]]]:
 
 
 def _missing() -> set[str]:
-    """Kernels of the wing that no work starts."""
+    """GPU kernels that no work starts."""
     made = {
         m.factory
         for room in _rooms().values()

@@ -25,7 +25,7 @@ def rooms() -> dict[str, Any]:
 
 
 def connect(rooms: dict[str, Any]) -> None:
-    """Have the hall of GPU arrays take this wing without a look at the driver."""
+    """Have the hall of GPU arrays take these kernels without a look at the driver."""
     from numba_acts._halls import gpu, libraries
 
     wing = SimpleNamespace(**rooms)

@@ -1,9 +1,9 @@
-"""The GPU wing's own sources in Numba's simulator, in a process of their own:
+"""The GPU kernels' own sources in Numba's simulator, in a process of their own:
 
 ``NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test_cuda_simulated.py``
 
 A thread of the simulator takes a third of a millisecond, so shapes are small, and so are the blocks
-and chunks that the kernels are made for: the sizes at the top of each file of the wing are divided.
+and chunks that the kernels are made for: the sizes at the top of each file of kernels are divided.
 Arrays are those of a stand-in for CuPy, in host memory.
 """
 
@@ -776,7 +776,7 @@ def test_rank_zero_stays_on_the_device():
     assert type(y) is standin.Array and y.shape == () and y.array == 1.0
 
 
-# The two wings ---------------------------------------------------------------------------------
+# The same names in _cpu and _cuda ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

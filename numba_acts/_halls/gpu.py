@@ -1,6 +1,6 @@
-"""The hall of arrays on a GPU, of any library, for the GPU wing.
+"""The hall of arrays on a GPU, of any library, for the GPU kernels.
 
-Dense arrays of floats go to the wing in as few steps as Python allows. Of everything else `rules`
+Dense arrays of floats go to the kernels in few steps. Of everything else `rules`
 makes a task of descriptions. Memory comes from the caller's library, kernels go to its current
 stream, and nothing waits for the host. That stream waits for those of the other arrays, and that of
 an `out` for the result. What the kernels can't take as it lies, they copy themselves.
@@ -148,7 +148,7 @@ class Call:
 
 
 class Result:
-    """Memory, in an order of axes, for the wing to fill: that of ``out``, or a fresh array's."""
+    """Memory, in an order of axes, for kernels to fill: that of ``out``, or a fresh array's."""
 
     def __init__(self, call: Call, result: rules.Result) -> None:
         shape, dtype, order = result.shape, result.dtype, result.order
@@ -164,7 +164,7 @@ class Result:
 
     @property
     def memory(self) -> "Memory":
-        """What the wing fills."""
+        """What kernels fill."""
         return self.call.memory(self.filled)
 
     def give(self) -> Any:

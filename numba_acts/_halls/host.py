@@ -1,6 +1,6 @@
 """The hall of arrays in host memory: NumPy's, PyTorch's CPU tensors, and what becomes an array.
 
-Dense NumPy arrays of floats go to the CPU wing in as few steps as Python allows. Of everything else
+Dense NumPy arrays of floats go to the CPU kernels in few steps. Of everything else
 `rules` makes a task: its operands and results become flat memory, kernels fill it, and the result
 is given back as the kind that came in. Errors come before anything is written.
 """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def wing() -> SimpleNamespace:
-    """The GPU wing, once it is sure that it can run here."""
+    """The modules of GPU kernels, once it is certain that they can run here."""
     if importlib.util.find_spec("numba_cuda") is None:
         raise ImportError(
             "arrays on a GPU need numba-cuda: pip install 'numba-acts[cuda]' for a driver of "

@@ -16,7 +16,7 @@ from numba_acts._halls.libraries import Dense, Library, known
 if TYPE_CHECKING:
     from numba_acts._cuda.launch import Queue
 
-WIDEST = 16  # bytes of an access, as the wing's WIDE_BYTES
+WIDEST = 16  # bytes of an access, as WIDE_BYTES of the kernels
 CALLS = 4096  # that a queue keeps
 
 

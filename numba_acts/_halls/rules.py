@@ -486,7 +486,7 @@ class Layer(NamedTuple):
 
     @property
     def lengths(self) -> tuple[int, int, int]:
-        """Units, pieces and d, as a wing takes them."""
+        """Units, pieces and d, as kernels take them."""
         return math.prod(self.units), self.pieces, self.depth
 
 
