@@ -1,9 +1,9 @@
 """Softmax, softmin, maxout and their products, to be called from your own `numba.cuda` kernels.
 
-Import it where numba-cuda is installed: ``from numba_acts import cuda as acts``. A name says which
-threads work together, as in CUB: one thread, the lanes of a `Warp`, a `Block`. Each thread passes
-its own numbers, in a ``cuda.local.array``, which the compiler keeps in registers. β, known when the
-kernel runs, is 1/T for softmax and −1/T for softmin.
+It requires numba-cuda: ``from numba_acts import cuda as acts``. As in CUB, names say which threads
+work together: one thread, the lanes of a `Warp`, a `Block`. Each thread passes its own numbers in a
+``cuda.local.array``, which the compiler keeps in registers. β is a run-time value: 1/T for softmax,
+−1/T for softmin.
 """
 
 import functools
@@ -73,24 +73,24 @@ def _best(x, count):
 
 @lane
 def thread_softmax(x, out, beta):
-    """y = exp(βx − max βx) / Σ exp(βx − max βx): each thread has a slice of its own.
+    """y = exp(βx − max βx) / Σ exp(βx − max βx): each thread has its own slice.
 
     The sum is compensated, so that its error does not grow with the length.
 
     Parameters
     ----------
     x : array of float32 or float64, shape (n,)
-        The thread's numbers, as a rule a ``cuda.local.array``.
+        The thread's numbers, usually a ``cuda.local.array``.
     out : array of the same dtype, shape (n,)
         Where y is written; it may be `x`.
     beta : float
-        β ≠ 0, rounded to the dtype of `x` and held within its range: 1/T for softmax, −1/T for
+        β ≠ 0, rounded to the dtype of `x` and limited to its range: 1/T for softmax, −1/T for
         softmin. NaN gives NaN.
 
     Notes
     -----
     Special values are those of `numba_acts.softmin`: a NaN makes all weights NaN; βx = −inf has
-    weight 0, and all of them −inf or one +inf gives NaN. Fill up a short slice with ``-inf``
+    weight 0, and only −inf, or a +inf, gives NaN. Pad a short slice with ``-inf``
     (softmax) or ``inf`` (softmin). Another dtype is a ``TypingError`` when the kernel is compiled;
     if `out` is shorter than `x`, the kernel prints a message and ends with an error.
 
@@ -127,16 +127,16 @@ def thread_softmax(x, out, beta):
 
 @lane
 def thread_softmax_vjp(g, y, out, beta):
-    """β y (g − ⟨g, y⟩): each thread has a slice of its own.
+    """β y (g − ⟨g, y⟩): each thread has its own slice.
 
-    As the Jacobian is symmetric, it is the product with a cotangent or a tangent `g`.
+    Since the Jacobian is symmetric, this is its product with a cotangent or a tangent `g`.
 
     Parameters
     ----------
     g : array of float32 or float64, shape (n,)
         The cotangent or tangent.
     y : array of the same dtype, shape (n,)
-        What `thread_softmax` gave.
+        The result of `thread_softmax`.
     out : array of the same dtype, shape (n,)
         Where the product is written; it may be `g` or `y`.
     beta : float
@@ -162,7 +162,7 @@ def thread_softmax_vjp(g, y, out, beta):
 def thread_softmax_pair(x, beta):
     """The pair (m, Σ exp(β(x − m))), where m is the x with the largest βx.
 
-    Parts of a slice have one each, which `merge` joins and `weight` turns into weights.
+    Each part of a slice has such a pair. `merge` joins them, `weight` turns them into weights.
 
     Parameters
     ----------
@@ -174,8 +174,7 @@ def thread_softmax_pair(x, beta):
     Returns
     -------
     tuple of two floats
-        Of the dtype of `x`. Where all βx are −inf the sum is 0, and they add nothing to a pair that
-        they are merged with.
+        In the dtype of `x`. If all βx are −inf the sum is 0, and the pair is neutral in `merge`.
     """
     law = law_of(beta, x)
     m = _largest(x, len(x), law[0])
@@ -188,7 +187,7 @@ def thread_softmax_pair(x, beta):
 
 @lane
 def thread_maxout(x):
-    """Find the largest of a thread's numbers, and which it is.
+    """Find the largest of a thread's numbers, and its index.
 
     Parameters
     ----------
@@ -201,7 +200,7 @@ def thread_maxout(x):
     best : number
         Their maximum; NaN if there is one.
     index : int64
-        The first place where it stands; of a NaN, the first.
+        Its first position, or that of the first NaN.
     """
     numeric(x)
     need(x, 1)
@@ -213,27 +212,27 @@ def thread_maxout(x):
 
 @lane
 def merge(a, b, beta):
-    """The pair (maximum, sum) of two parts of a slice together.
+    """The pair (maximum, sum) of two parts of a slice, combined.
 
     Parameters
     ----------
     a, b : tuple of two floats
-        Pairs as `thread_softmax_pair` or the ``softmax_pair`` of a `Warp` or `Block` give them.
-        What changes nothing is (−inf, 0) for β > 0 and (inf, 0) for β < 0.
+        Pairs from `thread_softmax_pair` or the ``softmax_pair`` of a `Warp` or `Block`. The
+        neutral pair is (−inf, 0) for β > 0 and (inf, 0) for β < 0.
     beta : float
         β, as it was given there.
 
     Returns
     -------
     tuple of two floats
-        The pair of both, in float32 if one of the four numbers is, else in float64. A variable of
-        a loop has one type: begin with ``(np.float32(-np.inf), np.float32(0))``.
+        The combined pair, in float32 if one of the four numbers is, otherwise in float64. A
+        variable in a loop has one type: begin with ``(np.float32(-np.inf), np.float32(0))``.
 
     Notes
     -----
-    With it a kernel reads a slice of any length once (online softmax). A weighted sum that goes
-    along is rescaled by ``weight(m, (new_m, 1), beta)``, which is exp(β(m − m′)), whenever the
-    maximum grows from m to m′.
+    It lets a kernel process a slice of any length in one reading (online softmax). A weighted sum
+    computed along the way is rescaled by ``weight(m, (new_m, 1), beta)``, which is exp(β(m − m′)),
+    whenever the maximum grows from m to m′.
     """
     m, s = alike(a[0], a[1], b[0], b[1]), alike(a[1], a[0], b[0], b[1])
     n, t = alike(b[0], b[1], a[0], a[1]), alike(b[1], b[0], a[0], a[1])
@@ -254,7 +253,7 @@ def weight(x, pair, beta):
     x : float32 or float64
         A number of the slice.
     pair : tuple of two floats
-        The slice's, from `merge` or one of the functions that give pairs.
+        The pair of the slice, from `merge` or one of the functions that return pairs.
     beta : float
         β, as it was given there.
 

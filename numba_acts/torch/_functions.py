@@ -40,11 +40,10 @@ def softmin(
     temperature: float | torch.Tensor = 1.0,
     where: Any = None,
 ) -> torch.Tensor:
-    r"""Turn numbers into weights that sum to 1, the smallest number getting the largest weight.
+    r"""Turn numbers into weights that sum to 1, the largest for the smallest number.
 
-    Softmin is $y_i = e^{-x_i/T} / \sum_j e^{-x_j/T}$, as in `numba_acts.softmin`. It can be
-    differentiated as often as is wanted with respect to $x$ and, if it is a tensor, to the
-    temperature $T$.
+    Softmin is $y_i = e^{-x_i/T} / \sum_j e^{-x_j/T}$, as in `numba_acts.softmin`. It is
+    differentiable to any order with respect to $x$ and, if it is a tensor, to the temperature $T$.
 
     Parameters
     ----------
@@ -57,7 +56,8 @@ def softmin(
         T > 0. A tensor has to broadcast to `x`, as (heads, 1, 1) does to (heads, n, m), and may
         require grad. Its numbers are not checked, as that would wait for the GPU.
     where : tensor or array_like of bool, optional
-        A mask that broadcasts to `x`. Entries that are masked out get weight 0 and no gradient.
+        A mask that broadcasts to `x`. Masked entries get weight 0 and no gradient, whatever the
+        derivative of a loss is there.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def softmax2d(
     r"""Give each pixel of an image probabilities over the channels.
 
     Softmax2d is $y_{c,h,w} = e^{x_{c,h,w}/T} / \sum_k e^{x_{k,h,w}/T}$, as in
-    `numba_acts.softmax2d`. It can be differentiated as often as is wanted with respect to $x$ and,
-    if it is a tensor, to the temperature $T$.
+    `numba_acts.softmax2d`. It is differentiable to any order with respect to $x$ and, if it is a
+    tensor, to the temperature $T$.
 
     Parameters
     ----------
