@@ -380,8 +380,7 @@ def test_every_title_of_the_navigation_has_a_chinese_one():
     nav = config[config.index("\nnav:") : config.index("\nnot_in_nav")]
     files = set(re.findall(r"[\w/-]+\.md", nav))
     missing = {one for one in files if not (chinese.DOCS / one.replace(".md", ".zh.md")).exists()}
-    assert missing <= set(chinese.TITLES)
-    assert set(re.findall(r"^  - (.+):$", nav, re.M)) <= set(chinese.TITLES)
+    assert missing | set(re.findall(r"^  - (.+):$", nav, re.M)) == set(chinese.TITLES)
 
 
 # ---- search, cards, citation ---------------------------------------------------------------------

@@ -57,11 +57,6 @@ TITLES = {
     "changelog.md": "更新日志",
     "contributing.md": "参与开发",
     "cite.md": "引用与许可证",
-    # not translated yet
-    "tasks.md": "我想……",
-    "maxout.md": "Maxout",
-    "softmin.md": "Softmin",
-    "guides/numpy.md": "在 NumPy 数组上调用",
 }
 # What templates and scripts write into attributes.
 LABELS = {

@@ -47,9 +47,10 @@ const SEARCHES = {
     fork: "threads", threads: "threads", cache: "warm-up", "first call": "warm-up", "warm-up": "warm-up",
   },
   zh: {
-    温度: "zh/glossary", 雅可比: "zh/softmax2d", 雅可比矩阵: "zh/softmax2d", 反向传播: "zh/glossary", 掩码: "zh/softmax2d",
-    软最小值: "zh/index", 余切向量: "zh/glossary", 对数几率: "zh/softmax2d", 次梯度: "zh/glossary", 安装: "zh/index",
-    引用: "cite", 许可证: "cite", 线程: "threads", 梯度: "gradients", softmax2d: "zh/softmax2d", dask: "frameworks",
+    温度: "zh/softmin", 雅可比: "zh/softmax2d", 雅可比矩阵: "zh/softmax2d", 反向传播: "zh/glossary", 掩码: "zh/guides/numpy",
+    软最小值: "zh/softmin", 余切向量: "zh/softmin", 对数几率: "zh/softmax2d", 次梯度: "zh/maxout", 并列: "zh/maxout", 安装: "zh/index",
+    引用: "cite", 许可证: "cite", 线程: "threads", 梯度: "gradients", softmin: "zh/softmin", softmin_vjp: "reference/softmin",
+    softmax2d: "zh/softmax2d", dask: "frameworks",
   },
 };
 // A function's page comes first; and for a name, then or before, its entry of the reference.
