@@ -22,6 +22,7 @@ from numba_acts._softmin import softmin_jacobian_diag as softmin_jacobian_diag
 from numba_acts._softmin import softmin_jvp as softmin_jvp
 from numba_acts._softmin import softmin_vjp as softmin_vjp
 from numba_acts._version import __version__ as __version__
+from numba_acts._versions import show_versions as show_versions
 
 __all__ = [
     "maxout",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from numba_acts._version import __version__ as __version__
+from numba_acts._versions import show_versions as show_versions
 
 __all__ = [
     "maxout",

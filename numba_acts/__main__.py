@@ -1,4 +1,4 @@
-r"""The report and the warm-up: ``python -m numba_acts`` and ``python -m numba_acts warmup``.
+r"""The report, the warm-up, the versions: ``python -m numba_acts [warmup | versions]``.
 
 The report runs every public function on float32 inputs of a real size, compares each result with
 its formula in float64 and times it against the lines of NumPy that people write for the same thing.
@@ -16,8 +16,6 @@ multiplied by √n/8 to allow for that.
 """
 
 import argparse
-import ctypes
-import ctypes.util
 import importlib
 import importlib.util
 import inspect
@@ -31,12 +29,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import llvmlite.binding
 import numba
 import numpy as np
 
 import numba_acts
-from numba_acts import _busy, _compiler
+from numba_acts import _busy, _compiler, _versions
 from numba_acts._cpu import forward, threads
 from numba_acts._halls import libraries
 
@@ -591,37 +588,15 @@ def environment() -> str:
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}\n"
         f"threads: {most}, of {os.cpu_count()} cores {threads.usable()} usable, "
         f"threading layer {numba.threading_layer()}\n"
-        f"SIMD:    {simd()}\n"
-        f"GPU:     {gpu()}\n"
+        f"SIMD:    {' '.join(_versions.simd()) or 'unknown'} ({_versions.target()})\n"
+        f"GPU:     {_gpu()}\n"
     )
 
 
-def simd() -> str:
-    """Return the vector instructions and the processor that kernels are compiled for."""
-    features = llvmlite.binding.get_host_cpu_features()
-    telling = ["sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "neon", "sve"]
-    known = [name for name in telling if features.get(name)]
-    return f"{' '.join(known) or 'unknown'} ({llvmlite.binding.get_host_cpu_name()})"
-
-
-def gpu() -> str:
-    """Name the GPUs that the CUDA driver shows, asking the driver and not a library above it."""
-    library = ctypes.util.find_library("nvcuda" if os.name == "nt" else "cuda")
-    if library is None:
-        return "none (no CUDA driver)"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return f"none ({library} does not load)"
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return f"none ({library} shows no device)"
-    names = []
-    for device in range(count.value):
-        name = ctypes.create_string_buffer(128)
-        driver.cuDeviceGetName(name, len(name), device)
-        names.append(name.value.decode())
-    return f"{', '.join(names)}; this report runs on the CPU"
+def _gpu() -> str:
+    found = _versions.gpus()
+    names = ", ".join(found["devices"])
+    return f"{names}; this report runs on the CPU" if names else f"none ({found['driver']})"
 
 
 # ---- the warm-up ------------------------------------------------------------------------------
@@ -847,7 +822,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was asked for; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m numba_acts",
-        usage="python -m numba_acts [-h] [warmup [-h] [--gpu] [--dtype DTYPE ...]]",
+        usage="python -m numba_acts [-h] [warmup [-h] [--gpu] [--dtype DTYPE ...] | "
+        "versions [-h] [--json]]",
         description="Check every function of numba_acts on inputs of a real size and time it "
         "against NumPy. Exits with status 1 if a check fails.",
     )
@@ -867,7 +843,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--gpu", action="store_true", help="the GPU's kernels, for common shapes, on this GPU"
     )
+    text = "print what a report of a bug needs to say: versions, processor, threads, cache, GPU"
+    told = commands.add_parser(
+        "versions", prog="python -m numba_acts versions", help=text, description=f"{text}."
+    )
+    told.add_argument("--json", action="store_true", help="as a JSON object")
     options = parser.parse_args(arguments)
+    if options.command == "versions":
+        numba_acts.show_versions(as_json=options.json)
+        return 0
     if options.command == "warmup" and options.gpu and (more := set(options.dtype) - set(FLOATS)):
         command.error(f"--gpu compiles for floats alone, not for {', '.join(sorted(more))}")
     return warmup(options.dtype, options.gpu) if options.command == "warmup" else report()

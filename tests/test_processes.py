@@ -1,6 +1,7 @@
 """What only a process of its own can show: imports, caches, forks and threads."""
 
 import compileall
+import json
 import os
 import platform
 import shutil
@@ -496,6 +497,18 @@ def test_users_settings_are_kept(monkeypatch):
     one = "import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])"
     monkeypatch.delenv("NUMBA_NUM_THREADS")  # set for the tests
     assert run(one + CHOSEN.format(running=False))[1:] == ["1", "1"]
+
+
+def test_versions_are_told_for_reports_of_bugs(tmp_path):
+    command = [sys.executable, "-m", "numba_acts", "versions", "--json"]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=PACKAGE.parent)
+    told = json.loads(done.stdout)
+    assert told["numba_acts"] and set(told["packages"]["required"]) >= {"numba", "numpy"}
+    assert told["threads"]["a call may use"] == 1 and told["settings"]["NUMBA_NUM_THREADS"] == "1"
+    assert Path(told["cache"]["folder"]).parent == tmp_path and told["cache"]["can be written"]
+    lines = run("import numba_acts; numba_acts.show_versions()")
+    assert lines[:2] == ["numba_acts:", told["numba_acts"]] and "GPU:" in lines
 
 
 def test_report_names_its_commands():
