@@ -136,3 +136,11 @@ def test_the_way_of_an_array():
         sys.setprofile(None)
     way = ["_softmin", "_halls.door", "_halls.host", "_cpu.forward", "_cpu.launch"]
     assert rooms == [f"numba_acts.{room}" for room in way]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT.parent / ".github/workflows").glob("*.yml")))
+def test_workflows_use_actions_by_their_hash(path):
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text("utf-8"))
+    assert used
+    for action, comment in used:
+        assert re.search(r"@[0-9a-f]{40}$", action) and re.match(r" # v\d", comment), action
