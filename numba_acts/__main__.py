@@ -34,7 +34,7 @@ import numpy as np
 
 import numba_acts
 from numba_acts import _busy, _compiler, _versions
-from numba_acts._cpu import forward, threads
+from numba_acts._cpu import forward, launch, threads
 from numba_acts._halls import libraries
 
 Array = np.ndarray
@@ -648,7 +648,7 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     flat = [ones(8, 32), ones(2048, 128)]
     # Units: the pieces, their axis and number, one number a unit, its winning piece.
     units = [
-        (ones(*(count, k)[:: 2 * -axis - 1]), axis, k, ones(count), winners(count))
+        (ones(count, k) if axis else ones(k, count), axis, k, ones(count), winners(count))
         for k in PIECES
         for count in (8, 1 << 17)
         for axis in (-1, 0)
@@ -766,26 +766,27 @@ def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
         except (ImportError, RuntimeError) as missing:
             print(missing, file=sys.stderr)
             return 1
-    calls = {name: made(dtype_named(name)) for name in names}
-    total, count = sum(map(len, (some for made in calls.values() for some in made.values()))), 0
-    seconds: dict[str, dict[str, float]] = {name: {} for name in calls}
+    launch.warming = True  # for several threads too, however busy the machine is
+    seconds: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = {}
-    steps = [(name, function) for name, some in calls.items() for function in some]
-    for name, function in steps:
-        start = time.perf_counter()
-        for i, call in enumerate(calls[name][function]):
-            if i == 0 or sys.stderr.isatty():
-                show_progress(count, total, f"{function} {name}")
-            count += 1
-            try:
-                call()
-            except ImportError as missing:  # of what multiplies matrices on a GPU
-                left_out[function] = str(missing)
-        done()
-        seconds[name][function] = time.perf_counter() - start
-    show_progress(total, total, "")
+    for name in dict.fromkeys(names):
+        calls, seconds[name], count = made(dtype_named(name)), {}, 0
+        total = sum(map(len, calls.values()))
+        for function, some in calls.items():
+            start = time.perf_counter()
+            for i, call in enumerate(some):
+                if i == 0 or sys.stderr.isatty():
+                    show_progress(count, total, f"{name} {function}")
+                count += 1
+                try:
+                    call()
+                except ImportError as missing:  # of what multiplies matrices on a GPU
+                    left_out[function] = str(missing)
+            done()
+            seconds[name][function] = time.perf_counter() - start
+        show_progress(total, total, "")
 
-    head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in calls)
+    head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in seconds)
     print(head, "-" * len(head), sep="\n")
     for function in dict.fromkeys(function for some in seconds.values() for function in some):
         times = (f"{some[function]:.2f}" if function in some else "" for some in seconds.values())
@@ -793,8 +794,7 @@ def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
         print(line.rstrip() + ("  left out" if function in left_out else ""))
     sums = (sum(some.values()) for some in seconds.values())
     print(f"{'all':<26}" + "".join(f"{s:>10.2f}" for s in sums), end="\n\n")
-    pieces = ", ".join(map(str, PIECES))
-    print(f"Maxout: units of {pieces} pieces; other small numbers are compiled when first met.")
+    print("Maxout: units of", ", ".join(map(str, PIECES)), "pieces.")
     for reason in dict.fromkeys(left_out.values()):
         print(f"left out: {reason}")
     folder = _compiler.folder(kept_by)

@@ -308,6 +308,7 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, rng):
 def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
     monkeypatch.setattr(launch, "_alone", {})
     monkeypatch.setattr(launch, "_together", {})
+    monkeypatch.setattr(launch, "warming", True)
 
     def kernels():
         return set(launch._alone) | set(launch._together)
@@ -319,6 +320,7 @@ def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
         for call in some:
             call()
     warmed = kernels()
+    assert warmed == set(launch._alone) == set(launch._together)
     for n in (1, 2, 3, 8, 31, 33, 100, 1000, 4096, 10_000, 300_000):
         for rows in (1, 9, 300_000 // n):
             for x, axis in ((ones(rows, n), -1), (ones(n, rows), 0)):

@@ -29,6 +29,7 @@ CLAIMS, CLAIM = 8, 1 << 15
 LOST = 1e-3  # seconds of waiting for other threads from which a call is the last for a while:
 REST, MOST_REST = 10, 160  # so many times what was lost, twice that when it happens again, at most
 
+warming = False  # whether what several threads need is compiled with what one needs
 _callers: dict[int, Any] = {}  # threads that make a large call, each with its kernel
 _alone_until, _rest, _cycle = 0.0, REST, math.inf
 
@@ -82,6 +83,8 @@ def _overload(one: Any, *arguments: Any) -> Any:
 
 def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
     _alone[key] = _overload(key[0], *data, *numbers, 0, 0).entry_point
+    if warming and key not in _together:
+        _compile_together(key, data, numbers)
     return _alone[key]
 
 
@@ -97,6 +100,8 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
     else:
         entry = _overload(loop, board, 0, 0, 0, 0, 0, given).entry_point
     _together[key] = entry, board, address
+    if warming and key not in _alone:
+        _compile_alone(key, data, numbers)
     return _together[key]
 
 

@@ -37,11 +37,12 @@ class Softmax(Operation):
 
     @staticmethod
     def backward(y: Any, where: Any, axes: Any, beta: float, g: Any) -> Any:
-        return softmax_product(_masked(g, where), y, axes, beta), None, None, None
+        dx = softmax_product(_masked(g, where), y, axes, beta)
+        return _masked(dx, where), None, None, None
 
     @staticmethod
     def jvp(y: Any, where: Any, axes: Any, beta: float, dx: Any, *_: None) -> Any:
-        return softmax_product(_masked(dx, where), y, axes, beta)
+        return _masked(softmax_product(_masked(dx, where), y, axes, beta), where)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, axes: Any, beta: float, where: Any) -> Any:
@@ -98,7 +99,7 @@ softmax_product = operator(SoftmaxProduct)
 
 
 def _masked(g: Any, where: Any) -> Any:
-    """g, and zeros where entries are masked out, whatever a loss's derivative is there."""
+    """g, and zeros at masked entries, whatever a loss's derivative is there, of any order."""
     return g if where is None else torch.where(where, g, 0)
 
 
