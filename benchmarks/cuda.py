@@ -398,7 +398,9 @@ def _launch_alone(given: Any, out: Any) -> dict[str, Callable[[], Any]]:
         launch._configuration(blocks, kernel.threads, kernel.shared),
     )
     return {
-        "of softmin(x, out=out), the wing": partial(forward.softmax, x, none, y, 32, 128, 1, -1.0),
+        "of softmin(x, out=out), its kernels": partial(
+            forward.softmax, x, none, y, 32, 128, 1, -1.0
+        ),
         "of softmin(x, out=out), cuda.core's launch": partial(
             start, stream, configuration, handle, *values
         ),

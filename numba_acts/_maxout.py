@@ -73,9 +73,9 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
     A bracket $[P]$ is 1 where $P$ is true and 0 elsewhere. The winner depends on the unit *and* on
     the sample. At a tie the function has a kink; every convex combination of the winners' gradients
-    is a subgradient there, whereas the full gradient to each of them is not. Here the first winner
-    receives all of it. The second derivative in $x$ is zero wherever it exists; the mixed one, in
-    $x$ and $W_{i^*}$, is not.
+    is a subgradient there, whereas giving each of them the full gradient is not. Here the first
+    winner receives all of it. The second derivative in $x$ is zero wherever it exists; the mixed
+    one, in $x$ and $W_{i^*}$, is not.
 
     By hand
     -------
@@ -139,9 +139,9 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     array([2. , 0.5, 1. ])
 
     On a closed, bounded and convex set, one unit with enough pieces approximates any continuous
-    convex function to any accuracy, by its tangents. **Two units suffice for any continuous
-    function**: up to any error it is the difference of two convex functions, so
-    $h_1(x) - h_2(x)$ approximates it there, given enough pieces [1]_.
+    convex function to any accuracy, as the maximum of finitely many planes that support its graph.
+    **Two units suffice for any continuous function** there: up to any error it is the difference of
+    two convex functions, so $h_1(x) - h_2(x)$ approximates it, given enough pieces [1]_.
 
     Special values
     --------------
@@ -165,8 +165,9 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     * **Dense layers**: `maxout_affine` in place of a matrix product and an activation.
     * **Convolutional layers**: the pieces are feature maps, and a group of $k$ maps gives one:
       ``maxout(maps.reshape(n, units, k, h, w), axis=2)``.
-    * **With dropout**, for which it was designed: dropout averages many thinned networks, exactly
-      so where the network is linear, and maxout is linear almost everywhere [1]_.
+    * **With dropout**, for which it was designed: dropout trains many thinned networks and replaces
+      their average by one network with scaled weights. For a linear network with a softmax this is
+      exact; maxout is linear almost everywhere, and the approximation is good in practice [1]_.
     * **Any maximum with a gradient**: pooling, the best of several candidates, the envelope of
       planes.
 
@@ -184,15 +185,16 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     -----------
     * **Parameters.** It has $k$ times the weights and products of a plain unit, and so a higher
       risk of overfitting: it needs more regularisation than a rectifier. Without any it works if
-      there are many data and few pieces [3]_.
+      the training set is large and the pieces are few [3]_.
     * **Computation.** $k$ products for each result, which is noticeable on large data. The maximum
       by itself is limited by memory: fuse it with the products, as `maxout_affine` does.
     * **Dead pieces.** A piece that never wins is never trained. Spread the initial weights, and
       count from time to time how often each piece wins.
-    * **Ties.** Pieces with equal weights, as after an initialisation with zeros, tie for every
-      sample. In that step only the first is trained; from then on they differ.
-    * **Kinks.** The derivative jumps where the winner changes, and the curvature is zero elsewhere:
-      second-order methods gain nothing from it.
+    * **Ties.** Pieces with equal weights and biases, as after an initialisation with zeros, tie for
+      every sample. In that step only the first is trained; a step that changes it ends the tie.
+    * **Kinks.** The derivative jumps where the winner changes, and the curvature in $x$ is zero
+      elsewhere: what second-order methods use comes from the loss and from products of layers, not
+      from the activation.
 
     Textbook
     --------
@@ -200,8 +202,8 @@ def maxout(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     ...     y = z.max(-1)
     ...     return y, (z == y[..., None]) * g[..., None]
 
-    The maximum is right. The gradient is wrong at ties, where each winner gets all of it, and at
-    NaN, which gets none:
+    The maximum is right. The gradient is wrong at ties, where every winner gets all of it, and at
+    a NaN, where none gets any:
 
     >>> z, g = np.array([[1.0, 2.0, 2.0]]), np.array([1.0])
     >>> textbook(z, g)[1]

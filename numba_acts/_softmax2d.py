@@ -129,7 +129,8 @@ def softmax2d(
 
     at each position, in one reading of $g$ and $y$; for a tangent $t$ it is the same with $t$ in
     place of $g$, as each block is symmetric. For the cross-entropy of a pixel with the label
-    $\ell$, where $g = -e_\ell/y_\ell$, it becomes $\bar x = (y - e_\ell)/T$.
+    $\ell$, where $g = -e_\ell/y_\ell$ and $e_\ell$ is the one-hot vector of the label, it becomes
+    $\bar x = (y - e_\ell)/T$.
 
     >>> x, g = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
     >>> y = softmax2d(x)
@@ -146,7 +147,7 @@ def softmax2d(
 
     Special values
     --------------
-    Each case follows from the formula in IEEE arithmetic; a mask alone is an exception.
+    Each case follows from the formula in IEEE arithmetic; masks are the only exception.
 
     | given | its probabilities |
     |---|---|
@@ -155,7 +156,7 @@ def softmax2d(
     | only −inf | all NaN |
     | a +inf | all NaN |
     | entries masked by `where` | 0, whatever they hold, NaN included |
-    | a position masked entirely | all 0, and so is its gradient |
+    | a position masked entirely | all 0, and so is its gradient for a finite $g$ |
     | an empty array | an empty array of its shape |
     | a single channel | 1 everywhere |
     | integers, bool | converted to float64 before anything is subtracted |
@@ -187,8 +188,8 @@ def softmax2d(
       loss, sampling, or logits shifted by the logarithm of the class frequencies compensate.
     * **Calibration.** The probabilities of large networks are often overconfident: check them
       before relying on them.
-    * **Neighbours.** It ignores them: smooth maps are the task of the network, or of a later step
-      such as a random field.
+    * **Neighbours.** It ignores neighbouring positions: smooth maps are up to the network, or to a
+      later step such as a random field.
 
     Textbook
     --------
@@ -220,13 +221,13 @@ def softmax2d(
     |---|---|---|
     | PyTorch | `torch.nn.Softmax2d()(x)` | no temperature, no mask |
     | JAX | `jax.nn.softmax(x / T, axis=-3, where=mask)` | |
-    | SciPy | `scipy.special.softmax(x / T, axis=-3)` | arrays of several libraries; no mask |
+    | SciPy | `scipy.special.softmax(x / T, axis=-3)` | no mask |
     | CuPy | `cupyx.scipy.special.softmax(x / T, axis=-3)` | no mask, no gradient |
     | TensorFlow | `tf.nn.softmax(x / T, axis=-1)` | channels last: here `channel_axis=-1` |
-    | Keras | `keras.layers.Softmax(axis=-1)(x / T, mask)` | a position masked entirely sums to 1 |
+    | Keras | `keras.layers.Softmax(axis=-1)(x / T, mask)` | old versions: all masked sums to 1 |
     | Paddle | `paddle.nn.Softmax2D()(x)` | no temperature, no mask |
     | Chainer | `chainer.functions.softmax(x / T, axis=1)` | no mask; no longer developed |
-    | thinc | `ops.softmax(x, axis=-3, temperature=T)` | one thread, no mask |
+    | thinc | `ops.softmax(x, axis=-3, temperature=T)` | single-threaded, no mask |
 
     TensorFlow Addons has no equivalent.
 
@@ -300,7 +301,8 @@ def softmax2d_vjp(
     -------
     array
         The derivative of the loss with respect to x, of the shape and dtype of `y`; if the dtypes
-        of `g` and `y` differ, in the wider. A position that was masked entirely gets zeros.
+        of `g` and `y` differ, in the wider. A position that was masked entirely gets zeros where
+        `g` is finite.
 
     Raises
     ------

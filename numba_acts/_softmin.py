@@ -63,8 +63,9 @@ def softmin(
     10 temperatures above a single minimum. A slice has the same result, bit for bit, whatever else
     is in the array.
 
-    Temperatures are limited by what the exponential can represent: in float32 (and below) 1e-38 to
-    1.8e36, in float64 1e-307 to 1.5e305; differences must not overflow. Arrays that are dense in
+    Temperatures are limited by what the exponential can represent: in float32 (and below) 1.2e-38
+    to 1.8e36, in float64 1e-307 to 1.5e305; one outside gives the weights of the nearest limit.
+    Differences must not overflow. Arrays that are dense in
     some order of their axes are read in place; others, and slices over several axes that are not
     adjacent in memory, are first copied to the result. A mask that has to be broadcast is expanded,
     at one byte per entry.
@@ -136,8 +137,9 @@ def softmin(
       = \frac{1}{T}\Big(y_j \sum_i g_i y_i - g_j y_j\Big),
       \qquad \bar x = -\tfrac1T\, y \odot \left(g - \langle g, y\rangle\right):$$
 
-    each entry's weight times the distance of its $g$ from the weighted mean of all. This takes one
-    reading of $g$ and $y$, and $n$ operations for $n$ numbers instead of $n^2$. For a tangent $t$,
+    each entry's weight times the difference between its $g$ and the weighted mean of all, times
+    $-1/T$. This takes one reading of $g$ and $y$, and operations of the order of $n$ for $n$
+    numbers instead of $n^2$. For a tangent $t$,
     a change of $x$, the change of the weights is $\dot y = J t$: the same formula with $t$ in place
     of $g$, because $J$ is symmetric.
 
@@ -164,7 +166,7 @@ def softmin(
 
     Diagonal
     --------
-    For $j = i$ the Jacobian holds the derivative of a weight by its own number,
+    For $j = i$ the Jacobian holds the derivative of each weight with respect to its own number,
 
     $$\frac{\partial y_i}{\partial x_i} = -\frac{y_i (1 - y_i)}{T}.$$
 
@@ -197,6 +199,8 @@ def softmin(
     >>> log_y.round(4)
     array([  -0.3133,   -1.3133, -150.3133], dtype=float32)
 
+    SciPy has it as ``-T * scipy.special.logsumexp(-x / T)``.
+
     The logarithm of the weights themselves fails where a weight has underflowed: it is −∞, and the
     gradient through it is NaN.
 
@@ -209,7 +213,7 @@ def softmin(
 
     Special values
     --------------
-    Each case follows from the formula in IEEE arithmetic; a mask alone is an exception.
+    Each case follows from the formula in IEEE arithmetic; masks are the only exception.
 
     | given | its weights |
     |---|---|
@@ -218,7 +222,7 @@ def softmin(
     | only +inf | all NaN |
     | a −inf | all NaN |
     | entries masked by `where` | 0, whatever they hold, NaN included |
-    | a slice masked entirely | all 0, and so is its gradient |
+    | a slice masked entirely | all 0, and so is its gradient for a finite $g$ |
     | an empty array | an empty array of its shape |
     | a single number, rank 0 | 1.0 |
     | equal numbers | equal weights |
@@ -238,8 +242,8 @@ def softmin(
       $m + T$: raising one of those takes weight from it, and so lowers the mean. The soft minimum
       has no such region, as its derivative is $y_j$ itself.
     * **An expected index.** Stereo matching turns the matching costs $c_d$ of a pixel into its
-      disparity by $\sum_d d\, y_d$ with $y = \operatorname{softmin}(c)$, which has fractions of a
-      pixel and a gradient [3]_.
+      disparity by $\sum_d d\, y_d$ with $y = \operatorname{softmin}(c)$, which is accurate to
+      a fraction of a pixel and has a gradient [3]_.
     * **Alignment.** Soft dynamic time warping replaces each minimum of its recursion by the soft
       minimum $-\gamma \log \sum_j e^{-a_j/\gamma}$; on the way back softmin appears, as its
       gradient [4]_.
@@ -247,15 +251,15 @@ def softmin(
       where the temperature is in units of energy. A network may end in energies instead of scores.
     * **Attention over distances.** Soft nearest neighbours, soft assignment to cluster centres and
       kernel regression all weigh by proximity [2]_.
-    * **Anomalies and unequal costs.** Where small scores are the interesting ones, softmin attends
-      to them; beside softmax, which attends to the largest, both ends of a vector are in view.
+    * **Anomalies and unequal costs.** Where small scores are the interesting ones, softmin gives
+      them the weight; together with softmax it covers both ends of a vector.
     * **Many classes**, where a model gives each class a cost or an energy and the lowest is the
       most likely.
 
     Limitations
     -----------
-    * **Stability.** Computed as written, it overflows or divides 0 by 0 for very large and very
-      small numbers; the shift by the minimum is part of every sound implementation [5]_.
+    * **Stability.** Computed as written, it overflows for large negative numbers and divides 0 by 0
+      for large positive ones; the shift by the minimum is part of every sound implementation [5]_.
     * **Differences matter, not ratios**: [0, 1] and [1000, 1001] have the same weights. The
       temperature has to fit the scale of the numbers. It can be learned: ``softmin(x / T)`` is a
       function of $T$ whose derivative is given above, and `numba_acts.torch` takes a tensor as
@@ -294,13 +298,13 @@ def softmin(
     |---|---|---|
     | PyTorch | `torch.nn.functional.softmin(x, dim)` | one axis, no temperature, no mask |
     | JAX | `jax.nn.softmax(-x / T, axis, where=mask)` | |
-    | SciPy | `scipy.special.softmax(-x / T, axis)` | arrays of several libraries; no mask |
+    | SciPy | `scipy.special.softmax(-x / T, axis)` | no mask |
     | CuPy | `cupyx.scipy.special.softmax(-x / T, axis)` | no mask, no gradient |
     | TensorFlow | `tf.nn.softmax(-x / T, axis)` | one axis, no mask |
-    | Keras | `keras.layers.Softmax(axis)(-x / T, mask)` | a slice masked entirely sums to 1 |
+    | Keras | `keras.layers.Softmax(axis)(-x / T, mask)` | old versions: all masked sums to 1 |
     | Paddle | `paddle.nn.functional.softmax(-x / T, axis)` | one axis, no mask |
     | Chainer | `chainer.functions.softmax(-x / T, axis)` | one axis; no longer developed |
-    | thinc | `ops.softmax(-x, axis=axis, temperature=T)` | one axis, one thread, no mask |
+    | thinc | `ops.softmax(-x, axis=axis, temperature=T)` | one axis, single-threaded, no mask |
 
     PyTorch's softmin refuses uint8; with ``dtype=torch.float32`` it negates first and converts
     afterwards, so that 1 becomes 255. Convert unsigned integers to a float before they are negated.
@@ -373,7 +377,7 @@ def softmin_vjp(
     array
         The derivative of the loss with respect to x, of the shape and dtype of `y`; if the dtypes
         of `g` and `y` differ, in the wider. A slice that was masked entirely, all zeros in `y`,
-        gets zeros.
+        gets zeros where `g` is finite.
 
     Raises
     ------

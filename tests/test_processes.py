@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from cases import FULL
 
-PACKAGE = Path(__file__).parents[1] / "numba_acts"
+import numba_acts as na
+
+PACKAGE = Path(na.__file__).parent
 
 
 def run(code, folder=PACKAGE.parent, before=(), **environment):

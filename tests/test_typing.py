@@ -12,7 +12,8 @@ import pytest
 import numba_acts as na
 
 ROOT = Path(__file__).parents[1]
-STUB = ast.parse((ROOT / "numba_acts/__init__.pyi").read_text("utf-8"))
+PACKAGE = Path(na.__file__).parent
+STUB = ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8"))
 DECLARED = [node for node in STUB.body if isinstance(node, ast.FunctionDef)]
 NEEDED = [name for name in ("mypy", "torch") if importlib.util.find_spec(name) is None]
 
@@ -40,7 +41,7 @@ def test_a_strict_checker_knows_what_comes_out(tmp_path):
 
 
 def test_it_is_marked_as_typed():
-    assert (ROOT / "numba_acts/py.typed").exists()
+    assert (PACKAGE / "py.typed").exists()
 
 
 @pytest.mark.parametrize("declared", DECLARED, ids=lambda node: f"{node.name}-{node.lineno}")

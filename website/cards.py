@@ -60,7 +60,7 @@ def _paste(figure: Figure, draw: Draw, at: tuple[float, float, float, float]) ->
     axes.axis("off")
 
 
-def _card(title: str, lines: list[str]) -> Figure:
+def _card(title: str, lines: list[str], credit: str = "") -> Figure:
     with drawing(Look()) as look:
         colours = look.colours
         figure = Figure(SIZE, facecolor=colours["paper"])
@@ -68,11 +68,14 @@ def _card(title: str, lines: list[str]) -> Figure:
         figure.text(0.06, 0.78, title, fontsize=66, va="center")
         for height, line in zip((0.56, 0.4), lines, strict=False):
             figure.text(0.06, height, line, fontsize=29, va="center")
-        figure.text(0.06, 0.12, f"numba_acts   {BELOW}", fontsize=22, color=colours["quiet"])
+        figure.text(
+            0.06, 0.08, f"numba_acts   {BELOW}   {credit}", fontsize=20, color=colours["quiet"]
+        )
     return figure
 
 
-BELOW = "Numba kernels for CPU and GPU, derivatives included"
+BELOW = "Numba kernels for CPU and GPU"
+CREDIT = "photograph: danielbuechele, CC BY 2.0"
 
 
 def _drawn(figure: Figure) -> bytes:
@@ -88,12 +91,12 @@ def files() -> dict[str, bytes]:
     figures.use_fonts()
     drawn = {}
     for name, (title, lines, picture) in FUNCTIONS.items():
-        figure = _card(title, lines)
-        _paste(figure, picture, (0.64, 0.34, 0.31, 0.4))
+        figure = _card(title, lines, CREDIT if name == "softmax2d" else "")
+        _paste(figure, picture, (0.64, 0.34, 0.31, 0.365))
         drawn[name] = _drawn(figure)
-    home = _card("numba_acts", ["Maxout, Softmin and Softmax2d and their derivatives"])
+    home = _card("numba_acts", ["Maxout, Softmin and Softmax2d and their derivatives"], CREDIT)
     for i, (_, _, picture) in enumerate(FUNCTIONS.values()):
-        _paste(home, picture, (0.06 + 0.31 * i, 0.19, 0.27, 0.26))
+        _paste(home, picture, (0.06 + 0.31 * i, 0.17, 0.27, 0.318))
     drawn["home"] = _drawn(home)
     return {f"{FOLDER}/{name}.png": content for name, content in drawn.items()}
 

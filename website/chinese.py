@@ -9,11 +9,11 @@ against the English.
 
 import hashlib
 import inspect
+import itertools
 import posixpath
 import re
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,6 @@ from website import docstrings
 DOCS, SECTIONS = Path(__file__).parents[1] / "docs", Path(__file__).with_name("zh")
 FUNCTIONS = ("maxout", "softmin", "softmax2d")  # whose docstrings are pages
 PAGES = ("index", "tasks", *FUNCTIONS, "guides/numpy", "glossary")
-TO_TRANSLATE: set[str] = set()  # pages that are not there yet
 
 # What stands in the navigation, by a section's title or an English page's file.
 TITLES = {
@@ -118,7 +117,7 @@ def sections(text: str) -> list[Section]:
 def translated() -> list[tuple[Path, str]]:
     """Return each file of Chinese text with the English text that it stands for."""
     pairs = []
-    for name in (name for name in PAGES if name not in TO_TRANSLATE):
+    for name in PAGES:
         english = (DOCS / f"{name}.md").read_text(encoding="utf-8")
         pairs.append((DOCS / f"{name}.zh.md", english))
         if name in FUNCTIONS:
@@ -177,6 +176,7 @@ def links(markdown: str, path: str) -> str:
         return f"]({found[1]}{'.zh' if (DOCS / f'{target}.zh.md').exists() else ''}.md"
 
     markdown = re.sub(r"\]\(([\w./-]+)\.md\b", link, markdown)
+    markdown = re.sub(r"(?<=[，。；：、！？])\n *(?=[`\w$])", "", markdown)
     return re.sub(rf"(?<={CJK})\n *(?={CJK})", "", markdown)
 
 
@@ -208,7 +208,7 @@ def navigation(english: Any, files: Any) -> Navigation:
 
     found = Navigation(list(map(item, english.items)), pages)
     found.homepage = pages[0]
-    for before, after in pairwise(pages):
+    for before, after in itertools.pairwise(pages):
         before.next_page, after.previous_page = after, before
     return found
 
@@ -241,7 +241,7 @@ FORMULA, CODE = re.compile(r"\$(?!\$)(.+?)\$", re.S), re.compile(r"(`+)(.+?)\1",
 
 def shared(text: str) -> dict[str, list[Any]]:
     """Return what a section has alike in both languages, wherever in its sentences it stands."""
-    numbers = iter(range(1, 1000))
+    numbers = itertools.count(1)
     text = TOKEN.sub(lambda token: f"{{{{ {next(numbers)} }}}}" if token["block"] else "", text)
     found: dict[str, list[Any]] = {"blocks": re.findall(r"^ *(\{\{ .+ \}\})$", text, re.M)}
     kinds: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = {

@@ -102,7 +102,11 @@ def _newest() -> tuple[str, tables.Results] | None:
     """The newest results of a CPU and their name, if there are any that stand for all."""
     files = tables.load().items()
     found = [one for one in files if measured.headline(one[1]) and not tables.on_gpu(one[1])]
-    return max(found, key=lambda one: one[1].get("stamp", {}).get("date", ""), default=None)
+    return max(found, key=lambda one: _date(one[1]), default=None)
+
+
+def _date(file: tables.Results) -> str:
+    return str(file.get("stamp", {}).get("date", ""))
 
 
 def _performance() -> str:
@@ -160,13 +164,10 @@ def _folded(title: str, text: str) -> str:
 
 
 def _accuracy() -> str:
-    parts = []
+    parts = [f"## Beside other libraries\n\n{_measured_by('accuracy')} {ACCURACY}"]
     for name, file in tables.load().items():
         if rows := file.get("accuracy"):
-            parts.append(
-                f"## Beside other libraries\n\nOn {tables.stamp(file)} {_measured_by('accuracy')}"
-            )
-            parts.append(ACCURACY)
+            parts.append(f"### {tables.machine(file)}\n\nOn {tables.stamp(file)}")
             parts.append(tables.accuracy(rows))
             for function in dict.fromkeys(row["function"] for row in rows):
                 parts.append(
@@ -176,14 +177,15 @@ def _accuracy() -> str:
                         "as a share of the bound, over length and over scale.",
                     )
                 )
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
 def _startup() -> str:
-    for file in tables.load().values():
-        if "startup" in file:
-            return f"On {tables.stamp(file)}\n\n{tables.startup(file['startup'])}"
-    return "`python -m benchmarks startup` measures it on your machine."
+    files = [file for file in tables.load().values() if "startup" in file]
+    if not files:
+        return "`python -m benchmarks startup` measures it on your machine."
+    newest = max(files, key=_date)
+    return f"On {tables.stamp(newest)}\n\n{tables.startup(newest['startup'])}"
 
 
 def _bibtex() -> str:
