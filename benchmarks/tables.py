@@ -311,6 +311,19 @@ def accuracy(rows: Sequence[Row]) -> str:
     )
 
 
+def soak(rows: Sequence[Row]) -> str:
+    """Return how many calls were made to see whether any fails, and how memory grew meanwhile."""
+    head = ["what", "calls", "failed", "seconds", "memory grew by"]
+    return table(
+        head,
+        (
+            [row["what"], f"{row['count']:,}", str(len(row["failed"])), f"{row['seconds']:.0f}"]
+            + [memory(row["growth"]) if "growth" in row else ""]
+            for row in rows
+        ),
+    )
+
+
 def _share(error: float) -> str:
     return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
 
@@ -332,6 +345,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "startup": ("Imports and first calls", startup),
     "memory": ("Memory beyond the result", memory_use),
     "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
+    "soak": ("Endurance", soak),
 }
 
 
