@@ -315,7 +315,7 @@ def _axis(keywords):
 
 
 def _steepness(keywords):
-    return 1 / keywords.get("temperature", 1.0)
+    return 1 / float(keywords.get("temperature", 1.0))
 
 
 def softmax_error(want, arguments, keywords):
