@@ -18,6 +18,7 @@ NAMES = {
     "numba": "Numba",
     "numba_acts": "numba_acts",
     "numpy": "NumPy",
+    "onnx": "ONNX",
     "onnxruntime": "ONNX Runtime",
     "paddle": "Paddle",
     "scipy": "SciPy",
@@ -324,6 +325,19 @@ def soak(rows: Sequence[Row]) -> str:
     )
 
 
+def agreement(rows: Sequence[Row]) -> str:
+    """Return how many of other projects' own cases agree, and why the others are meant not to."""
+    lines = [
+        [name(row["project"]), row["version"]]
+        + [str(n) for n in (row["cases"], row["agree"], len(row["exceptions"]), len(row["failed"]))]
+        for row in rows
+    ]
+    head = ["project", "version", "cases", "agree", "exceptions", "fail"]
+    reasons = {reason: row for row in rows for reason in row["exceptions"].values()}
+    told = [f"- {name(row['project'])}: {reason}." for reason, row in reasons.items()]
+    return "\n\n".join(filter(None, [table(head, lines, text=2), "\n".join(told)]))
+
+
 def _share(error: float) -> str:
     return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
 
@@ -346,6 +360,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "memory": ("Memory beyond the result", memory_use),
     "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
     "soak": ("Endurance", soak),
+    "agreement": ("Other projects' own cases", agreement),
 }
 
 
