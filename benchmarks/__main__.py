@@ -23,6 +23,8 @@ PARTS = {
     "busy": "calls while other work takes the cores",
     "memory": "how much a call takes beyond its result",
     "accuracy": "errors against a reference of higher precision",
+    "soak": "millions of calls: memory, many threads, random arguments",
+    "agreement": "other projects' own cases: whether their answers are ours",
     "cuda-static": "the GPU's kernels compiled, without a GPU: registers, spills, wide accesses",
     "report": "tables and figures of the results that are there",
     "cuda": "every kernel on a GPU against a copy and the peers",

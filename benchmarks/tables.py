@@ -18,6 +18,7 @@ NAMES = {
     "numba": "Numba",
     "numba_acts": "numba_acts",
     "numpy": "NumPy",
+    "onnx": "ONNX",
     "onnxruntime": "ONNX Runtime",
     "paddle": "Paddle",
     "scipy": "SciPy",
@@ -306,6 +307,32 @@ def accuracy(rows: Sequence[Row]) -> str:
     )
 
 
+def soak(rows: Sequence[Row]) -> str:
+    """Return how many calls were made to see whether any fails, and how memory grew meanwhile."""
+    head = ["what", "calls", "failed", "seconds", "memory grew by"]
+    return table(
+        head,
+        (
+            [row["what"], f"{row['count']:,}", str(len(row["failed"])), f"{row['seconds']:.0f}"]
+            + [memory(row["growth"]) if "growth" in row else ""]
+            for row in rows
+        ),
+    )
+
+
+def agreement(rows: Sequence[Row]) -> str:
+    """Return how many of other projects' own cases agree, and why the others are meant not to."""
+    lines = [
+        [name(row["project"]), row["version"]]
+        + [str(n) for n in (row["cases"], row["agree"], len(row["exceptions"]), len(row["failed"]))]
+        for row in rows
+    ]
+    head = ["project", "version", "cases", "agree", "exceptions", "fail"]
+    reasons = {reason: row for row in rows for reason in row["exceptions"].values()}
+    told = [f"- {name(row['project'])}: {reason}." for reason, row in reasons.items()]
+    return "\n\n".join(filter(None, [table(head, lines, text=2), "\n".join(told)]))
+
+
 def _share(error: float) -> str:
     return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
 
@@ -327,6 +354,8 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "startup": ("Imports and first calls", startup),
     "memory": ("Memory beyond the result", memory_use),
     "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
+    "soak": ("Endurance", soak),
+    "agreement": ("Other projects' own cases", agreement),
 }
 
 

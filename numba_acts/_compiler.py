@@ -12,7 +12,9 @@ import hashlib
 import inspect
 import os
 import pickle
+import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from importlib import resources
@@ -34,12 +36,31 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Have Control-C wait until what is compiled is compiled.
+
+    Broken off while it takes up new intrinsics, Numba never knows them again.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), list[int]()
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # nobody else is interrupted
+        return
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
 def switched_on() -> Iterator[None]:
     """Have Numba compile, whatever NUMBA_DISABLE_JIT says: that is for a user's own functions.
 
     A kernel is no Python that could be run, or followed by a debugger.
     """
-    with global_compiler_lock:
+    with global_compiler_lock, _held_back():
         switch, config.DISABLE_JIT = config.DISABLE_JIT, 0
         try:
             yield

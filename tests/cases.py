@@ -29,6 +29,12 @@ SMALLEST = {
     "float32": 2.0**-149,
     "float64": 2.0**-1074,
 }
+LARGEST = {
+    "float16": 65504.0,
+    "bfloat16": 2.0**128 - 2.0**119,
+    "float32": 2.0**128 - 2.0**104,
+    "float64": float(np.finfo(np.float64).max),
+}
 
 
 def as_dtype(name):
@@ -309,7 +315,7 @@ def _axis(keywords):
 
 
 def _steepness(keywords):
-    return 1 / keywords.get("temperature", 1.0)
+    return 1 / float(keywords.get("temperature", 1.0))
 
 
 def softmax_error(want, arguments, keywords):
@@ -331,10 +337,11 @@ def product_error(want, arguments, keywords):
 
 
 def jacobian_error(want, arguments, keywords):
-    """4 β y_i (δ_ij + y_j): one rounding for each operation, before they cancel."""
+    """4 β |y_i| (δ_ij + |y_j|): one rounding for each operation, before they cancel."""
     axis = _axis(keywords)
-    y = np.moveaxis(oracle.wide(arguments[0]), axis, -1)
-    terms = y[..., :, None] * (np.eye(y.shape[-1]) + y[..., None, :])
+    y = np.moveaxis(np.abs(oracle.wide(arguments[0])), axis, -1)
+    terms = y[..., :, None] * y[..., None, :]
+    terms = terms + np.where(np.eye(y.shape[-1]), y[..., :, None], 0)
     axis = axis % y.ndim
     return 4 * _steepness(keywords) * np.moveaxis(terms, (-2, -1), (axis, axis + 1))
 
@@ -353,7 +360,8 @@ def affine_error(want, arguments, keywords):
     """(d + 2) Σ|w x|, the bound of a sum of products in any order."""
     x, weight, *bias = (np.abs(oracle.wide(a)) for a in arguments)
     pieces = np.einsum("...d,...pd->...p", x if weight.ndim == 2 else x[..., None, :], weight)
-    return (x.shape[-1] + 2) * np.max(pieces + bias[0] if bias else pieces, axis=-1)
+    pieces = pieces + bias[0] if bias else pieces
+    return (x.shape[-1] + 2) * np.max(np.where(np.isfinite(pieces), pieces, 0), axis=-1)
 
 
 def affine_vjp_error(want, arguments, keywords):
@@ -441,7 +449,9 @@ def assert_within(got, want, error, dtype, scale=1):
         error = epsilon * error
         allowed = error + ROUNDING[dtype.name] * (np.abs(want) + error)
         allowed = allowed + (1 + scale) * SMALLEST[dtype.name] * np.any(allowed)
-        good = np.abs(got - want) <= allowed
+        good = (np.abs(got - want) <= allowed) & np.isfinite(want)
+        beyond = np.isinf(got) & (np.abs(want) + allowed > LARGEST[dtype.name])
+        good |= beyond & (np.sign(got) == np.sign(want))
         good |= (got == want) | (np.isnan(got) & np.isnan(want))
     if not np.all(good):
         bad = np.argwhere(~np.atleast_1d(good))
@@ -472,6 +482,9 @@ def assert_rounded_once(y, x, axis, where=True):
 def _result_dtype(function, arguments, keywords):
     if function == "maxout_jacobian":
         return np.dtype(keywords.get("dtype", np.float64))
+    dtypes = {np.asarray(a).dtype.newbyteorder("=") for a in arguments[:2]}
+    if function in PRODUCTS and len(dtypes) > 1:
+        return np.dtype(np.float64 if np.dtype(np.float64) in dtypes else np.float32)
     dtype = np.asarray(arguments[0]).dtype.newbyteorder("=")
     if dtype.kind in "biu" and function.startswith("soft"):
         return np.dtype(np.float64)
@@ -546,6 +559,7 @@ def _lay(lay, argument):
 SLICES = ("softmin", "softmin_vjp", "softmin_jvp")
 IMAGES = ("softmax2d", "softmax2d_vjp", "softmax2d_jvp")
 PIECES = ("maxout", "maxout_with_index", "maxout_vjp", "maxout_jvp", "maxout_jacobian")
+PRODUCTS = (*SLICES[1:], *IMAGES[1:])
 JACOBIANS = ("softmin_jacobian", "softmax2d_jacobian")
 DIAGONALS = ("softmin_jacobian_diag", "softmax2d_jacobian_diag")
 LAYERS = tuple(name for name in MAKERS if name.startswith("maxout_affine"))

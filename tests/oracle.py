@@ -122,8 +122,7 @@ def maxout_affine_jacobian(weight, index):
     if np.ndim(weight) == 2:
         return maxout_affine_jacobian(_unit(weight), np.expand_dims(index, -1))[..., 0, :]
     weight = wide(weight)
-    winner = _winner(index, weight.shape[1], -1)
-    return np.einsum("...up,upd->...ud", winner.astype(weight.dtype), weight)
+    return weight[np.arange(len(weight)), np.asarray(index, np.int64)]
 
 
 def wide(x):
@@ -163,8 +162,8 @@ def _jacobian(y, axis, sign, temperature):
     beta = _slope(y, sign, temperature)
     axis = axis % np.ndim(y)
     y = np.moveaxis(wide(y), axis, -1)
-    identity = np.eye(y.shape[-1])
-    jacobian = beta * (y[..., :, None] * identity - y[..., :, None] * y[..., None, :])
+    diagonal = np.where(np.eye(y.shape[-1]), y[..., :, None], 0)
+    jacobian = beta * (diagonal - y[..., :, None] * y[..., None, :])
     return np.moveaxis(jacobian, (-2, -1), (axis, axis + 1))
 
 

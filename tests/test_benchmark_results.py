@@ -117,6 +117,16 @@ def made_up():
             }
         ],
         "accuracy": accuracy,
+        "soak": [
+            {"what": "small calls", "count": 10**7, "seconds": 99.6, "failed": [], "growth": 4096},
+            {"what": "random calls", "count": 10**6, "seconds": 9.0, "failed": ["seed 7: wrong"]},
+        ],
+        "agreement": [
+            {"project": "scipy", "version": "1.0", "cases": 5, "agree": 5}
+            | {"exceptions": {}, "failed": {}},
+            {"project": "torch", "version": "2.0", "cases": 9, "agree": 6}
+            | {"exceptions": {"a": "it errs", "b": "it errs"}, "failed": {"c": "we err"}},
+        ],
     }
 
 
@@ -229,6 +239,17 @@ def test_report_has_every_part():
     assert re.findall("^## (.+)$", text, re.M) == [title for title, _ in tables.PARTS.values()]
     assert "| softmin | 10 | 32,768 | 2 |" in text
     assert tables.report({"stamp": {}}).startswith("**a machine that is not named**")
+
+
+def test_endurance_and_agreement_are_counted():
+    made = made_up()
+    soak = rows_of(tables.soak(made["soak"]))
+    growth = "4.1\N{NO-BREAK SPACE}kB"
+    assert soak[2] == ["small calls", "10,000,000", "0", "100", growth]
+    assert soak[3] == ["random calls", "1,000,000", "1", "9", ""]
+    agreement = tables.agreement(made["agreement"])
+    assert rows_of(agreement)[3] == ["PyTorch", "2.0", "9", "6", "2", "1"]
+    assert agreement.count("it errs") == agreement.count("- PyTorch: it errs.") == 1
 
 
 def test_files_are_read_those_of_gpus_last(tmp_path):

@@ -1,0 +1,1 @@
+"""Cases that other projects publish with their packages."""
