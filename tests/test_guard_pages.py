@@ -81,7 +81,8 @@ def child(call, **environment):
 
 
 @pytest.mark.parametrize(
-    "extent, side", [("common", "before"), ("common", "behind"), *cases.rarely(("all", "behind"))]
+    "extent, side",
+    [("common", "before"), ("common", "behind"), pytest.param("all", "behind", marks=cases.FULL)],
 )
 def test_no_byte_outside_is_touched(extent, side):
     assert_computes(extent, child(f"compute({extent!r}, {side!r})"))
