@@ -7,10 +7,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from numba_acts import _versions
 from numba_acts._busy import Watch
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,19 +65,13 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
 
 def stamp() -> dict[str, Any]:
     """What the figures were measured on."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package.replace("_", "-"))
-        except PackageNotFoundError:
-            continue
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": _versions.installed(PACKAGES),
     }
 
 
@@ -85,12 +79,7 @@ def processor() -> str:
     """The processor's name and, where the system tells, the family that compilers know it by."""
     import llvmlite.binding
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model} ({llvmlite.binding.get_host_cpu_name()})"
+    return f"{_versions.processor()} ({llvmlite.binding.get_host_cpu_name()})"
 
 
 def save(part: str, measured: Any, folder: Path = RESULTS) -> Path:

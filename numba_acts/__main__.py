@@ -616,53 +616,28 @@ def dtype_named(name: str) -> np.dtype:
     return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
 
 
-def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
-    """Return the calls that compile what the public functions need for one dtype.
+class Inputs(NamedTuple):
+    """Arrays that calls are made on, for one dtype."""
 
-    Some inputs are small enough for the calling thread and some large enough for all threads, and
-    their slices are contiguous, apart, and too long to be held at once. Integers and bool have
-    values alone: derivatives are of floats.
-    """
+    dtype: np.dtype
+    slices: list[tuple[Any, int]]  # with their axis
+    masks: list[Any]  # of the slices
+    few: list[tuple[Any, int]]  # slices for a Jacobian
+    flat: list[Any]
+    maps: list[Any]
+    part_maps: list[Any]
+    units: list[tuple[Any, int, int, Any, Any]]  # pieces, axis, how many, one number, the winner
+    layers: list[tuple[Any, Any, Any, Any, Any]]  # x, weight, bias, one number a unit, the winner
+
+
+def calls_on(given: Inputs) -> dict[str, list[Callable[[], Any]]]:
+    """Return calls of every function; of integers and bool, of those that are no derivatives."""
     na = numba_acts
-
-    def ones(*shape: int) -> Array:
-        return np.ones(shape, dtype)
-
-    def winners(*shape: int) -> Array:
-        return np.zeros(shape, np.int32)
-
-    slices = [
-        (ones(8, 32), -1),
-        (ones(8, 32), 0),
-        (ones(2, 8), 0),
-        (ones(2048, 128), -1),
-        (ones(128, 2048), 0),
-        (ones(1, 5000), -1),
-        (ones(5000, 2), 0),
-        (ones(2, 1 << 19), -1),
-        (ones(1 << 15, 16), 0),
-    ]
-    few = [(ones(8, 16), -1), (ones(16, 8), 0), (ones(64, 64), -1), (ones(64, 64), 0)]
-    maps = [ones(4, 8, 8), ones(16, 128, 128)]
-    part_maps = [ones(4, 8, 8), ones(16, 32, 32)]
-    flat = [ones(8, 32), ones(2048, 128)]
-    # Units: the pieces, their axis and number, one number a unit, its winning piece.
-    units = [
-        (ones(count, k) if axis else ones(k, count), axis, k, ones(count), winners(count))
-        for k in PIECES
-        for count in (8, 1 << 17)
-        for axis in (-1, 0)
-    ]
-    # Layers: x, weight, bias, one number a unit and row, its winning piece.
-    layers = [
-        (ones(4, 8), ones(8, 3, 8), ones(8, 3), ones(4, 8), winners(4, 8)),
-        (ones(512, 32), ones(64, 4, 32), ones(64, 4), ones(512, 64), winners(512, 64)),
-    ]
-    if dtype == np.bool_:  # has no products
-        layers = []
+    dtype, slices, masks, few, flat, maps, part_maps, units, layers = given
+    masked = zip(slices, masks, strict=True)
     values: dict[str, list[Callable[[], Any]]] = {
         "softmin": [partial(na.softmin, x, axis) for x, axis in slices],
-        "softmin, masked": [partial(na.softmin, x, axis, where=x > 0) for x, axis in slices],
+        "softmin, masked": [partial(na.softmin, x, axis, where=m) for (x, axis), m in masked],
         "softmax2d": [partial(na.softmax2d, x) for x in maps],
         "maxout": [partial(na.maxout, x, axis) for x, axis, *_ in units],
         "maxout_with_index": [partial(na.maxout_with_index, x, axis) for x, axis, *_ in units],
@@ -681,7 +656,7 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
         "softmax2d_vjp": [partial(na.softmax2d_vjp, y, y) for y in maps],
         "softmax2d_jvp": [partial(na.softmax2d_jvp, y, y) for y in maps],
         "softmax2d_jacobian": [partial(na.softmax2d_jacobian, y) for y in part_maps],
-        "softmax2d_jacobian_diag": [partial(na.softmax2d_jacobian_diag, y) for y in maps],
+        "softmax2d_jacobian_diag": [partial(na.softmax2d_jacobian_diag, y) for y in part_maps],
         "maxout_vjp": [partial(na.maxout_vjp, g, i, k, axis) for _, axis, k, g, i in units],
         "maxout_jvp": [partial(na.maxout_jvp, t, i, axis) for t, axis, _, _, i in units],
         "maxout_jacobian": [
@@ -700,90 +675,112 @@ def warmup_calls(dtype: np.dtype) -> dict[str, list[Callable[[], Any]]]:
     }
 
 
+def cpu_inputs(dtype: np.dtype) -> Inputs:
+    """Return inputs that need every kernel of the CPU's for one dtype.
+
+    Some are small enough for the calling thread and some large enough for all threads, and their
+    slices are contiguous, apart, and too long to be held at once.
+    """
+
+    def ones(*shape: int) -> Array:
+        return np.ones(shape, dtype)
+
+    def winners(*shape: int) -> Array:
+        return np.zeros(shape, np.int32)
+
+    slices = [
+        (ones(8, 32), -1),
+        (ones(8, 32), 0),
+        (ones(2, 8), 0),
+        (ones(2048, 128), -1),
+        (ones(128, 2048), 0),
+        (ones(1, 5000), -1),
+        (ones(5000, 2), 0),
+        (ones(2, 1 << 19), -1),
+        (ones(1 << 15, 16), 0),
+    ]
+    units = [
+        (ones(count, k) if axis else ones(k, count), axis, k, ones(count), winners(count))
+        for k in PIECES
+        for count in (8, 1 << 17)
+        for axis in (-1, 0)
+    ]
+    layers = [
+        (ones(4, 8), ones(8, 3, 8), ones(8, 3), ones(4, 8), winners(4, 8)),
+        (ones(512, 32), ones(64, 4, 32), ones(64, 4), ones(512, 64), winners(512, 64)),
+    ]
+    return Inputs(
+        dtype,
+        slices,
+        masks=[x > 0 for x, _ in slices],
+        few=[(ones(8, 16), -1), (ones(16, 8), 0), (ones(64, 64), -1), (ones(64, 64), 0)],
+        flat=[ones(8, 32), ones(2048, 128)],
+        maps=[ones(4, 8, 8), ones(16, 128, 128)],
+        part_maps=[ones(4, 8, 8), ones(16, 32, 32)],
+        units=units,
+        layers=[] if dtype == np.bool_ else layers,  # bool has no products
+    )
+
+
 # What GPU calls are commonly made on: a kernel is compiled for each length of rows.
 ROWS = (10, 16, 21, 32, 64, 100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 65_536)
 CHANNELS = (3, 10, 19, 21, 32, 150, 1000)
 
 
-def gpu_calls(dtype: np.dtype, there: Callable[[Array], Any]) -> dict[str, list[Callable[[], Any]]]:
-    """Return the calls that compile the GPU's kernels for one dtype and common shapes.
-
-    `there` makes an array of the GPU's.
-    """
-    na = numba_acts
+def gpu_inputs(dtype: np.dtype, there: Callable[[Array], Any]) -> Inputs:
+    """Return inputs of common shapes on a GPU, for one dtype; `there` makes an array of its."""
 
     def ones(*shape: int, kind: Any = dtype) -> Any:
         return there(np.ones(shape, kind))
 
     winners = partial(ones, kind=np.int32)
     slices = [(ones(8, n), -1) for n in ROWS] + [(ones(n, 64), 0) for n in (16, 1024, 5000)]
-    masked = [(x, axis, ones(*x.shape, kind=np.bool_)) for x, axis in slices]
-    maps = [ones(1, c, 16, 16) for c in CHANNELS] + [ones(256, c, 7, 7) for c in CHANNELS]
-    few = [(ones(64, n), -1) for n in (10, 32, 128)] + [(ones(16, 64), 0)]
     units = [(ones(64, k), -1, k, ones(64), winners(64)) for k in PIECES]
     units += [(ones(k, 64), 0, k, ones(64), winners(64)) for k in PIECES]
-    layers = [(ones(4, 8), ones(8, k, 8), ones(8, k), ones(4, 8), winners(4, 8)) for k in PIECES]
-    calls: dict[str, list[Callable[[], Any]]] = {
-        "softmin": [partial(na.softmin, x, axis) for x, axis in slices],
-        "softmin, masked": [partial(na.softmin, x, axis, where=m) for x, axis, m in masked],
-        "softmin_vjp": [partial(na.softmin_vjp, y, y, axis) for y, axis in slices],
-        "softmin_jvp": [partial(na.softmin_jvp, y, y, axis) for y, axis in slices],
-        "softmin_jacobian": [partial(na.softmin_jacobian, y, axis) for y, axis in few],
-        "softmin_jacobian_diag": [partial(na.softmin_jacobian_diag, ones(64, 64))],
-        "softmax2d": [partial(na.softmax2d, x) for x in maps],
-        "softmax2d_vjp": [partial(na.softmax2d_vjp, y, y) for y in maps],
-        "softmax2d_jvp": [partial(na.softmax2d_jvp, y, y) for y in maps],
-        "softmax2d_jacobian": [partial(na.softmax2d_jacobian, ones(21, 16, 16))],
-        "softmax2d_jacobian_diag": [partial(na.softmax2d_jacobian_diag, y) for y in maps[:1]],
-        "maxout": [partial(na.maxout, x, axis) for x, axis, *_ in units],
-        "maxout_with_index": [partial(na.maxout_with_index, x, axis) for x, axis, *_ in units],
-        "maxout_vjp": [partial(na.maxout_vjp, g, i, k, axis) for _, axis, k, g, i in units],
-        "maxout_jvp": [partial(na.maxout_jvp, t, i, axis) for t, axis, _, _, i in units],
-        "maxout_jacobian": [
-            partial(na.maxout_jacobian, i, k, axis, dtype=dtype) for _, axis, k, _, i in units
-        ],
-    }
-    affine: dict[str, Callable[..., Any]] = {
-        "maxout_affine": lambda x, w, b, g, i: na.maxout_affine(x, w, b),
-        "maxout_affine_with_index": lambda x, w, b, g, i: na.maxout_affine_with_index(x, w, b),
-        "maxout_affine_vjp": lambda x, w, b, g, i: na.maxout_affine_vjp(g, x, w, i),
-        "maxout_affine_jvp": lambda x, w, b, g, i: na.maxout_affine_jvp(
-            x, w, i, dx=x, dweight=w, dbias=b
-        ),
-        "maxout_affine_jacobian": lambda x, w, b, g, i: na.maxout_affine_jacobian(w, i),
-    }
-    for name, function in affine.items():
-        calls[name] = [partial(function, *layer) for layer in layers]
-    return calls
+    return Inputs(
+        dtype,
+        slices,
+        masks=[ones(*x.shape, kind=np.bool_) for x, _ in slices],
+        few=[(ones(64, n), -1) for n in (10, 32, 128)] + [(ones(16, 64), 0)],
+        flat=[ones(64, 64)],
+        maps=[ones(n, c, side, side) for n, side in ((1, 16), (256, 7)) for c in CHANNELS],
+        part_maps=[ones(21, 16, 16)],
+        units=units,
+        layers=[(ones(4, 8), ones(8, k, 8), ones(8, k), ones(4, 8), winners(4, 8)) for k in PIECES],
+    )
 
 
 def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
     """Compile all functions for some dtypes; print how long each took and where the cache lies."""
-    made, kept_by, done = warmup_calls, forward.rows, lambda: None
+    inputs, kept_by, done = cpu_inputs, forward.rows, lambda: None
     if on_gpu:
         try:
-            made, kept_by, done = _for_gpu()
+            inputs, kept_by, done = _for_gpu()
         except (ImportError, RuntimeError) as missing:
             print(missing, file=sys.stderr)
             return 1
     launch.warming = True  # for several threads too, however busy the machine is
-    seconds: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = {}
+
+    def made(calls: list[Callable[[], Any]], function: str, before: int, total: int) -> float:
+        start = time.perf_counter()
+        for i, call in enumerate(calls):
+            if i == 0 or sys.stderr.isatty():
+                show_progress(before + i, total, function)
+            try:
+                call()
+            except ImportError as missing:  # of what multiplies matrices on a GPU
+                left_out[function] = str(missing)
+        done()
+        return time.perf_counter() - start
+
+    seconds: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(names):
-        calls, seconds[name], count = made(dtype_named(name)), {}, 0
+        calls, seconds[name], count = calls_on(inputs(dtype_named(name))), {}, 0
         total = sum(map(len, calls.values()))
         for function, some in calls.items():
-            start = time.perf_counter()
-            for i, call in enumerate(some):
-                if i == 0 or sys.stderr.isatty():
-                    show_progress(count, total, f"{name} {function}")
-                count += 1
-                try:
-                    call()
-                except ImportError as missing:  # of what multiplies matrices on a GPU
-                    left_out[function] = str(missing)
-            done()
-            seconds[name][function] = time.perf_counter() - start
+            seconds[name][function] = made(some, function, count, total)
+            count += len(some)
         show_progress(total, total, "")
 
     head = f"{'seconds':<26}" + "".join(f"{name:>10}" for name in seconds)
@@ -807,12 +804,12 @@ def warmup(names: Sequence[str], on_gpu: bool = False) -> int:
 
 
 def _for_gpu() -> tuple[Any, Any, Any]:
-    """What makes a dtype's calls, a kernel whose cache is the others', and what ends a call."""
+    """What makes a dtype's inputs, a kernel whose cache is the others', and what ends a call."""
     wing = libraries.wing()
     from numba import cuda
 
     kept_by = wing.affine.fill(1).dispatcher
-    return partial(gpu_calls, there=cuda.to_device), kept_by, cuda.synchronize
+    return partial(gpu_inputs, there=cuda.to_device), kept_by, cuda.synchronize
 
 
 # ---- the command line -------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,9 @@ def versions() -> dict[str, Any]:
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "global interpreter lock": getattr(sys, "_is_gil_enabled", lambda: True)(),
         "system": platform.platform(),
-        "packages": {kind: _installed(names) for kind, names in PACKAGES.items()},
+        "packages": {kind: installed(names) for kind, names in PACKAGES.items()},
         "processor": {
-            "name": _processor(),
+            "name": processor(),
             "compiled for": target(),
             "vector instructions": simd(),
             "cores": os.cpu_count(),
@@ -94,7 +95,8 @@ def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _installed(names: list[str]) -> dict[str, str]:
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
     import importlib.metadata
 
     found = {}
@@ -106,7 +108,8 @@ def _installed(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -81,7 +81,7 @@ def test_the_warm_up_names_the_missing_driver(capsys):
 
 def test_the_warm_up_of_a_gpu_covers_every_function():
     """Its calls are right in host memory too; the shapes that compile most there are left out."""
-    calls = __main__.gpu_calls(np.dtype(np.float32), lambda array: array)
+    calls = __main__.calls_on(__main__.gpu_inputs(np.dtype(np.float32), lambda array: array))
     assert set(__main__.public_functions()) <= set(calls)
     for name, some in calls.items():
         assert some, name

@@ -1,6 +1,5 @@
 """Where a machine or a user says stop: no memory, an interrupt, huge arrays, many axes."""
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import numba_acts as na
 from numba_acts import _compiler
 
 UNIX = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals are those of Unix")
-ALONE = pytest.mark.skipif(bool(os.environ.get("CI")), reason="needs the machine's memory or time")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory in use is told by Linux")
 
 # Memory ----------------------------------------------------------------------------------------
@@ -107,7 +105,6 @@ print(interrupted)
 
 
 @UNIX
-@ALONE
 @cases.FULL
 def test_interrupted_while_compiling(tmp_path):
     """A KeyboardInterrupt; the next call compiles what is missing and is right."""
@@ -143,7 +140,6 @@ def bits(x):
 
 
 @LINUX
-@ALONE
 @cases.FULL
 def test_more_than_2_to_the_31_numbers_in_slices():
     require(7)
@@ -160,7 +156,6 @@ def test_more_than_2_to_the_31_numbers_in_slices():
 
 
 @LINUX
-@ALONE
 @cases.FULL
 @pytest.mark.parametrize("axis", [0, 1])
 def test_more_than_2_to_the_31_numbers_in_a_slice(axis):
@@ -173,7 +168,6 @@ def test_more_than_2_to_the_31_numbers_in_a_slice(axis):
 
 
 @LINUX
-@ALONE
 @cases.FULL
 def test_more_than_2_to_the_31_pieces_and_their_gradient():
     require(5)

@@ -316,7 +316,7 @@ def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
     def ones(*shape):
         return np.ones(shape, dtype)
 
-    for some in __main__.warmup_calls(np.dtype(dtype)).values():
+    for some in __main__.calls_on(__main__.cpu_inputs(np.dtype(dtype))).values():
         for call in some:
             call()
     warmed = kernels()

@@ -132,10 +132,15 @@ def _docstring(function: str) -> str:
     return "\n\n".join(f"## {title}\n\n{docstrings.section(function, title)}" for title in shown)
 
 
+def original(path: str) -> str:
+    """Return the file of the English page that a Chinese one stands for; its own for others."""
+    return path.replace(".zh.md", ".md")
+
+
 def address(path: str) -> str:
     """Return the address that a page's file has on the site."""
-    page = path.removesuffix(".md") + ".html"
-    return f"zh/{page.replace('.zh', '')}" if path.endswith(".zh.md") else page
+    page = original(path).removesuffix(".md") + ".html"
+    return f"zh/{page}" if path.endswith(".zh.md") else page
 
 
 def section(function: str, title: str) -> str:
@@ -157,7 +162,7 @@ def _with_blocks(text: str, english: Section) -> str:
 
 def page(markdown: str, path: str) -> str:
     """Return a Chinese page with the formulas and the code of the English one beside it."""
-    text = (DOCS / path.replace(".zh.md", ".md")).read_text(encoding="utf-8")
+    text = (DOCS / original(path)).read_text(encoding="utf-8")
     pairs = zip(sections(markdown), sections(text), strict=True)
     return "\n".join(
         f"{own.level} {own.title} {{#{english.anchor}}}\n{_with_blocks(own.text, english)}"

@@ -41,7 +41,7 @@ def on_nav(nav: Any, config: Any, files: Any) -> None:
     global _navigation
     _navigation = chinese.navigation(nav, files)
     for page in _navigation.pages:
-        address = page.file.src_uri.replace(".zh.md", ".md")
+        address = chinese.original(page.file.src_uri)
         _twins[address] = {"en": files.get_file_from_path(address).page, "zh": page}
 
 
@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
     """Give a page its navigation, the same page in both languages, and its card."""
-    address = page.file.src_uri.replace(".zh.md", ".md")
+    address = chinese.original(page.file.src_uri)
     context["twins"] = _twins.get(address, {})
     context["homes"] = {"en": nav.homepage, "zh": _navigation.homepage}
     context["card"] = cards.card(address)

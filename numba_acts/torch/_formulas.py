@@ -37,12 +37,11 @@ class Softmax(Operation):
 
     @staticmethod
     def backward(y: Any, where: Any, axes: Any, beta: float, g: Any) -> Any:
-        dx = softmax_product(_masked(g, where), y, axes, beta)
-        return _masked(dx, where), None, None, None
+        return _masked_product(g, y, where, axes, beta), None, None, None
 
     @staticmethod
     def jvp(y: Any, where: Any, axes: Any, beta: float, dx: Any, *_: None) -> Any:
-        return _masked(softmax_product(_masked(dx, where), y, axes, beta), where)
+        return _masked_product(dx, y, where, axes, beta)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, axes: Any, beta: float, where: Any) -> Any:
@@ -98,9 +97,11 @@ class SoftmaxProduct(Operation):
 softmax_product = operator(SoftmaxProduct)
 
 
-def _masked(g: Any, where: Any) -> Any:
-    """g, and zeros at masked entries, whatever a loss's derivative is there, of any order."""
-    return g if where is None else torch.where(where, g, 0)
+def _masked_product(g: Any, y: Any, where: Any, axes: Any, beta: float) -> Any:
+    """The product, zero at masked entries, whatever a loss's derivative is there, of any order."""
+    if where is None:
+        return softmax_product(g, y, axes, beta)
+    return torch.where(where, softmax_product(torch.where(where, g, 0), y, axes, beta), 0)
 
 
 def _widened(*tensors: Any) -> Any:
