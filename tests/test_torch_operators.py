@@ -288,6 +288,17 @@ def row_vmap():
     refused(lambda: torch.func.vmap(numba_acts.softmin)(X), r"numba_acts\.torch")
 
 
+def row_masked():
+    """A derivative that is not finite at masked entries is nothing to the others' gradients."""
+    mask, g = torch.tensor([True, False, True, True]), torch.tensor([1.0, torch.nan, 0.0, 0.0])
+    x = leaf(4)
+    y = acts.softmin(x, where=mask)
+    (got,) = torch.autograd.grad(y, x, g)
+    (want,) = torch.autograd.grad(torch.softmax(-x[mask], -1), x, g[mask])
+    torch.testing.assert_close(got, want)
+    assert numba_acts.softmin_vjp(g, y.detach()).isnan().all()
+
+
 def row_batched():
     x = leaf(4)
     y = acts.softmin(x)
@@ -401,6 +412,7 @@ def row_other_kinds():
 
 ROWS = {
     "require grad": row_differentiated,
+    "a mask": row_masked,
     "`hessian`": row_func,
     "`torch.func.vmap`": row_vmap,
     "`is_grads_batched": row_batched,
