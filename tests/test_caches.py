@@ -37,7 +37,15 @@ def test_sizes(tree, tmp_path):
         for name, text in (("type", kind), ("size", size), ("level", level)):
             (folder / name).write_text(text + "\n")
     assert caches.linux(tmp_path) == found
-    assert caches.sizes(found) == sizes
+    assert caches.sizes(found, 8) == sizes
+
+
+def test_cores_share_the_last_cache():
+    """Two cores of a virtual machine that is told what a hundred cores have."""
+    found = {1: 48 << 10, 2: 2 << 20, 3: 480 << 20}
+    assert caches.sizes(found, 2) == (48 << 10, 2 << 20, 64 << 20)
+    assert caches.sizes(found, 128) == (48 << 10, 2 << 20, 480 << 20)
+    assert caches.sizes({2: 40 << 20}, 1)[1:] == (40 << 20, 40 << 20)
 
 
 def test_this_machines():

@@ -2,12 +2,14 @@
 
 import contextlib
 import ctypes
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path("/")
 # Bytes of a core's first and second cache and of the last one, where the system does not tell them.
 USUAL = (1 << 15, 1 << 19, 1 << 25)
+SHARE = 1 << 25  # of the last cache for each core, at most: a virtual machine is told all of it
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -35,15 +37,15 @@ def macos() -> dict[int, int]:
     return found
 
 
-def sizes(found: dict[int, int]) -> tuple[int, int, int]:
-    """A first, a second and a last cache, each at least as large as that before it."""
+def sizes(found: dict[int, int], cores: int) -> tuple[int, int, int]:
+    """A first, a second and what may be used of a last cache, each at least as large as before."""
     first = found.get(1, USUAL[0])
     second = max(first, found.get(2, USUAL[1]))
-    last = max(second, found[max(found)] if found and max(found) > 1 else USUAL[2])
-    return first, second, last
+    last = found[max(found)] if found and max(found) > 1 else USUAL[2]
+    return first, second, max(second, min(last, cores * SHARE))
 
 
-FIRST, SECOND, LAST = sizes(macos() if sys.platform == "darwin" else linux())
+FIRST, SECOND, LAST = sizes(macos() if sys.platform == "darwin" else linux(), os.cpu_count() or 1)
 
 # A result of half the last cache or more goes around the caches: beside what is read for it, it
 # would drive out of them whatever comes next.

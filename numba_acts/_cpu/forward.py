@@ -77,9 +77,11 @@ STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four s
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 # Scratch memory for tiles of columns: half the second cache, or more of it for those that come from
-# memory without a ring; and no more than gains by it.
-TILE_BYTES = min(SECOND // 2, 1 << 18)
-TALL_BYTES = min(SECOND * 7 // 8, 7 << 16)
+# memory without a ring; for each thread so much at most. (With 1.75 MB, slices of 1000 numbers take
+# half the time where the second cache has 2 MB, as memory is read in wider rows.)
+SCRATCH = 7 << 16
+TILE_BYTES = min(SECOND // 2, SCRATCH)
+TALL_BYTES = min(SECOND * 7 // 8, SCRATCH)
 RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
 RING_FROM = LAST // 32  # in arrays of so many numbers, which come from memory and not from a cache
 AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
