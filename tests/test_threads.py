@@ -433,13 +433,37 @@ def test_a_larger_team_is_called_when_a_call_is_worth_it():
     for members in (1, 1, 3, 3, 2):  # the third has one go; the fourth calls three, who stay
         host.wake(serve, lambda: -1, members)
         for _ in range(1000):
-            if len(served) == (1 if members == 1 else 2) and host._awake:
+            if len(served) == (1 if members == 1 else 2) and host.board[team.AWAKE]:
                 break
             time.sleep(0.001)
             if members == 3:
                 host.wake(serve, lambda: -1, members)
     host.dismiss()
     assert served == [1, 3]
+
+
+def test_a_team_that_is_leaving_is_woken_again():
+    """Its host may not get the interpreter's lock before a call, which would be made alone."""
+    host, served, leaving, over = team.Host(), [], threading.Event(), threading.Event()
+
+    def serve(board, members):
+        served.append(members)
+        board[team.AWAKE] = 0
+        leaving.set()
+        over.wait()
+
+    host.wake(serve, lambda: -1, 1)
+    leaving.wait()
+    host.wake(serve, lambda: -1, 1)
+    over.set()
+    host.dismiss()
+    assert served == [1, 1]
+
+
+def test_a_team_without_jobs_goes_and_says_so():
+    board, serve = np.zeros_like(team.host.board), numba.njit(nogil=True)(team.serve)
+    serve(board, 1)
+    assert board[team.AWAKE] == 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -461,7 +485,7 @@ def test_a_thread_that_can_not_be_started(error, monkeypatch, rng):
         elif threads.at_once():
             with pytest.raises(KeyboardInterrupt):
                 numba_acts.softmin(x)
-        assert not team.host._awake and len(team.host.slots) == team.SLOTS
+        assert not team.host.board[team.AWAKE] and len(team.host.slots) == team.SLOTS
         team.host.dismiss()
     np.testing.assert_array_equal(numba_acts.softmin(x), y)
     assert team.host._thread or not threads.at_once()
@@ -471,7 +495,7 @@ def test_nobody_is_woken_while_a_process_forks():
     host = team.Host()
     host.leave()
     host.wake(lambda board, members: None, lambda: -1, 1)
-    assert host._thread is None and not host._awake
+    assert host._thread is None and not host.board[team.AWAKE]
     host.back()
     host.wake(lambda board, members: None, lambda: -1, 1)
     assert host._thread

@@ -27,15 +27,17 @@ TOLD = CLOCK and binding.get_host_cpu_features().get("fma")  # RDTSCP is older t
 # How often a member looks for a job before it goes, with a pause of some 50 processor cycles each:
 # about 0.1 ms, in which calls that follow each other find it awake.
 LOOKS = 1 << 13
+# It is no longer counted on then, and looks on for a while: a call may have counted on it just before.
+MORE_LOOKS = LOOKS >> 3
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
 MOST, SLOTS = 256, 8  # parts of a job and members, jobs at a time
 # The board: the numbers of the jobs in its slots, 0 where there is none; whether the team is to go;
-# the last job's number. Of each slot, from `job_at` on, who is at the job; the core of who leads
+# whether it is awake; the last job's number. Of each slot, from `job_at` on, who is at the job; the core of who leads
 # it, the function that does its units, what it takes, how many there are, how many are claimed at
 # once, in how many parts; and of each part what is next. Of each member the jobs it has seen, here
 # since memory that a thread frees meanwhile may end a process that stops Python's tracemalloc
 # (python/cpython#128679).
-OPEN, GO, LAST, JOBS = (LINE * i for i in range(4))
+OPEN, GO, AWAKE, LAST, JOBS = (LINE * i for i in range(5))
 INSIDE, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 6)
 PARTS = 2 * LINE
 SLOT = PARTS + MOST * LINE
@@ -266,14 +268,18 @@ def loop(board, slot, address, units, step, count, arguments):
 def serve(board, members):
     """The team: each of its members does jobs until there has been none for a while.
 
-    One that finds itself on the core of who leads goes at once: it would only take its time.
+    One that finds itself on the core of who leads goes at once: it would only take its time. Whoever
+    calls next wakes the team, though its host may wait for the interpreter's lock until then.
     """
     before = limit(members)
+    put(board, AWAKE, 1)
     for i in prange(members):
         p, looks = np.int64(i), 0
         seen = SEEN + p * LINE
-        while looks < LOOKS and look(board, GO) == 0:
+        while looks < LOOKS + MORE_LOOKS and look(board, GO) == 0:
             looks += 1
+            if looks == LOOKS:
+                put(board, AWAKE, 0)
             for slot in range(SLOTS):
                 number, at = look(board, OPEN + slot), job_at(slot)
                 if number != 0 and number != board[seen + slot]:
@@ -281,9 +287,11 @@ def serve(board, members):
                     before_me = add(board, at + INSIDE, 1)
                     if look(board, OPEN + slot) == number:
                         if core() == board[at + CORE] >= 0:
-                            looks = LOOKS
+                            looks = LOOKS + MORE_LOOKS
+                            put(board, AWAKE, 0)
                         elif before_me < board[at + COUNT] - 1 and work(board, slot, p + 1):
                             looks = 0
+                            put(board, AWAKE, 1)
                     add(board, at + INSIDE, -1)
             pause()
     limit(before)
@@ -306,14 +314,14 @@ class Host:
         self._lock = threading.Lock()  # of who starts the thread or has it end
         self._bell: queue.SimpleQueue[tuple[int, set[int]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._awake, self._members = False, 0
+        self._members = 0
 
     def wake(self, serve: Callable[..., None], here: Callable[[], int], members: int) -> None:
         """Have at least so many members look for jobs, if it can be done now."""
         if members > self._members:  # those who are awake go, and come again as more
             self._members = members
             self.board[GO] = 1
-        if self._awake or not self._lock.acquire(blocking=False):
+        if self.board[AWAKE] or not self._lock.acquire(blocking=False):
             return
         try:
             if self._thread is None:
@@ -321,12 +329,12 @@ class Host:
                 thread = threading.Thread(target=self._wait, args=(serve, bell), daemon=True)
                 thread.start()
                 self._bell, self._thread = bell, thread
-            self._awake = True
+            self.board[AWAKE] = 1
             self._bell.put((self._members, self._sent_away(here())))
         except RuntimeError:  # no thread can be started
-            self._awake = False
+            self.board[AWAKE] = 0
         except BaseException:
-            self._awake = False
+            self.board[AWAKE] = 0
             raise
         finally:
             self._lock.release()
@@ -349,7 +357,7 @@ class Host:
                     os.sched_setaffinity(0, allowed)
             self.board[GO] = 0
             serve(self.board, members)
-            self._awake = False
+            self.board[AWAKE] = 0
 
     def leave(self) -> None:
         """Have the thread end, and no other begin until `back`: before a fork, as TBB wants it."""
@@ -361,7 +369,8 @@ class Host:
                     self.board[GO] = 1
                     self._thread.join(0.01)
         finally:
-            self._thread, self._awake = None, False
+            self._thread = None
+            self.board[AWAKE] = 0
 
     def back(self) -> None:
         """Undo `leave`."""
