@@ -8,6 +8,8 @@ the batch around a row and with the number of threads, which would be a second p
 """
 
 import numpy as np
+from llvmlite import binding
+from numba.core import config
 
 from numba_acts._cpu.lanes import (
     LANES,
@@ -46,10 +48,19 @@ from numba_acts._cpu.memory import (
 )
 from numba_acts._dtypes import held
 
+
+def _features() -> list[str]:
+    """Of the processor that kernels are compiled for."""
+    told = config.CPU_FEATURES
+    return (binding.get_host_cpu_features().flatten() if told is None else told).split(",")
+
+
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
 PANELS = 2  # of two registers of samples that meet the same weights
-SIX = 6  # pieces whose products are summed side by side
+SIX = 6  # pieces whose products are summed side by side,
+# in one panel, or in two where kernels are compiled with AVX-512, of 32 registers.
+SIDES = 2 if "+avx512f" in _features() else 1
 DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
@@ -120,14 +131,26 @@ def pack(x, first, depth, samples, start, stop, panel, at, wide):
 
 
 @lane
+def add_six(z, at, width, sums):
+    a, b, c, d, e, f = sums
+    store(z, at, load_wide(z, at) + a)
+    store(z, at + width, load_wide(z, at + width) + b)
+    store(z, at + 2 * width, load_wide(z, at + 2 * width) + c)
+    store(z, at + 3 * width, load_wide(z, at + 3 * width) + d)
+    store(z, at + 4 * width, load_wide(z, at + 4 * width) + e)
+    store(z, at + 5 * width, load_wide(z, at + 5 * width) + f)
+
+
+@lane
 def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wide):
     """z[r, s] += Σ weight[r, k] panel[k, s] over k from start to stop.
 
     Six rows at a time: with two registers of samples each and what they are multiplied by, they
-    take the sixteen that there are. The last six may hold the last row more than once: z has room
-    for its sums, which nobody reads.
+    take sixteen; twice as many where AVX-512 has them. The last six may hold the last row more than
+    once: z has room for its sums, which nobody reads.
     """
-    zero = splat_wide(panel, 0)
+    none = splat_wide(panel, 0)
+    zero = none, none, none, none, none, none
     for r in range(0, rows, SIX):
         last = rows - 1
         places = (
@@ -138,19 +161,17 @@ def multiply(weight, first, rows, depth, start, stop, panel, size, z, width, wid
             first + min(r + 4, last) * depth,
             first + min(r + 5, last) * depth,
         )
-        for s in range(0, width, wide):
-            here = s * size - start * wide
-            sums = zero, zero, zero, zero, zero, zero
+        for s in range(0, width, SIDES * wide):
+            here, at = s * size - start * wide, r * width + s
+            sums = beside = zero
             for k in range(start, stop):
                 sums = add_products(sums, load_wide(panel, here + k * wide), weight, places, k)
-            a, b, c, d, e, f = sums
-            at = r * width + s
-            store(z, at, load_wide(z, at) + a)
-            store(z, at + width, load_wide(z, at + width) + b)
-            store(z, at + 2 * width, load_wide(z, at + 2 * width) + c)
-            store(z, at + 3 * width, load_wide(z, at + 3 * width) + d)
-            store(z, at + 4 * width, load_wide(z, at + 4 * width) + e)
-            store(z, at + 5 * width, load_wide(z, at + 5 * width) + f)
+                if SIDES == 2:
+                    samples = load_wide(panel, here + (size + k) * wide)
+                    beside = add_products(beside, samples, weight, places, k)
+            add_six(z, at, width, sums)
+            if SIDES == 2:
+                add_six(z, at + wide, width, beside)
 
 
 @kernel

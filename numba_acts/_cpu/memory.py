@@ -27,9 +27,9 @@ from numba_acts._cpu.emit import (
 from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
 from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
-FAR_RUN = (
-    1 << 10
-)  # bytes in a row of what goes around the caches: part of a line costs more than it
+# Bytes in a row of what goes around the caches: part of a line costs more than it.
+FAR_RUN = 1 << 10
+
 WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
 _FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
 

@@ -27,16 +27,16 @@ TOLD = CLOCK and binding.get_host_cpu_features().get("fma")  # RDTSCP is older t
 # How often a member looks for a job before it goes, with a pause of some 50 processor cycles each:
 # about 0.1 ms, in which calls that follow each other find it awake.
 LOOKS = 1 << 13
-# It is no longer counted on then, and looks on for a while: a call may have counted on it just before.
+# It is no longer counted on then, and looks on for a while: a call may have counted on it before.
 MORE_LOOKS = LOOKS >> 3
 LINE = 16  # numbers of eight bytes that two caches do not quarrel about
 MOST, SLOTS = 256, 8  # parts of a job and members, jobs at a time
 # The board: the numbers of the jobs in its slots, 0 where there is none; whether the team is to go;
-# whether it is awake; the last job's number. Of each slot, from `job_at` on, who is at the job; the core of who leads
-# it, the function that does its units, what it takes, how many there are, how many are claimed at
-# once, in how many parts; and of each part what is next. Of each member the jobs it has seen, here
-# since memory that a thread frees meanwhile may end a process that stops Python's tracemalloc
-# (python/cpython#128679).
+# whether it is awake; the last job's number. Of each slot, from `job_at` on, who is at the job; the
+# core of who leads it, the function that does its units, what it takes, how many there are, how
+# many are claimed at once, in how many parts; and of each part what is next. Of each member the
+# jobs it has seen, here since memory that a thread frees meanwhile may end a process that stops
+# Python's tracemalloc (python/cpython#128679).
 OPEN, GO, AWAKE, LAST, JOBS = (LINE * i for i in range(5))
 INSIDE, CORE, FUNCTION, GIVEN, UNITS, STEP, COUNT = 0, *range(LINE, LINE + 6)
 PARTS = 2 * LINE
@@ -268,7 +268,7 @@ def loop(board, slot, address, units, step, count, arguments):
 def serve(board, members):
     """The team: each of its members does jobs until there has been none for a while.
 
-    One that finds itself on the core of who leads goes at once: it would only take its time. Whoever
+    One that finds itself on the core of who leads goes at once: it would only take its time. Who
     calls next wakes the team, though its host may wait for the interpreter's lock until then.
     """
     before = limit(members)
