@@ -2,8 +2,9 @@
 
 A kernel's machine code lies in a file of its own, named by what it was compiled for. The file
 begins with a digest of the rest, of the kernels' sources and of Numba's version: one that is cut
-short, damaged or out of date is passed over, and written anew. The folder is Numba's choice, the
-first that can be written; those before it, which cannot, are read as well.
+short, damaged or out of date is passed over, and written anew; so is one that somebody else may
+have written, as what it holds is run. The folder is Numba's choice, the first that can be written;
+those before it, which cannot, are read as well.
 """
 
 import contextlib
@@ -13,13 +14,14 @@ import inspect
 import os
 import pickle
 import signal
+import stat
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numba
 from numba.core import config
@@ -96,6 +98,23 @@ def _used(folders: list[str]) -> list[str]:
     return folders[: last + 1]
 
 
+@functools.cache
+def _trusted() -> set[int]:
+    """Whose files are loaded: the user's, the administrator's, and who put the library there."""
+    owners = {0, os.geteuid()}
+    with contextlib.suppress(OSError):  # in an archive
+        owners.add(os.stat(__file__).st_uid)
+    return owners
+
+
+def _is_trusted(file: IO[bytes]) -> bool:
+    """Can nobody else have written a file? Windows keeps a user's folders to the user."""
+    if not hasattr(os, "geteuid"):
+        return True
+    told = os.fstat(file.fileno())
+    return told.st_uid in _trusted() and not told.st_mode & stat.S_IWOTH
+
+
 class _File:
     """Keeps what was compiled for a key in the last of some folders, and reads in all."""
 
@@ -110,10 +129,10 @@ class _File:
         return hashlib.sha256(self.stamp + data).digest()
 
     def load(self, key: Any) -> Any:
-        """What was saved, if it is sound."""
+        """What was saved, if it is sound and nobody else's."""
         for place in self._places(key):
-            with contextlib.suppress(OSError):
-                content = place.read_bytes()
+            with contextlib.suppress(OSError), place.open("rb") as file:
+                content = file.read() if _is_trusted(file) else b""
                 if content[:_DIGEST] == self._digest(content[_DIGEST:]):
                     return pickle.loads(content[_DIGEST:])
         return None

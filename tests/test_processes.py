@@ -197,6 +197,29 @@ def test_damaged_file_is_written_anew(damage, copied):
     assert first[2:] == healed[2:] == again[2:]
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no owners of that kind")
+def test_files_that_others_may_have_written_are_not_loaded(copied):
+    """What they hold is run. They are written anew, as one's own."""
+    cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
+    assert run(CALL, copied, **cache)[:2] == ["0", "1"]
+    (file,) = (copied / "cache").rglob("*.nbc")
+    file.chmod(0o666)
+    assert run(CALL, copied, **cache)[:2] == ["0", "1"]
+    assert file.stat().st_mode & 0o777 == 0o666 & ~_mask()
+    assert run(CALL, copied, **cache)[:2] == ["1", "0"]
+    if os.geteuid() == 0:  # an administrator, who can give it away
+        os.chown(file, 54321, -1)
+        assert run(CALL, copied, **cache)[:2] == ["0", "1"]
+        assert file.stat().st_uid == 0
+        assert run(CALL, copied, **cache)[:2] == ["1", "0"]
+
+
+def _mask():
+    """The bits that the process's new files do not get."""
+    os.umask(mask := os.umask(0))
+    return mask
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sizes of files are limited on Unix")
 @pytest.mark.parametrize("size", [0, 4096])
 @FULL
