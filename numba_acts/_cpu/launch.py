@@ -75,10 +75,10 @@ def _kind(value: Any) -> types.Type:
 
 
 def _overload(one: Any, *arguments: Any) -> Any:
-    kinds = tuple(map(_kind, arguments))
-    with _compiler.switched_on():
+    with _compiler.switched_on():  # types as well: Numba would make some twice
+        kinds = tuple(map(_kind, arguments))
         one.compile(kinds)
-    return one.overloads[kinds]
+        return one.overloads[kinds]
 
 
 def _compile_alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...]) -> Any:
