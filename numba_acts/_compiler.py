@@ -99,9 +99,9 @@ def _used(folders: list[str]) -> list[str]:
 
 
 @functools.cache
-def _trusted() -> set[int]:
+def _trusted(user: int) -> set[int]:
     """Whose files are loaded: the user's, the administrator's, and who put the library there."""
-    owners = {0, os.geteuid()}
+    owners = {0, user}
     with contextlib.suppress(OSError):  # in an archive
         owners.add(os.stat(__file__).st_uid)
     return owners
@@ -112,7 +112,7 @@ def _is_trusted(file: IO[bytes]) -> bool:
     if not hasattr(os, "geteuid"):
         return True
     told = os.fstat(file.fileno())
-    return told.st_uid in _trusted() and not told.st_mode & stat.S_IWOTH
+    return told.st_uid in _trusted(os.geteuid()) and not told.st_mode & stat.S_IWOTH
 
 
 class _File:
@@ -143,7 +143,8 @@ class _File:
         place = self._places(key)[-1]
         beside = place.with_name(f"{place.name}.{uuid.uuid4().hex[:16]}")
         try:
-            beside.write_bytes(self._digest(data) + data)
+            with open(beside, "xb", opener=lambda path, flags: os.open(path, flags, 0o644)) as file:
+                file.write(self._digest(data) + data)
             beside.replace(place)
         finally:
             beside.unlink(missing_ok=True)

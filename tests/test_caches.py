@@ -25,6 +25,7 @@ TREES = {
         caches.USUAL,
     ),
     "none": ([], {}, caches.USUAL),
+    "nothing": ([("Data", "0K", "1"), ("Unified", "0K", "3")], {1: 0, 3: 0}, caches.USUAL),
 }
 
 

@@ -8,8 +8,7 @@ the batch around a row and with the number of threads, which would be a second p
 """
 
 import numpy as np
-from llvmlite import binding
-from numba.core import config
+from numba.core import codegen, config
 
 from numba_acts._cpu.lanes import (
     LANES,
@@ -51,8 +50,8 @@ from numba_acts._dtypes import held
 
 def _features() -> list[str]:
     """Of the processor that kernels are compiled for."""
-    told = config.CPU_FEATURES
-    return (binding.get_host_cpu_features().flatten() if told is None else told).split(",")
+    told: str | None = config.CPU_FEATURES
+    return (codegen.get_host_cpu_features() if told is None else told).split(",")
 
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.

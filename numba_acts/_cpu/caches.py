@@ -39,13 +39,14 @@ def macos() -> dict[int, int]:
 
 def sizes(found: dict[int, int], cores: int) -> tuple[int, int, int]:
     """A first, a second and what may be used of a last cache, each at least as large as before."""
-    first = found.get(1, USUAL[0])
-    second = max(first, found.get(2, USUAL[1]))
-    last = found[max(found)] if found and max(found) > 1 else USUAL[2]
+    first = found.get(1) or USUAL[0]
+    second = max(first, found.get(2) or USUAL[1])
+    last = (found[max(found)] if found and max(found) > 1 else 0) or USUAL[2]
     return first, second, max(second, min(last, cores * SHARE))
 
 
-FIRST, SECOND, LAST = sizes(macos() if sys.platform == "darwin" else linux(), os.cpu_count() or 1)
+CORES = os.cpu_count() or 1
+FIRST, SECOND, LAST = sizes(macos() if sys.platform == "darwin" else linux(), CORES)
 
 # A result of half the last cache or more goes around the caches: beside what is read for it, it
 # would drive out of them whatever comes next.

@@ -3,7 +3,7 @@
 The order of a slice's sums is told in `slices`.
 """
 
-from numba_acts._cpu.caches import FAR_FROM, LAST, SECOND
+from numba_acts._cpu.caches import CORES, FAR_FROM, LAST, SECOND
 from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
@@ -55,9 +55,10 @@ TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several o
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
 FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
-# Numbers in a strip: the last cache keeps them for a second reading. The wider its rows are, the
-# faster memory reads them, but for small second caches no more was gained.
-STRIP_NUMBERS = min(SECOND // 2, LAST // 32)
+# Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
+# reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
+# more was gained.
+STRIP_NUMBERS = min(SECOND // 2, LAST // (16 * CORES))
 
 
 # ---- a slice ----------------------------------------------------------------------------------

@@ -314,7 +314,7 @@ class Host:
         self._lock = threading.Lock()  # of who starts the thread or has it end
         self._bell: queue.SimpleQueue[tuple[int, set[int]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._members = 0
+        self._members, self._waits = 0, True
 
     def wake(self, serve: Callable[..., None], here: Callable[[], int], members: int) -> None:
         """Have at least so many members look for jobs, if it can be done now."""
@@ -324,13 +324,16 @@ class Host:
         if self.board[AWAKE] or not self._lock.acquire(blocking=False):
             return
         try:
+            if self.board[AWAKE]:  # another caller was as quick
+                return
             if self._thread is None:
                 bell: queue.SimpleQueue[tuple[int, set[int]]] = queue.SimpleQueue()
                 thread = threading.Thread(target=self._wait, args=(serve, bell), daemon=True)
                 thread.start()
-                self._bell, self._thread = bell, thread
+                self._bell, self._thread, self._waits = bell, thread, True
             self.board[AWAKE] = 1
-            self._bell.put((self._members, self._sent_away(here())))
+            if self._bell.empty():  # or it comes back as it is
+                self._bell.put((self._members, self._sent_away(here())))
         except RuntimeError:  # no thread can be started
             self.board[AWAKE] = 0
         except BaseException:
@@ -342,7 +345,7 @@ class Host:
     def _sent_away(self, core: int) -> set[int]:
         """Keep the thread off the caller's core, where Linux may wake it; where it may be then."""
         allowed: set[int] = set()
-        if hasattr(os, "sched_setaffinity") and self._thread:
+        if hasattr(os, "sched_setaffinity") and self._thread and self._waits:
             with contextlib.suppress(OSError):
                 allowed = os.sched_getaffinity(0)
                 others = allowed - {core & LINUX_CORE}
@@ -351,12 +354,14 @@ class Host:
 
     def _wait(self, serve: Callable[..., None], bell: queue.SimpleQueue) -> None:
         while (rung := bell.get())[0]:
+            self._waits = False
             members, allowed = rung
             if allowed:  # it is awake, elsewhere; and the members are not to take over its limit
                 with contextlib.suppress(OSError):
                     os.sched_setaffinity(0, allowed)
             self.board[GO] = 0
             serve(self.board, members)
+            self._waits = True
             self.board[AWAKE] = 0
 
     def leave(self) -> None:
