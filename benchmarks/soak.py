@@ -46,9 +46,9 @@ Advance = Callable[[float], object]  # by so many calls or seconds
 
 
 def resident() -> int:
-    """Bytes of memory that the process has."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that are the process's own: pages of files come and go with the system."""
+    told = Path("/proc/self/statm").read_text().split()
+    return (int(told[1]) - int(told[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def small_calls() -> list[timing.Call]:
