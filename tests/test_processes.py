@@ -221,7 +221,8 @@ def test_files_that_others_may_have_written_are_not_loaded(copied):
 @FULL
 def test_full_disk(size, copied):
     """No file may grow beyond a few bytes: the kernels are compiled, and nothing is left behind."""
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    limit = "import resource, sys; sys.dont_write_bytecode = True;"  # which Python would cut short
+    limit += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
     for _ in range(2):
         done = run(limit + CALL, copied, NUMBA_CACHE_DIR=str(copied / "cache"))
         assert done[:2] == ["0", "1"]
