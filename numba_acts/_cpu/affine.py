@@ -57,9 +57,8 @@ def _features() -> list[str]:
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
 PANELS = 2  # of two registers of samples that meet the same weights
-SIX = 6  # pieces whose products are summed side by side,
-# in one panel, or in two where kernels are compiled with AVX-512, of 32 registers.
-SIDES = 2 if "+avx512f" in _features() else 1
+SIX = 6  # pieces whose products are summed side by side, with so many panels at once:
+SIDES = 2 if "+avx512f" in _features() else 1  # AVX-512 has registers for two
 DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows

@@ -77,8 +77,8 @@ STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four s
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 # Scratch memory for tiles of columns: half the second cache, or more of it for those that come from
-# memory without a ring; for each thread so much at most. (With 1.75 MB, slices of 1000 numbers take
-# half the time where the second cache has 2 MB, as memory is read in wider rows.)
+# memory without a ring; for each thread so much at most. (With more, slices of 1000 numbers are
+# faster where the second cache has 2 MB, as memory is read in wider rows.)
 SCRATCH = 7 << 16
 TILE_BYTES = min(SECOND // 2, SCRATCH)
 TALL_BYTES = min(SECOND * 7 // 8, SCRATCH)
