@@ -450,8 +450,7 @@ def assert_within(got, want, error, dtype, scale=1):
         allowed = error + ROUNDING[dtype.name] * (np.abs(want) + error)
         allowed = allowed + (1 + scale) * SMALLEST[dtype.name] * np.any(allowed)
         good = (np.abs(got - want) <= allowed) & np.isfinite(want)
-        beyond = np.isinf(got) & (np.abs(want) + allowed > LARGEST[dtype.name])
-        good |= beyond & (np.sign(got) == np.sign(want))
+        good |= np.isinf(got) & (np.sign(got) * want + allowed > LARGEST[dtype.name])
         good |= (got == want) | (np.isnan(got) & np.isnan(want))
     if not np.all(good):
         bad = np.argwhere(~np.atleast_1d(good))

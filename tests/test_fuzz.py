@@ -2,6 +2,7 @@
 
 import functools
 
+import cases
 import fuzz
 import numpy as np
 import pytest
@@ -60,3 +61,11 @@ def test_what_is_wrong_is_found_and_told(what, monkeypatch):
     monkeypatch.setattr(numba_acts, "softmin", function)
     with pytest.raises(AssertionError, match=rf"(?s)seed {seed}: softmin\(.*{message}"):
         fuzz.run(seed)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_infinities_are_right_where_an_error_may_reach_them(sign):
+    got, want = np.array([sign * np.inf], np.float16), np.array([-sign * 1.0])
+    cases.assert_within(got, want, 1e12, got.dtype)
+    with pytest.raises(AssertionError, match="entries are wrong"):
+        cases.assert_within(got, want, 1, got.dtype)
