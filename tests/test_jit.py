@@ -300,7 +300,7 @@ def test_in_parallel_loops(rng):
 
 @FULL
 def test_kernels_are_those_of_calls_from_python(rng):
-    x = rng.normal(size=(3, 7)).astype(np.float32)
+    x = rng.normal(size=(5, 7)).astype(np.float32)
 
     @numba.njit
     def both(x):
