@@ -216,7 +216,7 @@ def _jacobian(y, axis, out):
         matrices = result(out, _with(y.shape, _place(axis, y.ndim), n))
         if y.size:
             source = _operand(y, beside(matrices), False)
-            _jacobian_rows(source, _flat(matrices), n, inner, beta, *_all(outer * n))
+            _jacobian_rows(source, _flat(matrices), n, inner, beta, _FAR, *_all(outer * n))
         return given(matrices, out)
 
     return jacobian
@@ -243,7 +243,7 @@ def _diagonal(y, out):
         slopes = result(out, y.shape)
         if y.size:
             source = _operand(y, beside(slopes), True)
-            _jacobian_diagonal(source, _flat(slopes), beta, *_all(-(-y.size // LANES)))
+            _jacobian_diagonal(source, _flat(slopes), beta, _FAR, *_all(-(-y.size // LANES)))
         return given(slopes, out)
 
     return diagonal
@@ -599,7 +599,7 @@ def _run_product(contiguous):
         elif inner == 1:
             _product_rows(g, y, dx, n, inner, beta, _FAR, *_all(outer))
         elif not contiguous:
-            strip = strip_of(n, inner)
+            strip = strip_of(n, inner, dx.itemsize)
             units = outer * -(-inner // strip)
             _product_columns(g, y, dx, n, inner, strip, beta, _FAR, *_all(units))
 

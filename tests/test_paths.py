@@ -147,7 +147,7 @@ RING = forward.RING_BYTES // 4
 def test_columns_equal_rows(n, inner, from_memory, monkeypatch, rng):
     # fewer than eight columns; eight that overlap the eight before; several tiles, one by one or,
     # from memory, read ahead in a ring of three; strips of products
-    assert 8 * forward.TILE_GROUPS[3] * 4 > product.STRIP
+    assert 8 * forward.TILE_GROUPS[3] * 4 > 2 * product.STRIP // 4
     monkeypatch.setattr(forward, "RING_FROM", 1 if from_memory else 1 << 60)
     for room in (forward, product):
         monkeypatch.setattr(room, "FEW", 0 if from_memory else slices.FEW)
@@ -270,35 +270,85 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
 
 
 FAR = [
-    ("softmin", (4100, 1028), -1),
-    ("softmin", (20_000, 212), -1),
-    ("softmin", (6, 5, 140_000), 1),
-    ("softmin_vjp", (4100, 1028), -1),
-    ("softmin_vjp", (100_003, 44), -1),
-    ("softmin_vjp", (1, 4_200_004), -1),
-    ("softmin_vjp", (6, 5, 140_000), 1),
-    ("maxout_vjp", (6, 5, 140_000), 1),
+    ("softmin", (600, 1028), -1),
+    ("softmin", (3000, 212), -1),
+    ("softmin", (6, 5, 1400), 1),
+    ("softmin", (2003, 1028), 0),
+    ("softmin_vjp", (600, 1028), -1),
+    ("softmin_vjp", (10_003, 44), -1),
+    ("softmin_vjp", (30_003, 2), -1),
+    ("softmin_vjp", (30_003, 3), -1),
+    ("softmin_vjp", (10_003, 21), -1),
+    ("softmin_vjp", (1, 420_004), -1),
+    ("softmin_vjp", (6, 5, 1404), 1),
+    ("softmin_jacobian", (50, 100), -1),
+    ("softmin_jacobian", (3, 7, 500), 1),
+    ("softmin_jacobian_diag", (100_003,), -1),
+    ("maxout", (100_003, 5), -1),
+    ("maxout", (60, 5, 1404), 1),
+    ("maxout_vjp", (30_003, 5), -1),
+    ("maxout_vjp", (60, 5, 1404), 1),
 ]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize(("name", "shape", "axis"), FAR)
-def test_results_are_the_same_around_the_caches(name, shape, axis, rng):
-    x = rng.standard_normal(shape, np.float32)
-    number = x.dtype
-    far, near = lying_at(16, shape, number), lying_at(4, shape, number)
-    if name == "maxout_vjp":
-        y, index = numba_acts.maxout_with_index(x, axis)
-        task: tuple[object, ...] = y, index, shape[axis], axis
-    else:
-        task = (x, axis) if name == "softmin" else (x, numba_acts.softmin(x, axis), axis)
-    for out in far, near:
-        getattr(numba_acts, name)(*task, out=out)
-    np.testing.assert_array_equal(far, near)
+def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkeypatch, rng):
+    for room in (forward, product, jacobian, maxout):
+        monkeypatch.setattr(room, "FAR_FROM", 1 << 16)
+    x = rng.standard_normal(shape, np.float32).astype(dtype)
+    y, index = numba_acts.maxout_with_index(x, axis)
+    task: tuple[object, ...] = x, axis
+    if name == "softmin_vjp":
+        task = x, numba_acts.softmin(x, axis), axis
+    elif name == "softmin_jacobian_diag":
+        task = (x,)
+    elif name == "maxout_vjp":
+        task = y, index, shape[axis], axis
+    function = getattr(numba_acts, name)
+    plain = function(*task)
+    for place in 16, 4:  # where 16 bytes are, and where they are not
+        out = lying_at(place // x.itemsize * x.itemsize, plain.shape, x.dtype)
+        assert out.nbytes >= 1 << 16
+        function(*task, out=out)
+        np.testing.assert_array_equal(out, plain)
     if name == "softmin":
-        in_place = far
+        in_place = lying_at(16, shape, x.dtype)
         in_place[...] = x
         numba_acts.softmin(in_place, axis, out=in_place)
-        np.testing.assert_array_equal(in_place, near)
+        np.testing.assert_array_equal(in_place, plain)
+    if name == "maxout":
+        for place in 16, 4:
+            pair = lying_at(16, y.shape, x.dtype), lying_at(place, y.shape, index.dtype)
+            numba_acts.maxout_with_index(x, axis, out=pair)
+            np.testing.assert_array_equal(pair[0], y)
+            np.testing.assert_array_equal(pair[1], index)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(("outer", "n", "inner"), [(1, 2000, 1501), (2, slices.CHUNK, 520)])
+def test_tall_columns_equal_rows(outer, n, inner, dtype, masked, taken, monkeypatch, rng):
+    monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
+    x = rng.standard_normal((outer, n, inner), np.float32).astype(dtype)
+    mask = rng.random(x.shape) < 0.7 if masked else None
+    y = numba_acts.softmin(x, 1, where=mask)
+    assert taken == ["forward.tall_columns shared"]
+    rows = np.ascontiguousarray(np.swapaxes(x, 1, 2))
+    across = None if mask is None else np.swapaxes(mask, 1, 2)
+    weights = numba_acts.softmin(rows, where=across)
+    np.testing.assert_array_equal(y, np.swapaxes(weights, 1, 2))
+    np.testing.assert_array_equal(numba_acts.softmin(x, 1, where=mask, out=x), y)
+
+
+def test_slices_in_strips():
+    """Where the rows of a tile would be short, and those of the array are longer."""
+    of = np.dtype(np.float32), 1
+    tall = slices.CHUNK
+    assert forward._strips(*of, tall, 1000) == 4
+    assert forward._strips(*of, 100, 1000) == 0
+    assert forward._strips(*of, tall, LANES) == 0
+    assert forward._strips(np.dtype(np.float16), 3, tall, 1025) == 9
 
 
 # ---- the warm-up ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ CODE = """
 import hashlib, sys
 import numpy as np
 import numba_acts as na
+from numba_acts._cpu import forward, jacobian, maxout, product
 dtype = np.dtype(sys.argv[1])
 random = np.random.default_rng(0)
 
@@ -49,6 +50,16 @@ x, weight = numbers(33, 40), numbers(5, 3, 40)
 y, index = na.maxout_affine_with_index(x, weight)
 told("affine", y, index, *na.maxout_affine_vjp(y, x, weight, index))
 told("tangents", na.maxout_affine_jvp(x, weight, index, dx=x))
+for room in forward, jacobian, maxout, product:  # as large results go
+    room.FAR_FROM = 1 << 12
+for shape, axis in [((501, 5), 1), ((501, 21), 1), ((5, 2, 700), 1), ((2001, 600), 0)]:
+    x, g = numbers(*shape), numbers(*shape)
+    y = na.softmin(x, axis)
+    told(f"far softmin{shape}{axis}", y)
+    told(f"far vjp{shape}{axis}", na.softmin_vjp(g, y, axis))
+    best, index = na.maxout_with_index(x, axis)
+    told(f"far maxout{shape}{axis}", best, index, na.maxout_vjp(best, index, shape[axis], axis))
+told("far jacobian", na.softmin_jacobian(numbers(13, 60)), na.softmin_jacobian_diag(y))
 """
 
 

@@ -26,6 +26,7 @@ from numba_acts._cpu.lanes import (
 )
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, crew, kernel, run
 from numba_acts._cpu.memory import (
+    FAR_RUN,
     apart,
     computed,
     elements,
@@ -59,9 +60,12 @@ from numba_acts._cpu.slices import (
     SQUARE,
     WORTH,
     add,
+    add_across,
     batches,
     by_eights,
+    clear,
     finish,
+    folded,
     long_place,
     padded,
     padding,
@@ -77,8 +81,7 @@ STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four s
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
 # Scratch memory for tiles of columns: half the second cache, or more of it for those that come from
-# memory without a ring; for each thread so much at most. (With more, slices of 1000 numbers are
-# faster where the second cache has 2 MB, as memory is read in wider rows.)
+# memory without a ring; for each thread so much at most.
 SCRATCH = 7 << 16
 TILE_BYTES = min(SECOND // 2, SCRATCH)
 TALL_BYTES = min(SECOND * 7 // 8, SCRATCH)
@@ -585,6 +588,63 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
     settle(out)
 
 
+@lane
+def read_block(x, mask, first, inner, count, block, stop, tile, pitch, maxima, law):
+    """exp(sign·x − m), raised, of a block of a strip's rows."""
+    source = x, mask, first, inner, count
+    read_tile(*source, tile, -block * pitch, pitch, law[0], block, stop, 0)
+    for i in range(0, (stop - block) * pitch, pitch):
+        for j in range(0, pitch & -wide_lanes(tile), wide_lanes(tile)):
+            store(tile, i + j, raised_exp(load_wide(tile, i + j) - load_wide(maxima, j), law))
+
+
+@kernel
+def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
+    """Slices whose numbers lie apart, so many that a tile of them would have short rows.
+
+    A unit is a strip of neighbouring columns, read three times by wide rows: for the maxima, for
+    the sums and for the result. A cache keeps it from the first on.
+    """
+    x, mask, out = operand(x, out), elements(mask), results(out, inner, min(strip, inner), far)
+    law = exponent_law(x, beta)
+    zero, pitch = fill(splat(law[0]), 0.0), tile_pitch(strip)
+    tile, maxima, weights = scratch(x, BLOCK * pitch), scratch(x, pitch), scratch(x, pitch)
+    lanes = scratch(x, 3 * strip * LANES)
+    for unit in range(start, stop):
+        first, count = place(unit, n, inner, strip)
+        source = x, mask, first, inner, count
+        for j in range(0, pitch, LANES):
+            store(maxima, j, fill(zero, NOTHING))
+        for j in range(0, strip, LANES):
+            clear(lanes, 3 * j * LANES, zero)
+        for block in range(0, n, BLOCK):
+            end = min(block + BLOCK, n)
+            read_tile(*source, tile, -block * pitch, pitch, law[0], block, end, AHEAD)
+            for j in range(0, count, LANES):
+                m = load(maxima, j)
+                store(maxima, j, max_across(m, tile, j - pitch, pitch, end - block + 1))
+        for block in range(0, n, BLOCK):
+            end = min(block + BLOCK, n)
+            read_block(*source, block, end, tile, pitch, maxima, law)
+            padding(tile, 0, pitch, end - block, strip, zero)
+            for j in range(0, count, LANES):
+                add_across(tile, j, pitch, padded(end - block), lanes, 3 * j * LANES)
+        for j in range(0, count, LANES):
+            at = 3 * j * LANES
+            total, lost = folded(lanes, at, LANES), folded(lanes, at + SQUARE, LANES)
+            store(weights, j, divide(fill(zero, 1.0), finish(total, lost)))
+        for block in range(0, n, BLOCK):
+            end = min(block + BLOCK, n)
+            read_block(*source, block, end, tile, pitch, maxima, law)
+            given = weights, 0, mask, out, first, inner, count
+            write_tile(tile, -block * pitch, pitch, *given, block, end)
+    release(tile)
+    release(maxima)
+    release(weights)
+    release(lanes)
+    settle(out)
+
+
 # ---- long slices ------------------------------------------------------------------------------
 
 
@@ -768,9 +828,21 @@ def softmax(x, mask, out, outer, n, inner, beta):
             run(long_writes, units, part, (again, mask, sums, out), n, inner, beta, base)
     elif n <= FEW and out.nbytes < FAR_FROM:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
+    elif out.nbytes >= FAR_FROM and (units := _strips(out.dtype, outer, n, inner)) >= crew(work):
+        run(tall_columns, units, work, data, n, inner, FAR_RUN // itemsize, beta, FAR_FROM)
     else:
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
         run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
+
+
+def _strips(dtype, outer, n, inner):
+    """How many strips there are; 0 where tiles are faster, whose rows are as long or nearly so.
+
+    A strip that the second cache does not hold is read three times from slower ones.
+    """
+    strip, size = FAR_RUN // dtype.itemsize, computed(dtype).itemsize
+    least = strip if n * FAR_RUN <= SECOND else strip // 4
+    return 0 if TALL_BYTES // (n * size) >= min(inner, least) else outer * -(-inner // strip)
 
 
 @functools.lru_cache(1 << 10)

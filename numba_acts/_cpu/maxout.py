@@ -31,6 +31,7 @@ from numba_acts._cpu.memory import (
     eight,
     elements,
     fetch,
+    four,
     gather,
     get,
     load,
@@ -166,17 +167,6 @@ def largest(x, first, pieces):
 
 
 @lane
-def four(x, i, step):
-    """Four wide vectors, `step` apart."""
-    return (
-        load_wide(x, i),
-        load_wide(x, i + step),
-        load_wide(x, i + 2 * step),
-        load_wide(x, i + 3 * step),
-    )
-
-
-@lane
 def largest_wide(x, first, step, steps, last, wide):
     """The maxima of four wide vectors, `step` after `step`, at most `last`; was there no NaN?"""
     a, b, c, d = four(x, first, wide)
@@ -261,16 +251,18 @@ def note_one(index, i, piece):
 
 
 @kernel
-def few(x, out, index, pieces, start, stop):
+def few(x, out, index, pieces, far, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
-    whole = start + ((stop - start) & -LANES)
+    whole, step, run = start + ((stop - start) & -LANES), start | LANES, out.size
     if whole < stop:
         rows(x, out, index, len(pieces), whole, stop)
-    x, out, index = elements(x), elements(out), elements(index)
+    x, out, index = elements(x), results(out, step, run, far), results(index, step, run, far)
     for u in range(start, whole, LANES):
         best, winner = winners(x, u * len(pieces), pieces)
         store(out, u, best)
         note(index, u, winner)
+    settle(out)
+    settle(index)
 
 
 @kernel
@@ -327,9 +319,10 @@ def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
 def columns(x, out, index, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
     given = x, out, index
-    x, index = elements(x), elements(index)
-    out = results(out, inner, min(span, inner), far)
+    x, run = elements(x), min(span, inner)
+    out, index = results(out, inner, run, far), results(index, inner, run, far)
     spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
+    count = min(LANES, inner)  # the last eight may overlap those before
     numbers = splat(np.int32(0))
     wide = wide_lanes(x)
     for unit in range(start, stop):
@@ -339,8 +332,8 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
         certain = column
         if index is None:
             certain = columns_wide(x, out, outer, pieces, inner, column, stop_column, wide)
-        for c in range(certain, stop_column, LANES):
-            count = min(LANES, stop_column - c)
+        for start_column in range(certain, stop_column, LANES):
+            c = min(start_column, stop_column - count)
             first = outer * pieces * inner + c
             there = outer * inner + c
             best = load(x, first) if count == LANES else load_some(x, first, count)
@@ -361,6 +354,7 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
             first = outer * inner
             columns_further(*given, pieces, inner, first + column, first + stop_column)
     settle(out)
+    settle(index)
 
 
 # ---- the gradient -----------------------------------------------------------------------------
@@ -398,15 +392,17 @@ def cotangent(g, i, count, like):
 
 
 @kernel
-def vjp_few(g, index, out, pieces, start, stop):
+def vjp_few(g, index, out, pieces, far, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
     whole = start + ((stop - start) & -LANES)
     if whole < stop:
         vjp_rows(g, index, out, len(pieces), whole, stop)
-    g, index, out = elements(g), elements(index), elements(out)
+    step = (start | LANES) * len(pieces)
+    g, index, out = elements(g), elements(index), results(out, step, out.size, far)
     one = fill(load_some(out, 0, 1), 1)
     for u in range(start, whole, LANES):
         spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
+    settle(out)
 
 
 @lane
@@ -438,13 +434,14 @@ def vjp_columns(g, index, out, pieces, inner, span, far, start, stop):
     g, index, out = elements(g), elements(index), results(out, inner, min(span, inner), far)
     zero = fill(load_some(out, 0, 1), 0)
     spans = (inner + span - 1) // span
+    count = min(LANES, inner)  # the last eight may overlap those before
     for unit in range(start, stop):
         outer = unit // spans
         column = (unit - outer * spans) * span
         stop_column = min(column + span, inner)
         for i in range(pieces):
-            for c in range(column, stop_column, LANES):
-                count = min(LANES, stop_column - c)
+            for start_column in range(column, stop_column, LANES):
+                c = min(start_column, stop_column - count)
                 here = outer * inner + c
                 at = (outer * pieces + i) * inner + c
                 v = cotangent(g, here, count, zero)
@@ -489,7 +486,7 @@ def maxout(x, out, index, outer, pieces, inner):
             one = None if index is None else index[u : u + 1]
             _divided(x[u * pieces : (u + 1) * pieces], out[u : u + 1], one, count)
     elif inner == 1 and pieces <= FEW:
-        run(few, outer, x.size, (x, out, index, (0,) * pieces))
+        run(few, outer, x.size, (x, out, index, (0,) * pieces), FAR_FROM)
     elif inner == 1:
         run(rows, outer, x.size, (x, out, index), pieces)
     else:
@@ -530,7 +527,7 @@ def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
     data = g, index, out
     if inner == 1 and pieces <= FEW:
-        run(vjp_few, outer, out.size, (*data, (0,) * pieces))
+        run(vjp_few, outer, out.size, (*data, (0,) * pieces), FAR_FROM)
     elif inner == 1:
         run(vjp_rows, outer, out.size, data, pieces)
     elif pieces > COUNTED:

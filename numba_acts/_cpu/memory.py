@@ -120,6 +120,8 @@ def results(typingctx, array, step, run, far):
     numbers have at least 16 bytes, and all of it is written at multiples of those. `settle` comes
     when that is done.
     """
+    if array is types.none:
+        return array(array, types.intp, types.intp, types.intp), lambda *of: of[-1][0]
     kind, size = Results(array.dtype), size_of(array.dtype)
 
     def emit(context, builder, sig, args):
@@ -142,6 +144,8 @@ def settle(typingctx, array):
     """What was written around the caches is there for other threads."""
 
     def emit(context, builder, sig, args):
+        if array is types.none:
+            return context.get_dummy_value()
         with builder.if_then(_far(context, builder, array, args[0])):
             builder.fence("seq_cst")
         return context.get_dummy_value()
@@ -355,6 +359,17 @@ def eight(x, i, step):
     )
 
 
+@lane
+def four(x, i, step):
+    """Four wide vectors, `step` apart."""
+    return (
+        load_wide(x, i),
+        load_wide(x, i + step),
+        load_wide(x, i + 2 * step),
+        load_wide(x, i + 3 * step),
+    )
+
+
 @intrinsic
 def halves(typingctx, array, index, step):
     """Four numbers of each of eight rows, `step` apart: rows i and i + 4 in one vector."""
@@ -433,6 +448,23 @@ def add_products(typingctx, sums, lanes, array, places, k):
     return sums(sums, lanes, array, places, types.intp), emit
 
 
+def _store(context, builder, array, args, value):
+    """Write stored bits, several, from an index on: around the caches where `array` goes there."""
+    pointer = _address(context, builder, array, args[0], args[1], value.type.element)
+    pointer = builder.bitcast(pointer, value.type.as_pointer())
+    size = size_of(array.dtype)
+    if not isinstance(array, Results):
+        builder.store(value, pointer, align=size)
+        return context.get_dummy_value()
+    with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
+        with far:
+            written = builder.store(value, pointer, align=16)
+            written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        with near:
+            builder.store(value, pointer, align=size)
+    return context.get_dummy_value()
+
+
 @intrinsic
 def store(typingctx, array, index, lanes):
     """Write eight consecutive elements of a contiguous array, rounding to its dtype."""
@@ -440,19 +472,7 @@ def store(typingctx, array, index, lanes):
 
     def emit(context, builder, sig, args):
         value = _narrow(context, builder, dtype, args[2], lanes.dtype)
-        element = _storage(context, dtype)
-        pointer = _address(context, builder, array, args[0], args[1], element)
-        pointer = builder.bitcast(pointer, value.type.as_pointer())
-        if not isinstance(array, Results):
-            builder.store(value, pointer, align=size_of(dtype))
-            return context.get_dummy_value()
-        with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
-            with far:
-                written = builder.store(value, pointer, align=16)
-                written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
-            with near:
-                builder.store(value, pointer, align=size_of(dtype))
-        return context.get_dummy_value()
+        return _store(context, builder, array, args, value)
 
     return types.void(array, types.intp, lanes), emit
 
@@ -476,6 +496,16 @@ def put_eight(out, i, step, vectors):
     store(out, i + 5 * step, f)
     store(out, i + 6 * step, g)
     store(out, i + 7 * step, h)
+
+
+@lane
+def put_four(out, i, step, vectors):
+    """Write four vectors, `step` apart."""
+    a, b, c, d = vectors
+    store(out, i, a)
+    store(out, i + step, b)
+    store(out, i + 2 * step, c)
+    store(out, i + 3 * step, d)
 
 
 @intrinsic
@@ -567,7 +597,6 @@ def put_together(typingctx, array, index, vectors):
     def emit(context, builder, sig, args):
         parts = cgutils.unpack_tuple(builder, args[2])
         parts = [_narrow(context, builder, dtype, part, vectors.dtype.dtype) for part in parts]
-        element = parts[0].type.element
         while len(parts) & (len(parts) - 1):
             parts.append(ir.Constant(parts[0].type, ir.Undefined))
         while len(parts) > 1:  # one behind the other, then in turn
@@ -578,11 +607,7 @@ def put_together(typingctx, array, index, vectors):
         places = [i * LANES + unit for unit in range(LANES) for i in range(count)]
         mask = ir.Constant(ir.VectorType(INT32, LANES * count), places)
         value = builder.shuffle_vector(parts[0], ir.Constant(parts[0].type, ir.Undefined), mask)
-        pointer = _address(context, builder, array, args[0], args[1], element)
-        builder.store(
-            value, builder.bitcast(pointer, value.type.as_pointer()), align=size_of(dtype)
-        )
-        return context.get_dummy_value()
+        return _store(context, builder, array, args, value)
 
     return types.void(array, types.intp, vectors), emit
 
@@ -622,11 +647,7 @@ def spread(typingctx, array, index, pieces, lanes, indices):
         wide = repeated(number)
         zero = broadcast(builder, zero_of(wide.type.element), LANES * count)
         value = builder.select(builder.icmp_signed("==", winner, places), wide, zero)
-        pointer = _address(context, builder, array, args[0], args[1], number.type.element)
-        builder.store(
-            value, builder.bitcast(pointer, value.type.as_pointer()), align=size_of(dtype)
-        )
-        return context.get_dummy_value()
+        return _store(context, builder, array, args, value)
 
     return types.void(array, types.intp, pieces, lanes, indices), emit
 
@@ -707,6 +728,13 @@ def scratch(typingctx, array, size):
 def memory(typingctx, array, size):
     """Uninitialised memory for `size` numbers of the type that `array`'s are held as in lanes."""
     kind, emit = _allocate(typingctx, number_of(array), size)
+    return kind(array, types.intp), emit
+
+
+@intrinsic
+def another(typingctx, array, size):
+    """Uninitialised memory for `size` elements of an array's own dtype."""
+    kind, emit = _allocate(typingctx, array.dtype, size)
     return kind(array, types.intp), emit
 
 

@@ -8,6 +8,8 @@ from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
 from numba_acts._cpu.memory import (
+    FAR_RUN,
+    another,
     apart,
     elements,
     load,
@@ -53,8 +55,9 @@ from numba_acts._cpu.slices import (
 SHORT = 31  # the same for products, whose rows take less work
 TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several of them if short
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
-STRIP = 1024  # at most so many neighbouring columns whose products are summed side by side
-FEW_STRIP = 256  # the same for slices of at most four numbers, which the first cache holds
+# Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
+# memory brings what lies beside them. Twice as many for slices of more than `BLOCK` numbers.
+STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
 # more was gained.
@@ -188,8 +191,9 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
     Up to `SHORT` numbers a row, eight of them go across the lanes, as in
     `short_rows`.
     """
-    run = out.size if n > SHORT else n  # row after row
-    g, y, out = operand(g, out), operand(y, out), results(out, n, run, far)
+    near, around = elements(out), results(out, (start | LANES) * n, out.size, far)
+    g, y = operand(g, out), operand(y, out)
+    out = results(out, n, out.size if n > SHORT else 0, far)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
@@ -199,11 +203,11 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
         tile_g, tile_y = scratch(y, together * room), scratch(y, together * room)
         tile, dots = scratch(y, together * room), scratch(y, together * LANES)
         lanes = scratch(y, 3 * SQUARE)
-        one = fill(zero, 1.0)
+        one, page = fill(zero, 1.0), another(near, together * width)
         for k in range(together):
             padding(tile, k * room, LANES, n, LANES, zero)
         if n == 2 or n == 3:
-            row = few_rows(g, y, out, n, start, stop, factor)
+            row = few_rows(g, y, around, n, start, stop, factor)
         while row + LANES <= stop:
             groups = min(together, (stop - row) // LANES)
             first = row * n
@@ -216,12 +220,19 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
             for k in range(groups):
                 total, lost = sums_across(tile, k * room, LANES, n, zero, lanes)
                 store(dots, k * LANES, finish(total, lost))
+            into, at = near, first
+            if around.far:
+                into, at = page, 0
             for k in range(groups):
                 dot = load(dots, k * LANES)
                 for i in range(k * room, k * room + width, LANES):
                     store(tile_g, i, entry(load(tile_g, i), load(tile_y, i), dot, factor))
-                write_eight_rows(tile_g, k * room, n, one, None, out, first + k * width)
+                write_eight_rows(tile_g, k * room, n, one, None, into, at + k * width)
+            if around.far:
+                for i in range(0, groups * width, LANES):
+                    store(around, first + i, load(page, i))
             row += groups * LANES
+        release(page)
         release(tile_g)
         release(tile_y)
         release(tile)
@@ -239,7 +250,7 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
             product_contiguous(g, y, out, (first + r) * n, n, dot, factor)
     release(shelf)
     release(dots)
-    settle(out)
+    settle(around)
 
 
 # ---- columns ----------------------------------------------------------------------------------
@@ -345,14 +356,14 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
         if inner == 1:
             total, lost = dot_along(g, y, first, size, zero, lanes)
         else:
-            clear(lanes, zero)
+            clear(lanes, 0, zero)
             for chunk in range(0, size, CHUNK):
                 length = min(CHUNK, size - chunk)
                 for k in range(length):
                     i = first + (chunk + k) * inner
                     store(tile, k * LANES, products(g, y, i, count))
                 padding(tile, 0, LANES, length, LANES, zero)
-                add_across(tile, 0, LANES, padded(length), lanes)
+                add_across(tile, 0, LANES, padded(length), lanes, 0)
             total, lost = folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
         store(sums, unit * 2 * LANES, total)
         store(sums, unit * 2 * LANES + LANES, lost)
@@ -403,11 +414,12 @@ def product(g, y, out, outer, n, inner, beta):
     elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     else:
-        strip = span_for(outer, inner, strip_width(n, inner), work)
+        strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
         run(columns, outer * -(-inner // strip), work, data, n, inner, strip, beta, FAR_FROM)
 
 
-def strip_width(n, inner):
+def strip_width(n, inner, itemsize):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
-    return min(STRIP if n > 4 else FEW_STRIP, fit, -(-inner // LANES) * LANES)
+    blocks = 1 if n <= BLOCK else 2 if n <= 8 * BLOCK else 8
+    return min(blocks * STRIP // itemsize, fit, -(-inner // LANES) * LANES)

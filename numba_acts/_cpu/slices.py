@@ -81,8 +81,8 @@ def folded(z, first, step):
 
 
 @lane
-def clear(lanes, zero):
-    for j in range(0, 2 * SQUARE, LANES):
+def clear(lanes, at, zero):
+    for j in range(at, at + 2 * SQUARE, LANES):
         store(lanes, j, zero)
 
 
@@ -94,9 +94,9 @@ def add_to(lanes, j, numbers):
 
 
 @lane
-def last_across(z, first, step, left, lanes):
+def last_across(z, first, step, left, lanes, numbers):
     """The last block of eight slices, of 8, 16, 24 or 32 numbers, added in pairs in `lanes`."""
-    numbers, octet = 2 * SQUARE, LANES * step
+    octet = LANES * step
     for j in range(LANES):
         store(lanes, numbers + j * LANES, load(z, first + j * step))
     if left > LANES:
@@ -114,20 +114,23 @@ def last_across(z, first, step, left, lanes):
 
 
 @lane
-def add_across(z, first, step, n, lanes):
-    """Add n numbers, a multiple of eight, of eight slices, as `sum_along` does, to `lanes`."""
+def add_across(z, first, step, n, lanes, at):
+    """Add n numbers, a multiple of eight, of eight slices, as `sum_along` does.
+
+    `lanes` has at `at` their sums and errors, lane by lane, and room for a square.
+    """
     octet = LANES * step
-    whole = n & -BLOCK
+    whole, numbers = n & -BLOCK, at + 2 * SQUARE
     for k in range(0, whole, BLOCK):
         for j in range(LANES):
             i = first + (k + j) * step
             low = load(z, i) + load(z, i + octet)
             high = load(z, i + 2 * octet) + load(z, i + 3 * octet)
-            add_to(lanes, j * LANES, low + high)
+            add_to(lanes, at + j * LANES, low + high)
     if whole < n:
-        last_across(z, first + whole * step, step, n - whole, lanes)
+        last_across(z, first + whole * step, step, n - whole, lanes, numbers)
         for j in range(0, SQUARE, LANES):
-            add_to(lanes, j, load(lanes, 2 * SQUARE + j))
+            add_to(lanes, at + j, load(lanes, numbers + j))
 
 
 @lane
@@ -139,10 +142,10 @@ def sums_across(z, first, step, n, zero, lanes):
     if n <= LANES:
         return zero + folded(z, first, step), zero
     if n <= BLOCK:
-        last_across(z, first, step, padded(n), lanes)
+        last_across(z, first, step, padded(n), lanes, 2 * SQUARE)
         return zero + folded(lanes, 2 * SQUARE, LANES), zero
-    clear(lanes, zero)
-    add_across(z, first, step, padded(n), lanes)
+    clear(lanes, 0, zero)
+    add_across(z, first, step, padded(n), lanes, 0)
     return folded(lanes, 0, LANES), folded(lanes, SQUARE, LANES)
 
 
