@@ -10,6 +10,7 @@ the batch around a row and with the number of threads, which would be a second p
 import numpy as np
 from numba.core import codegen, config
 
+from numba_acts._cpu.caches import FIRST
 from numba_acts._cpu.lanes import (
     LANES,
     beats,
@@ -30,6 +31,7 @@ from numba_acts._cpu.memory import (
     counters,
     eight,
     elements,
+    four,
     gather,
     get,
     load,
@@ -39,6 +41,7 @@ from numba_acts._cpu.memory import (
     operand,
     put,
     put_eight,
+    put_four,
     release,
     splat_wide,
     store,
@@ -234,6 +237,20 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, shares, start
 # ---- derivatives: the winners alone -----------------------------------------------------------
 
 
+@lane
+def winning(index, r, u, units, pieces):
+    """The piece that won in unit u for row r, counted from the first unit's first."""
+    return u * pieces + np.intp(get(index, r * units + u))
+
+
+@lane
+def four_more(sums, x, i, factor, wide):
+    """Each of four wide vectors of sums, plus `factor` times those of x from i on."""
+    a, b, c, d = sums
+    p, q, r, s = four(x, i, wide)
+    return fma(p, factor, a), fma(q, factor, b), fma(r, factor, c), fma(s, factor, d)
+
+
 @kernel
 def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, stop):
     """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r.
@@ -243,28 +260,31 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, s
     g, weight = operand(g, dx), operand(weight, dx)
     index, dx = elements(index), elements(dx)
     sums = memory(weight, SPAN)
-    wide = wide_lanes(sums)
-    whole = depth // (4 * wide) * (4 * wide)
+    wide, four_wide = wide_lanes(sums), 4 * wide_lanes(sums)
+    kept, none = memory(weight, ROWS * four_wide), splat_wide(sums, 0)
+    whole = depth // four_wide * four_wide
+    few = max(1, FIRST // (8 * WIDE_BYTES * pieces))
     for j in range(0, SPAN, LANES):
         store(sums, j, fill(load(sums, j), 0))
-    for span in range(0, whole, 4 * wide):  # of which all pieces' weights stay in a cache
-        for r in range(start, stop):
-            a = b = c = d = splat_wide(sums, 0)
-            for u in range(units):
-                factor = get(g, r * row + u * column)
-                there = (u * pieces + np.intp(get(index, r * units + u))) * depth + span
-                a = fma(load_wide(weight, there), factor, a)
-                b = fma(load_wide(weight, there + wide), factor, b)
-                c = fma(load_wide(weight, there + 2 * wide), factor, c)
-                d = fma(load_wide(weight, there + 3 * wide), factor, d)
-            store(dx, r * depth + span, a)
-            store(dx, r * depth + span + wide, b)
-            store(dx, r * depth + span + 2 * wide, c)
-            store(dx, r * depth + span + 3 * wide, d)
+    for block in range(start, stop, ROWS):
+        end = min(block + ROWS, stop)
+        for span in range(0, whole, four_wide):
+            for group in range(0, units, few):  # whose weights the first cache keeps for all rows
+                for r in range(block, end):
+                    here = (r - block) * four_wide
+                    total = four(kept, here, wide) if group else (none, none, none, none)
+                    for u in range(group, min(group + few, units)):
+                        there = winning(index, r, u, units, pieces) * depth + span
+                        total = four_more(total, weight, there, get(g, r * row + u * column), wide)
+                    put_four(kept, here, wide, total)
+            for r in range(block, end):
+                total = four(kept, (r - block) * four_wide, wide)
+                put_four(dx, r * depth + span, wide, total)
+    release(kept)
     if whole < depth:
         for r in range(start, stop):
             for u in range(units):
-                there = (u * pieces + np.intp(get(index, r * units + u))) * depth + whole
+                there = winning(index, r, u, units, pieces) * depth + whole
                 factor = get(g, r * row + u * column)
                 add_scaled(sums, 0, weight, there, depth - whole, factor)
             take_sums(sums, 0, dx, r * depth + whole, depth - whole)
@@ -321,7 +341,8 @@ def gradient_weight(
     g, x, index = operand(g, dweight), operand(x, dweight), elements(index)
     dweight, dbias = elements(dweight), elements(dbias)
     count = index.size // units
-    room = max(LANES, min(SPAN, (depth + LANES - 1) & -LANES))
+    room = max(SPAN, SUMS // (together * pieces) & -LANES)  # as many as are kept, or all
+    room = max(LANES, min(room, (depth + LANES - 1) & -LANES))
     sums = memory(x, together * pieces * room)
     wide = wide_lanes(sums)
     rows, factors = counters(together * ROWS), memory(x, together * ROWS)
@@ -345,21 +366,12 @@ def gradient_weight(
                 for k in range(0, whole, 4 * wide):  # of which the block's rows stay in a cache
                     for u in range(last - group):
                         for i in range(pieces):
-                            at = (u * pieces + i) * room + k
-                            a, b = load_wide(sums, at), load_wide(sums, at + wide)
-                            c, d = load_wide(sums, at + 2 * wide), load_wide(sums, at + 3 * wide)
-                            here = u * (pieces + 1) + i
+                            at, here = (u * pieces + i) * room + k, u * (pieces + 1) + i
+                            total = four(sums, at, wide)
                             for j in range(get(starts, here), get(starts, here + 1)):
                                 there = get(rows, j) * x_row + span + k
-                                factor = get(factors, j)
-                                a = fma(load_wide(x, there), factor, a)
-                                b = fma(load_wide(x, there + wide), factor, b)
-                                c = fma(load_wide(x, there + 2 * wide), factor, c)
-                                d = fma(load_wide(x, there + 3 * wide), factor, d)
-                            store(sums, at, a)
-                            store(sums, at + wide, b)
-                            store(sums, at + 2 * wide, c)
-                            store(sums, at + 3 * wide, d)
+                                total = four_more(total, x, there, get(factors, j), wide)
+                            put_four(sums, at, wide, total)
                 if whole < size:
                     for u in range(last - group):
                         for r in range(block, end):
