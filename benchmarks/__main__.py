@@ -21,6 +21,7 @@ PARTS = {
     "startup": "the import, and the first call in a new process",
     "scaling": "time over size, on one thread and on two",
     "busy": "calls while other work takes the cores",
+    "uses": "large results, read next or left alone, in the caches and around them",
     "memory": "how much a call takes beyond its result",
     "accuracy": "errors against a reference of higher precision",
     "soak": "millions of calls: memory, many threads, random arguments",

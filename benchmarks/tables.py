@@ -281,6 +281,20 @@ def startup(part: Row) -> str:
     return table(["what", "nothing cached", "kernels cached"], lines)
 
 
+def uses(rows: Sequence[Row]) -> str:
+    """Return what calls take whose results stay in the caches or go around them."""
+    columns = list(dict.fromkeys(way for row in rows for way in row["times"]))
+    return table(
+        ["function", "result", "the library's way", *columns],
+        (
+            [label(row), memory(row["bytes"]), "around" if row["far"] else "in the caches"]
+            + [duration(row["times"][way]["median"]) for way in columns]
+            for row in rows
+        ),
+        text=3,
+    )
+
+
 def memory_use(rows: Sequence[Row]) -> str:
     """Return the memory that calls take beyond their result."""
     return table(
@@ -352,6 +366,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "busy": ("On a busy machine: median and 99th percentile", busy),
     "calls": ("Small calls", calls),
     "startup": ("Imports and first calls", startup),
+    "uses": ("Large results, read next or left alone", uses),
     "memory": ("Memory beyond the result", memory_use),
     "accuracy": ("Accuracy: the worst error as a share of the bound", accuracy),
     "soak": ("Endurance", soak),

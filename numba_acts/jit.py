@@ -443,7 +443,7 @@ def maxout_affine_vjp(g, x, weight, index):
                 *(units, np.int64(1), *_all(winners.size // units)),
             )
             room = max(LANES, min(span, depth))
-            together = max(1, min(most, units, sums // (pieces * room)))
+            together = max(1, min(most, units, sums // (dweight.itemsize * pieces * room)))
             _affine_gradient_weight(
                 *(flat_g, flat_x, chosen, _flat(dweight), _flat(dbias)),
                 *(units, pieces, depth, units, np.int64(1), depth),

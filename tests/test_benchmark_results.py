@@ -107,6 +107,10 @@ def made_up():
             "import_adds": 0.03,
             "first_calls": [{"call": "softmin", "cold": 3.2, "warm": 0.21}],
         },
+        "uses": [
+            {"function": "softmin", "work": "forward", "bytes": 1 << 25, "far": True}
+            | {"times": {"around them, left alone": {"median": 2e-3}}}
+        ],
         "memory": [
             {
                 "function": "softmin",
@@ -231,6 +235,7 @@ def test_other_tables():
     assert "1.50\xa0µs" in tables.calls(results["calls"])
     assert "| first `softmin` | 3.20\xa0s | 210\xa0ms |" in tables.startup(results["startup"])
     assert "65.5\xa0kB" in tables.memory_use(results["memory"])
+    assert "| softmin | 33.6\xa0MB | around | 2.00\xa0ms |" in tables.uses(results["uses"])
     assert "**Made-up processor**, 2 cores" in tables.stamp(results)
 
 

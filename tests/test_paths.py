@@ -1,5 +1,8 @@
 """Every traversal is taken by the shapes meant for it, on one thread and on several."""
 
+import platform
+
+import ml_dtypes
 import numba
 import numpy as np
 import oracle
@@ -10,7 +13,7 @@ from numba_acts import __main__
 from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.lanes import LANES
-from numba_acts._cpu.memory import FAR_RUN, results
+from numba_acts._cpu.memory import FAR_RUN, elements, load, results, store
 
 
 @pytest.fixture
@@ -232,6 +235,29 @@ def test_affine(rows, threads, taken, rng):
     np.testing.assert_allclose(y, oracle.maxout_affine(x, weight), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("units", "pieces", "depth", "rows"), [(16, 3, 2000, 40), (5, 2, 7000, 33), (9, 300, 270, 70)]
+)
+def test_a_layers_gradients_do_not_depend_on_who_takes_which_units(
+    units, pieces, depth, rows, dtype, monkeypatch, rng
+):
+    x = rng.normal(size=(rows, depth)).astype(dtype)
+    weight = rng.normal(size=(units, pieces, depth)).astype(dtype)
+    g = rng.normal(size=(rows, units)).astype(dtype)
+    index = rng.integers(0, pieces, (rows, units))
+    alone = [numba_acts.maxout_affine_vjp(g, x, weight, index)]
+    for count in (1, 2, 4, 16):
+        monkeypatch.setattr(affine, "crew", lambda work, count=count: count)
+        alone.append(numba_acts.maxout_affine_vjp(g, x, weight, index))
+    for first, *others in zip(*alone, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+    u, i = units - 1, index[0, -1]  # the last unit's piece that won first, summed one by one
+    won = index[:, u] == i
+    np.testing.assert_allclose(alone[0][1][u, i], g[won, u].astype(float) @ x[won], rtol=1e-4)
+
+
 def test_one_thread_is_enough_when_numba_is_told_so(taken):
     threads = numba.get_num_threads()
     try:
@@ -267,6 +293,20 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
     assert not goes_far(lying_at(4, large, number), 4, run)
     byte = np.dtype(np.int8)  # eight of which are only half of 16 bytes
     assert not goes_far(lying_at(0, FAR_FROM, byte), 16, FAR_RUN)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other instructions")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int16"])
+def test_stores_around_the_caches_are_instructions_of_their_own(dtype):
+    @numba.njit
+    def copy(x, out):
+        x, out = elements(x), results(out, LANES, out.size, FAR_FROM)
+        for i in range(0, x.size, LANES):
+            store(out, i, load(x, i))
+
+    kind = launch._kind(np.empty(1, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
+    copy.compile((kind, kind))
+    assert next(iter(copy.inspect_asm().values())).count("\tvmovnt") > 0
 
 
 FAR = [
@@ -307,8 +347,8 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
         task = y, index, shape[axis], axis
     function = getattr(numba_acts, name)
     plain = function(*task)
-    for place in 16, 4:  # where 16 bytes are, and where they are not
-        out = lying_at(place // x.itemsize * x.itemsize, plain.shape, x.dtype)
+    for place in 16, 8:  # a multiple of 16 bytes, and none
+        out = lying_at(place, plain.shape, x.dtype)
         assert out.nbytes >= 1 << 16
         function(*task, out=out)
         np.testing.assert_array_equal(out, plain)
@@ -318,7 +358,7 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
         numba_acts.softmin(in_place, axis, out=in_place)
         np.testing.assert_array_equal(in_place, plain)
     if name == "maxout":
-        for place in 16, 4:
+        for place in 16, 8:
             pair = lying_at(16, y.shape, x.dtype), lying_at(place, y.shape, index.dtype)
             numba_acts.maxout_with_index(x, axis, out=pair)
             np.testing.assert_array_equal(pair[0], y)
@@ -330,6 +370,7 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
 @pytest.mark.parametrize(("outer", "n", "inner"), [(1, 2000, 1501), (2, slices.CHUNK, 520)])
 def test_tall_columns_equal_rows(outer, n, inner, dtype, masked, taken, monkeypatch, rng):
     monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
+    monkeypatch.setattr(forward, "crew", lambda work: 2)
     x = rng.standard_normal((outer, n, inner), np.float32).astype(dtype)
     mask = rng.random(x.shape) < 0.7 if masked else None
     y = numba_acts.softmin(x, 1, where=mask)
@@ -339,6 +380,14 @@ def test_tall_columns_equal_rows(outer, n, inner, dtype, masked, taken, monkeypa
     weights = numba_acts.softmin(rows, where=across)
     np.testing.assert_array_equal(y, np.swapaxes(weights, 1, 2))
     np.testing.assert_array_equal(numba_acts.softmin(x, 1, where=mask, out=x), y)
+
+
+def test_narrow_columns_are_left_to_one_thread():
+    """Two would write into the same lines of a cache."""
+    of = np.dtype(np.float32), 1, 300
+    assert forward._tiles(*of, 49, 2, False)[0] == 1
+    assert forward._tiles(*of, 49, 1, False)[0] == 1
+    assert forward._tiles(*of, 256, 2, False)[0] >= 2
 
 
 def test_slices_in_strips():
@@ -390,6 +439,11 @@ def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
                 if dtype == "float32":
                     numba_acts.maxout_vjp(ones(units), index, k, axis)
                     numba_acts.maxout_jvp(x, index, axis)
+    monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
+    monkeypatch.setattr(forward, "crew", lambda work: 1)
+    assert forward._strips(np.dtype(np.float64), 1, slices.CHUNK, 70)
+    for mask in None, np.ones((slices.CHUNK, 70), bool):
+        numba_acts.softmin(ones(slices.CHUNK, 70), 0, where=mask)
     assert kernels() == warmed
 
 

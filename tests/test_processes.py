@@ -111,7 +111,8 @@ def compiled(x, g, axis):
     dx = numba_acts.maxout_vjp(g, index, x.shape[axis], axis)
     return y, index, dx, numba_acts.maxout_jvp(x, index, axis)
 rng = np.random.default_rng(0)
-for shape in [(50,), (3, 16), (19, 17), (3, 40), (19, 100), (2, 33, 5), (2, 100, 19), (40, 1)]:
+for shape in [(50,), (3, 16), (19, 17), (3, 40), (19, 100), (2, 33, 5), (2, 100, 19), (40, 1),
+              (40, 1025)]:
     for axis in range(len(shape)):
         for dtype in (np.int8, np.float32):
             x = rng.integers(-40, 40, shape).astype(dtype)

@@ -67,7 +67,7 @@ ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
 LEAST = 4  # units, at least, that a panel of rows is made for
 SPAN = 256  # numbers of a row that are handled at a time
-SUMS = 1 << 16  # sums of a gradient that one thread keeps at a time
+SUMS = 1 << 18  # bytes of sums of a gradient that one thread keeps at a time
 
 
 @lane
@@ -341,10 +341,10 @@ def gradient_weight(
     g, x, index = operand(g, dweight), operand(x, dweight), elements(index)
     dweight, dbias = elements(dweight), elements(dbias)
     count = index.size // units
-    room = max(SPAN, SUMS // (together * pieces) & -LANES)  # as many as are kept, or all
-    room = max(LANES, min(room, (depth + LANES - 1) & -LANES))
+    wide, four_wide = wide_lanes(x), 4 * wide_lanes(x)
+    fit = SUMS * wide // (WIDE_BYTES * together * pieces)  # numbers of a span
+    room = min(max(four_wide, fit // four_wide * four_wide), (depth + LANES - 1) & -LANES)
     sums = memory(x, together * pieces * room)
-    wide = wide_lanes(sums)
     rows, factors = counters(together * ROWS), memory(x, together * ROWS)
     starts = counters(together * (pieces + 1))
     zero = extract(fill(load(sums, 0), 0), 0)
@@ -354,7 +354,7 @@ def gradient_weight(
         last = min(group + together, units)
         for span in range(0, depth, room):
             size = min(room, depth - span)
-            whole = size // (4 * wide) * (4 * wide)
+            whole = size // four_wide * four_wide
             for block in range(0, count, ROWS):
                 end = min(block + ROWS, count)
                 for u in range(last - group):
@@ -363,7 +363,7 @@ def gradient_weight(
                         *(index, units, group + u, pieces, block, end),
                         *(rows, factors, u * ROWS, starts, u * (pieces + 1)),
                     )
-                for k in range(0, whole, 4 * wide):  # of which the block's rows stay in a cache
+                for k in range(0, whole, four_wide):  # of which the block's rows stay in a cache
                     for u in range(last - group):
                         for i in range(pieces):
                             at, here = (u * pieces + i) * room + k, u * (pieces + 1) + i
@@ -455,7 +455,7 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     (g, row, column), (x, x_row) = g, x
     work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
     run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
-    fit = SUMS // (pieces * max(LANES, min(SPAN, depth)))
+    fit = SUMS // (dweight.itemsize * pieces * max(LANES, min(SPAN, depth)))
     together = max(1, min(UNITS, units // crew(work), fit))
     data = g, x, index, dweight, dbias
     run(gradient_weight, -(-units // together), work, data, *lengths, x_row, together)

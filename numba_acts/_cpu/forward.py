@@ -5,6 +5,7 @@ The order of a slice's sums is told in `slices`.
 
 import functools
 
+from numba_acts._cpu import launch
 from numba_acts._cpu.caches import FAR_FROM, LAST, SECOND
 from numba_acts._cpu.exponential import exponent_law, lowered, raised_exp
 from numba_acts._cpu.lanes import (
@@ -90,7 +91,8 @@ RING_FROM = LAST // 32  # in arrays of so many numbers, which come from memory a
 AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 UNITS = 4  # units that few columns are divided into for each thread,
-LEAST = 4  # of at least so many groups of eight, if that leaves a unit for each
+LEAST = 4  # of at least so many groups of eight,
+SHARE = 1 << 8  # and of so many bytes of a row together, or threads would write into the same lines
 
 
 # ---- a slice ----------------------------------------------------------------------------------
@@ -146,9 +148,13 @@ def sum_along(z, first, count, zero):
 @lane
 def max_across(m, z, first, step, n):
     """The largest of n vectors, `step` apart, of which m is the first."""
-    for k in range(1, n):
-        m = maximum(load_beside(z, first + k * step, m), m)
-    return m
+    m2, last = m, first + (n - 1) * step
+    for i in range(first + step, last, 2 * step):  # two, or each would wait for the one before
+        m = maximum(load_beside(z, i, m), m)
+        m2 = maximum(load_beside(z, i + step, m), m2)
+    if n % 2 == 0:
+        m = maximum(load_beside(z, last, m), m)
+    return maximum(m, m2)
 
 
 @lane
@@ -471,13 +477,13 @@ def short_rows(x, mask, out, n, inner, beta, far, start, stop):
 def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, ahead):
     """Copy rows of `count` columns to a tile; the last eight columns may overlap those before.
 
-    Memory is asked for what is read `ahead` rows later, unless that is 0.
+    Memory is asked for what lies `ahead` rows further, unless that is 0.
     """
     whole, last, step = count & -LANES, count - LANES, wide_lanes(x)
     wide_whole = count & -step
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
-        if ahead and k + ahead < stop:
+        if ahead:
             for j in range(0, count, LANES):
                 fetch(x, i + j + ahead * inner)
         for j in range(0, wide_whole, step):
@@ -590,11 +596,11 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
 
 @lane
 def read_block(x, mask, first, inner, count, block, stop, tile, pitch, maxima, law):
-    """exp(sign·x − m), raised, of a block of a strip's rows."""
+    """exp(sign·x − m), raised, of a block of a strip's rows; `pitch` is a wide vector longer."""
     source = x, mask, first, inner, count
     read_tile(*source, tile, -block * pitch, pitch, law[0], block, stop, 0)
     for i in range(0, (stop - block) * pitch, pitch):
-        for j in range(0, pitch & -wide_lanes(tile), wide_lanes(tile)):
+        for j in range(0, count, wide_lanes(tile)):
             store(tile, i + j, raised_exp(load_wide(tile, i + j) - load_wide(maxima, j), law))
 
 
@@ -603,7 +609,7 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
     """Slices whose numbers lie apart, so many that a tile of them would have short rows.
 
     A unit is a strip of neighbouring columns, read three times by wide rows: for the maxima, for
-    the sums and for the result. A cache keeps it from the first on.
+    the sums and for the result. From the first on some cache keeps it, the second if it may.
     """
     x, mask, out = operand(x, out), elements(mask), results(out, inner, min(strip, inner), far)
     law = exponent_law(x, beta)
@@ -831,6 +837,10 @@ def softmax(x, mask, out, outer, n, inner, beta):
     elif out.nbytes >= FAR_FROM and (units := _strips(out.dtype, outer, n, inner)) >= crew(work):
         run(tall_columns, units, work, data, n, inner, FAR_RUN // itemsize, beta, FAR_FROM)
     else:
+        if launch.warming:  # for large arrays; the same is computed below
+            strip = FAR_RUN // itemsize
+            units = outer * -(-inner // strip)
+            run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
         run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
 
@@ -853,9 +863,9 @@ def _tiles(dtype, outer, n, inner, count, from_memory):
     room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
     fit = room // (-(-n // LANES) * SQUARE * ring * number)
     groups = min(fit, TILE_GROUPS[ring], columns)
+    count = min(count, outer * inner * dtype.itemsize // SHARE)
     if count > 1:  # tiles for several threads
-        least = min(LEAST, columns * outer // count)
-        groups = min(groups, max(least, -(-columns * outer // (UNITS * count))))
+        groups = min(groups, max(LEAST, -(-columns * outer // (UNITS * count))))
     while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
         groups -= 1
     groups = max(1, groups)

@@ -322,13 +322,14 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
     x, run = elements(x), min(span, inner)
     out, index = results(out, inner, run, far), results(index, inner, run, far)
     spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
-    count = min(LANES, inner)  # the last eight may overlap those before
     numbers = splat(np.int32(0))
     wide = wide_lanes(x)
     for unit in range(start, stop):
         outer = unit // spans
         column = (unit - outer * spans) * span
         stop_column = min(column + span, inner)
+        # The last eight may overlap those before; another unit's not where these are not yet right.
+        count = min(LANES, stop_column - column if counted < pieces else inner)
         certain = column
         if index is None:
             certain = columns_wide(x, out, outer, pieces, inner, column, stop_column, wide)

@@ -456,6 +456,9 @@ def _store(context, builder, array, args, value):
     if not isinstance(array, Results):
         builder.store(value, pointer, align=size)
         return context.get_dummy_value()
+    if isinstance(value.type.element, ir.HalfType):  # LLVM does not take those around the caches
+        value = builder.bitcast(value, ir.VectorType(ir.IntType(16), value.type.count))
+        pointer = builder.bitcast(pointer, value.type.as_pointer())
     with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
         with far:
             written = builder.store(value, pointer, align=16)

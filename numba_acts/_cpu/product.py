@@ -56,7 +56,8 @@ SHORT = 31  # the same for products, whose rows take less work
 TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several of them if short
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
-# memory brings what lies beside them. Twice as many for slices of more than `BLOCK` numbers.
+# memory brings what lies beside them. Wider rows for longer slices, of which more memory pages are
+# read by turns: twice as many bytes beyond `BLOCK` numbers, eight times beyond eight blocks.
 STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no

@@ -105,6 +105,19 @@ def _pieces_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int,
     return rules.lengths(shape, axis) if known else None
 
 
+@functools.lru_cache(1 << 12)
+def _spread_of(
+    shape: tuple[int, ...], pieces: int, axis: int, dtype: np.dtype, index: np.dtype
+) -> tuple[tuple[int, ...], tuple[int, int, int] | None]:
+    """Of floats and an index, with pieces on a new axis: the shape, and the same or None."""
+    plain = arrays.is_float(dtype) and index.kind == "i" and index.isnative
+    if not plain or pieces <= 0 or 0 in shape or not -len(shape) - 1 <= axis <= len(shape):
+        return shape, None
+    place = axis % (len(shape) + 1)
+    outer, inner = math.prod(shape[:place]), math.prod(shape[place:])
+    return (*shape[:place], pieces, *shape[place:]), (outer, pieces, inner)
+
+
 def ndim(name: str, array: Any) -> int:
     """How many axes an argument has."""
     return arrays.Call().admit(name, array).ndim
@@ -225,21 +238,15 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         type(g) is type(index) is _ndarray
         and type(axis) is type(pieces) is int
         and g.shape == index.shape
-        and index.dtype.kind == "i"
-        and index.dtype.isnative
         and g.flags.carray
         and index.flags.carray
-        and -g.ndim - 1 <= axis <= g.ndim
-        and pieces > 0
     ):
-        known, place = arrays.is_float(g.dtype), axis % (g.ndim + 1)
-        shape = (*g.shape[:place], pieces, *g.shape[place:])
-        if known and g.size and (out is None or _fits(out, shape, g.dtype, g, index)):
-            dx = np.empty(shape, g.dtype) if out is None else out
-            winners = index.ravel()
-            _check_range(winners, pieces)
-            outer, inner = math.prod(shape[:place]), math.prod(shape[place + 1 :])
-            cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), outer, pieces, inner)
+        shape, lengths = _spread_of(g.shape, pieces, axis, g.dtype, index.dtype)
+        if lengths and (out is None or _fits(out, shape, g.dtype, g, index)):
+            dx, winners = np.empty(shape, g.dtype) if out is None else out, index.ravel()
+            if not cpu_maxout.in_range(winners, pieces):
+                _check_range(winners, pieces)
+            cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), *lengths)
             return dx
     call = Call()
     task = rules.maxout_vjp(call, g, index, pieces, axis, out)

@@ -1,0 +1,63 @@
+"""``python -m benchmarks uses``: results in the caches and around them, read next or left alone.
+
+A result that goes around the caches costs less where it is left alone, for its memory is not read
+first, and more where what comes next reads it. Here both ways are forced for results of every size;
+``FAR_FROM`` in ``numba_acts/_cpu/caches.py`` is from where on results go around.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import numba_acts as na
+from benchmarks import tables, timing
+from numba_acts._cpu import caches, forward, product
+
+LENGTH = 1024  # numbers of a slice
+SIZES = [1 << n for n in range(20, 28)]  # bytes of a result
+WAYS = {"in the caches": 1 << 62, "around them": 0}
+
+
+def calls_on(size: int) -> dict[str, Callable[[], np.ndarray]]:
+    """Forward and product with a result of so many bytes."""
+    x = np.random.default_rng(0).standard_normal((size // LENGTH // 4, LENGTH), np.float32)
+    y, out = na.softmin(x), np.empty_like(x)
+    return {
+        "forward": lambda: na.softmin(x, out=out),
+        "vjp": lambda: na.softmin_vjp(x, y, out=out),
+    }
+
+
+def times_of(call: Callable[[], np.ndarray]) -> timing.Times:
+    """Of both ways: the call, and the call with a maxout of its result."""
+
+    def alone(far: int) -> np.ndarray:
+        forward.FAR_FROM = product.FAR_FROM = far
+        return call()
+
+    def read(far: int) -> np.ndarray:
+        return na.maxout(alone(far))
+
+    calls: dict[str, timing.Call] = {}
+    for way, far in WAYS.items():
+        calls[f"{way}, left alone"] = partial(alone, far)
+        calls[f"{way}, read next"] = partial(read, far)
+    try:
+        return timing.interleaved(calls, rounds=21, budget=6)
+    finally:
+        forward.FAR_FROM = product.FAR_FROM = caches.FAR_FROM
+
+
+def main(arguments: list[str]) -> int:
+    """Measure all sizes; print them, and write them to the processor's file."""
+    rows: list[dict[str, Any]] = [
+        {"function": "softmin", "work": work, "bytes": size, "far": size >= caches.FAR_FROM}
+        | {"times": times_of(call)}
+        for size in SIZES
+        for work, call in calls_on(size).items()
+    ]
+    print(tables.uses(rows))
+    print(f"written to {timing.save('uses', rows)}")
+    return 0
