@@ -10,7 +10,7 @@ the batch around a row and with the number of threads, which would be a second p
 import numpy as np
 from numba.core import codegen, config
 
-from numba_acts._cpu.caches import FIRST
+from numba_acts._cpu.caches import FIRST, SECOND
 from numba_acts._cpu.lanes import (
     LANES,
     beats,
@@ -67,6 +67,9 @@ ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows
 LEAST = 4  # units, at least, that a panel of rows is made for
 SPAN = 256  # numbers of a row that are handled at a time
+# Bytes of weights of a share of the units: the second cache keeps them for all rows, or nearly so
+# where it is small, for each share makes its panels of rows anew.
+KEPT = max(SECOND // 2, 1 << 19)
 SUMS = 1 << 18  # bytes of sums of a gradient that one thread keeps at a time
 
 
@@ -180,7 +183,8 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, shares, start
     """y = max over i of weight[u, i]·x + bias[u, i]; work: a panel of rows of x, a share of units.
 
     The products of a panel with some units' pieces stay in the second cache, where the maximum is
-    taken. Each is summed in an order of its own depth: it depends on no batch and no threads.
+    taken. Each is summed in an order of its own depth: it depends on no batch and no threads. All
+    panels meet a share's weights before the next share's.
     """
     x, weight, bias = operand(x, out), operand(weight, out), operand(bias, out)
     out, index = elements(out), elements(index)
@@ -191,9 +195,10 @@ def affine_rows(x, weight, bias, out, index, units, pieces, depth, shares, start
     chunk = max(LANES, ((depth + chunks - 1) // chunks + LANES - 1) & -LANES)
     z, panel = memory(x, (together * pieces + SIX) * width), memory(x, chunk * width)
     rows = out.size // units
+    blocks = (rows + width - 1) // width
     for work in range(start, stop):
-        block = work // shares
-        share = work - block * shares
+        share = work // blocks
+        block = work - share * blocks
         first = block * width
         samples = min(width, rows - first)
         first_unit, last_unit = share * units // shares, (share + 1) * units // shares
@@ -441,7 +446,8 @@ def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
     wide = WIDE_BYTES // (4 if held(y.dtype).names else y.itemsize)
     blocks, work = -(-y.size // (units * PANELS * wide)), y.size * pieces * depth // 16
-    shares = min(-(-units // LEAST), -(-2 * crew(work) // max(1, blocks)))
+    shares = max(-(-2 * crew(work) // max(1, blocks)), -(-weight.nbytes // KEPT))
+    shares = min(-(-units // LEAST), shares)
     data = x, weight, bias, y, index
     run(affine_rows, blocks * shares, work, data, units, pieces, depth, shares)
 
