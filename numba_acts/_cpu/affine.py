@@ -348,7 +348,8 @@ def gradient_weight(
     count = index.size // units
     wide, four_wide = wide_lanes(x), 4 * wide_lanes(x)
     fit = SUMS * wide // (WIDE_BYTES * together * pieces)  # numbers of a span
-    room = min(max(four_wide, fit // four_wide * four_wide), (depth + LANES - 1) & -LANES)
+    room = max(four_wide, fit // four_wide * four_wide)
+    room = max(LANES, min(room, (depth + LANES - 1) & -LANES))  # there may be no inputs
     sums = memory(x, together * pieces * room)
     rows, factors = counters(together * ROWS), memory(x, together * ROWS)
     starts = counters(together * (pieces + 1))
