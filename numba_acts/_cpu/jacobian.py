@@ -4,32 +4,21 @@ import numpy as np
 
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import factor_law
-from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane, lane_places
+from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane_places
 from numba_acts._cpu.launch import kernel, run
 from numba_acts._cpu.memory import (
     get,
     load,
     load_some,
+    load_up_to,
     operand,
     results,
     settle,
     store,
     store_some,
+    store_up_to,
 )
 from numba_acts._cpu.slices import WORTH
-
-
-@lane
-def some(y, i, count):
-    return load(y, i) if count == LANES else load_some(y, i, count)
-
-
-@lane
-def store_up_to(out, i, count, v):
-    if count == LANES:
-        store(out, i, v)
-    else:
-        store_some(out, i, count, v)
 
 
 @kernel
@@ -55,7 +44,7 @@ def jacobian(y, out, n, inner, beta, far, start, stop):
             own = factor * (mine * (one - mine))
             for start_column in range(0, n, LANES):
                 j = min(start_column, n - count)
-                v = negative * (mine * some(y, slices + j, count))
+                v = negative * (mine * load_up_to(y, slices + j, count))
                 v = choose(equals(lane_places(), np.int32(row - j)), own, v)
                 store_up_to(out, first + j, count, v)
         else:
@@ -64,10 +53,10 @@ def jacobian(y, out, n, inner, beta, far, start, stop):
                 there = slices + j * inner
                 for start_column in range(0, inner, LANES):
                     i = min(start_column, inner - count)
-                    mine = some(y, here + i, count)
+                    mine = load_up_to(y, here + i, count)
                     v = factor * (mine * (one - mine))
                     if j != row:
-                        v = negative * (mine * some(y, there + i, count))
+                        v = negative * (mine * load_up_to(y, there + i, count))
                     store_up_to(out, first + i, count, v)
     settle(out)
 

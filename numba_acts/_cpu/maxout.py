@@ -36,6 +36,7 @@ from numba_acts._cpu.memory import (
     get,
     load,
     load_some,
+    load_up_to,
     load_wide,
     narrow,
     put,
@@ -87,7 +88,7 @@ def along_some(x, first, pieces):
     winner = places
     for i in range(LANES, pieces, LANES):
         count = min(LANES, pieces - i)
-        v = load(x, first + i) if count == LANES else load_some(x, first + i, count)
+        v = load_up_to(x, first + i, count)
         best, winner = challenge(best, winner, v, places + i)
     return first_max(best, winner)
 
@@ -337,11 +338,11 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
             c = min(start_column, stop_column - count)
             first = outer * pieces * inner + c
             there = outer * inner + c
-            best = load(x, first) if count == LANES else load_some(x, first, count)
+            best = load_up_to(x, first, count)
             winner = numbers
             for i in range(1, counted):
                 at = first + i * inner
-                v = load(x, at) if count == LANES else load_some(x, at, count)
+                v = load_up_to(x, at, count)
                 wins = beats(v, best)
                 best = choose(wins, v, best)
                 winner = choose(wins, fill(winner, i), winner)
@@ -389,7 +390,7 @@ def cotangent(g, i, count, like):
     """Numbers of `g`; ones if it is empty, as the Jacobian wants them."""
     if g.size == 0:
         return fill(like, 1)
-    return load(g, i) if count == LANES else load_some(g, i, count)
+    return load_up_to(g, i, count)
 
 
 @kernel

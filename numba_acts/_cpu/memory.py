@@ -488,6 +488,21 @@ def store_some(array, index, count, lanes):
 
 
 @lane
+def load_up_to(array, index, count):
+    """Eight consecutive elements, or those that there are."""
+    return load(array, index) if count == LANES else load_some(array, index, count)
+
+
+@lane
+def store_up_to(array, index, count, lanes):
+    """Write eight consecutive elements, or those that there are."""
+    if count == LANES:
+        store(array, index, lanes)
+    else:
+        store_some(array, index, count, lanes)
+
+
+@lane
 def put_eight(out, i, step, vectors):
     """Write eight vectors, `step` apart."""
     a, b, c, d, e, f, g, h = vectors
