@@ -15,7 +15,8 @@ from numba_acts._busy import Watch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = "numba_acts numba numpy torch onnxruntime jax scipy thinc".split()
-PAUSE = 0.012  # seconds between libraries: libgomp's threads look for work for 8 to 10 ms
+# Threads that look for work after a call are waited for: OpenMP's do for 10 ms, ONNX Runtime's 25.
+PAUSE, QUIET, PAUSES = 0.005, 0.1, 12  # seconds at a time, the share spent from which it is quiet
 WARM = 0.005  # seconds that a call runs untimed before each sample
 SHORTEST = 0.001  # seconds that a sample takes at least: quicker calls are repeated within it
 
@@ -48,7 +49,7 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
         for name, call in calls.items():
             if round_ >= most[name]:
                 continue
-            time.sleep(PAUSE)
+            settle()
             awake = time.perf_counter() + WARM
             call()
             while time.perf_counter() < awake:
@@ -61,6 +62,15 @@ def interleaved(calls: Mapping[str, Call], rounds: int, budget: float) -> Times:
         name: {"median": statistics.median(taken), "minimum": min(taken)}
         for name, taken in samples.items()
     }
+
+
+def settle() -> None:
+    """Sleep until this process's threads sleep as well, or have not done so for a while."""
+    for _ in range(PAUSES):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - before < QUIET * PAUSE:
+            return
 
 
 def stamp() -> dict[str, Any]:
