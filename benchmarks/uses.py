@@ -2,7 +2,7 @@
 
 A result that goes around the caches costs less where it is left alone, for its memory is not read
 first, and more where what comes next reads it. Here both ways are forced for results of every size;
-``FAR_FROM`` in ``numba_acts/_cpu/caches.py`` is from where on results go around.
+``FAR_FROM`` of ``numba_acts._cpu.forward`` and ``product`` is from where on results go around.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,11 @@ import numpy as np
 
 import numba_acts as na
 from benchmarks import tables, timing
-from numba_acts._cpu import caches, forward, product
+from numba_acts._cpu import forward, product
 
 LENGTH = 1024  # numbers of a slice
 SIZES = [1 << n for n in range(20, 28)]  # bytes of a result
+ROOMS: dict[str, Any] = {"forward": forward, "vjp": product}
 WAYS = {"in the caches": 1 << 62, "around them": 0}
 
 
@@ -30,11 +31,12 @@ def calls_on(size: int) -> dict[str, Callable[[], np.ndarray]]:
     }
 
 
-def times_of(call: Callable[[], np.ndarray]) -> timing.Times:
+def times_of(room: Any, call: Callable[[], np.ndarray]) -> timing.Times:
     """Of both ways: the call, and the call with a maxout of its result."""
+    usual = room.FAR_FROM
 
     def alone(far: int) -> np.ndarray:
-        forward.FAR_FROM = product.FAR_FROM = far
+        room.FAR_FROM = far
         return call()
 
     def read(far: int) -> np.ndarray:
@@ -47,14 +49,14 @@ def times_of(call: Callable[[], np.ndarray]) -> timing.Times:
     try:
         return timing.interleaved(calls, rounds=21, budget=6)
     finally:
-        forward.FAR_FROM = product.FAR_FROM = caches.FAR_FROM
+        room.FAR_FROM = usual
 
 
 def main(arguments: list[str]) -> int:
     """Measure all sizes; print them, and write them to the processor's file."""
     rows: list[dict[str, Any]] = [
-        {"function": "softmin", "work": work, "bytes": size, "far": size >= caches.FAR_FROM}
-        | {"times": times_of(call)}
+        {"function": "softmin", "work": work, "bytes": size, "far": size >= ROOMS[work].FAR_FROM}
+        | {"times": times_of(ROOMS[work], call)}
         for size in SIZES
         for work, call in calls_on(size).items()
     ]

@@ -549,7 +549,7 @@ _product_long_dots = linked(cpu_product.long_dots)
 _product_long_writes = linked(cpu_product.long_writes)
 _product_rows = linked(cpu_product.rows)
 
-_FAR = np.int64(FAR_FROM)
+_FAR, _FAR_PRODUCT = np.int64(FAR_FROM), np.int64(cpu_product.FAR_FROM)
 _ALONE = np.int64(1), np.int64(0)  # one tile at a time, and nothing fetched ahead
 
 
@@ -595,13 +595,15 @@ def _run_product(contiguous):
             for bundle in range(outer * -(-inner // LANES)):
                 base = bundle * groups
                 _product_long_dots(g, y, sums, n, inner, base, *_all(groups))
-                _product_long_writes(g, y, sums, dx, n, inner, beta, base, _FAR, *_all(groups))
+                _product_long_writes(
+                    g, y, sums, dx, n, inner, beta, base, _FAR_PRODUCT, *_all(groups)
+                )
         elif inner == 1:
-            _product_rows(g, y, dx, n, inner, beta, _FAR, *_all(outer))
+            _product_rows(g, y, dx, n, inner, beta, _FAR_PRODUCT, *_all(outer))
         elif not contiguous:
             strip = strip_of(n, inner, dx.itemsize)
             units = outer * -(-inner // strip)
-            _product_columns(g, y, dx, n, inner, strip, beta, _FAR, *_all(units))
+            _product_columns(g, y, dx, n, inner, strip, beta, _FAR_PRODUCT, *_all(units))
 
     return run
 

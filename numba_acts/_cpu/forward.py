@@ -32,6 +32,7 @@ from numba_acts._cpu.memory import (
     computed,
     elements,
     fetch,
+    fetch_ahead,
     fetch_to_write,
     get,
     load,
@@ -348,6 +349,7 @@ def maxima(x, mask, first, count, sign, m, m2):
     """The larger of two maxima each and `count` numbers, pairs of wide vectors."""
     step = wide_lanes(x)
     for i in range(first, first + count, 2 * step):  # two, or each would wait for the one before
+        fetch_ahead(x, i, 2 * step)
         m = maximum(read_wide(x, mask, i, sign), m)
         m2 = maximum(read_wide(x, mask, i + step, sign), m2)
     return m, m2
@@ -663,6 +665,7 @@ def whole_chunk(x, mask, first, law, kept):
     shift = splat_wide(x, extract(finite(m), 0))
     total = lost = fill(m, 0.0)
     for i in range(first, first + CHUNK, STRETCH):
+        fetch_ahead(x, i + CHUNK, STRETCH)
         exponentials_to(kept, i, x, mask, i, STRETCH, shift, law)
         if i > first:
             total, lost = sum_more(kept, i - STRETCH, STRETCH, total, lost)
@@ -764,6 +767,7 @@ def long_row(x, mask, out, first, size, m, factor, law):
     m, factor = splat_wide(out, extract(m, 0)), splat_wide(out, extract(factor, 0))
     for i in range(first, stop - step + 1, step):
         if x is None:
+            fetch_ahead(out, i, step)
             y = lowered(lowered(load_wide(out, i) * factor))
         else:
             y = raised_exp(read_wide(x, mask, i, law[0]) - m, law) * factor

@@ -31,9 +31,11 @@ from numba_acts._cpu.memory import (
     eight,
     elements,
     fetch,
+    fetch_ahead,
     four,
     gather,
     get,
+    largest_pieces,
     load,
     load_some,
     load_up_to,
@@ -251,6 +253,17 @@ def note_one(index, i, piece):
         put(index, i, piece)
 
 
+@lane
+def winners_of_few(x, out, index, u, pieces):
+    """Write the winners of eight units of few contiguous pieces."""
+    if index is None:
+        store(out, u, largest_pieces(x, u * len(pieces), pieces))
+    else:
+        best, winner = winners(x, u * len(pieces), pieces)
+        store(out, u, best)
+        store(index, u, winner)
+
+
 @kernel
 def few(x, out, index, pieces, far, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units at a time, by shuffles."""
@@ -259,9 +272,8 @@ def few(x, out, index, pieces, far, start, stop):
         rows(x, out, index, len(pieces), whole, stop)
     x, out, index = elements(x), results(out, step, run, far), results(index, step, run, far)
     for u in range(start, whole, LANES):
-        best, winner = winners(x, u * len(pieces), pieces)
-        store(out, u, best)
-        note(index, u, winner)
+        fetch_ahead(x, u * len(pieces), LANES * len(pieces))
+        winners_of_few(x, out, index, u, pieces)
     settle(out)
     settle(index)
 

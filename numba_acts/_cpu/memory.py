@@ -6,6 +6,8 @@ as `FLOAT16` or `BFLOAT16`; `load` widens them to float32 and `store` rounds the
 even. Those of bool are held as `BOOL`: any byte but 0 is true, and loaded as 1.
 """
 
+import functools
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -29,6 +31,10 @@ from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
 # Bytes in a row of what goes around the caches: part of a line costs more than it.
 FAR_RUN = 1 << 10
+
+# Bytes beyond what is read in order for which memory is asked: what a processor asks for by itself
+# ends at a page of that size, or comes late.
+AHEAD = 1 << 12
 
 WIDE_BYTES = 64  # the numbers, as they are computed with, of the wide lanes in products
 _FLOAT16, _BFLOAT16, _BOOL = from_dtype(FLOAT16), from_dtype(BFLOAT16), from_dtype(BOOL)
@@ -583,15 +589,25 @@ def put(typingctx, array, index, number):
 
 def _pieces(context, builder, array, args, count):
     """Each piece of eight units of `count`: numbers i, i + count, ..."""
+    units = _units(context, builder, array, args, count)
+    for i in range(count):
+        yield _loaded(builder, array, _every(builder, units, i, count))
+
+
+def _units(context, builder, array, args, count):
+    """The numbers of eight units of `count`, as they are stored."""
     element = _storage(context, array.dtype)
     vector = ir.VectorType(element, LANES * count)
     pointer = _address(context, builder, array, args[0], args[1], element)
     pointer = builder.bitcast(pointer, vector.as_pointer())
-    units = builder.load(pointer, typ=vector, align=size_of(array.dtype))
-    for i in range(count):
-        places = ir.Constant(ir.VectorType(INT32, LANES), list(range(i, LANES * count, count)))
-        chosen = builder.shuffle_vector(units, ir.Constant(vector, ir.Undefined), places)
-        yield _loaded(builder, array, chosen)
+    return builder.load(pointer, typ=vector, align=size_of(array.dtype))
+
+
+def _every(builder, vector, first, step):
+    """Numbers `first`, `first` + `step`, ... of a vector."""
+    places = list(range(first, vector.type.count, step))
+    mask = ir.Constant(ir.VectorType(INT32, len(places)), places)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
 @intrinsic
@@ -628,6 +644,31 @@ def put_together(typingctx, array, index, vectors):
         return _store(context, builder, array, args, value)
 
     return types.void(array, types.intp, vectors), emit
+
+
+@intrinsic
+def largest_pieces(typingctx, array, index, pieces):
+    """The largest of each of eight units; `pieces` is a tuple of their number.
+
+    While that is even, of each two neighbours, all of them at once: that takes fewer shuffles.
+    """
+    lanes = Lanes(number_of(array))
+
+    def emit(context, builder, sig, args):
+        def larger(old, new):
+            return builder.select(replaces(builder, lanes, new, old), new, old)
+
+        count = len(pieces)
+        step = 2 if count % 2 == 0 else count
+        units = _units(context, builder, array, args, count)
+        parts = [_loaded(builder, array, _every(builder, units, i, step)) for i in range(step)]
+        best = functools.reduce(larger, parts)
+        while (count := count // step) > 1:
+            step = 2 if count % 2 == 0 else count
+            best = functools.reduce(larger, [_every(builder, best, i, step) for i in range(step)])
+        return best
+
+    return lanes(array, types.intp, pieces), emit
 
 
 @intrinsic
@@ -673,10 +714,11 @@ def spread(typingctx, array, index, pieces, lanes, indices):
 # ---- ahead of time ----------------------------------------------------------------------------
 
 
-def _fetch(context, builder, array, args, write):
+def _fetch(context, builder, array, args, write, further=0):
     element = _storage(context, array.dtype)
     pointer = _address(context, builder, array, args[0], args[1], element)
     pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+    pointer = builder.gep(pointer, [INT32(further)])
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [pointer, INT32(write), INT32(3), INT32(1)])
@@ -691,6 +733,21 @@ def fetch(typingctx, array, index):
         return _fetch(context, builder, array, args, 0)
 
     return types.void(array, types.intp), emit
+
+
+@intrinsic
+def _fetch_further(typingctx, array, index):
+    def emit(context, builder, sig, args):
+        return _fetch(context, builder, array, args, 0, AHEAD)
+
+    return types.void(array, types.intp), emit
+
+
+@lane
+def fetch_ahead(x, first, count):
+    """Ask for the cache lines of `count` elements, `AHEAD` bytes beyond those from `first` on."""
+    for i in range(first, first + count, wide_lanes(x)):
+        _fetch_further(x, i)
 
 
 @intrinsic

@@ -3,7 +3,7 @@
 The order of a slice's sums is told in `slices`.
 """
 
-from numba_acts._cpu.caches import CORES, FAR_FROM, LAST, SECOND
+from numba_acts._cpu.caches import CORES, LAST, SECOND
 from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
@@ -12,6 +12,7 @@ from numba_acts._cpu.memory import (
     another,
     apart,
     elements,
+    fetch_ahead,
     load,
     load_some,
     load_wide,
@@ -55,9 +56,12 @@ from numba_acts._cpu.slices import (
 SHORT = 31  # the same for products, whose rows take less work
 TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several of them if short
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
+# A result of so many bytes goes around the caches: with the two arrays that are read for it, it
+# would take nine tenths of the last one.
+FAR_FROM = LAST * 3 // 10
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
-# memory brings what lies beside them. Wider rows for longer slices, of which more memory pages are
-# read by turns: twice as many bytes beyond `BLOCK` numbers, eight times beyond eight blocks.
+# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
+# are twice as wide; those of longer slices, of which more memory pages are read, eight times.
 STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
@@ -91,6 +95,8 @@ def dot_along(g, y, first, n, zero, shelf):
     end = first + n
     last = first + (n & -BLOCK)
     for i in range(first, last, BLOCK):
+        fetch_ahead(g, i, BLOCK)
+        fetch_ahead(y, i, BLOCK)
         low = load(g, i) * load(y, i) + load(g, i + 8) * load(y, i + 8)
         high = load(g, i + 16) * load(y, i + 16) + load(g, i + 24) * load(y, i + 24)
         total, lost = add(total, lost, low + high)
@@ -216,8 +222,11 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
                 read_eight_rows(g, None, first + k * width, n, extract(one, 0), tile_g, k * room)
                 read_eight_rows(y, None, first + k * width, n, extract(one, 0), tile_y, k * room)
             for k in range(groups):
-                for i in range(k * room, k * room + width, LANES):
-                    store(tile, i, load(tile_g, i) * load(tile_y, i))
+                z, here = k * room, first + k * width
+                for i in range(0, width, LANES):
+                    fetch_ahead(g, here + i, LANES)
+                    fetch_ahead(y, here + i, LANES)
+                    store(tile, z + i, load(tile_g, z + i) * load(tile_y, z + i))
             for k in range(groups):
                 total, lost = sums_across(tile, k * room, LANES, n, zero, lanes)
                 store(dots, k * LANES, finish(total, lost))
@@ -422,5 +431,5 @@ def product(g, y, out, outer, n, inner, beta):
 def strip_width(n, inner, itemsize):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
-    blocks = 1 if n <= BLOCK else 2 if n <= 8 * BLOCK else 8
-    return min(blocks * STRIP // itemsize, fit, -(-inner // LANES) * LANES)
+    times = 8 if n > 8 * BLOCK else 2 if itemsize == 2 else 1
+    return min(times * STRIP // itemsize, fit, -(-inner // LANES) * LANES)
