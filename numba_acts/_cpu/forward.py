@@ -658,7 +658,10 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
 
 @lane
 def whole_chunk(x, mask, first, law, kept):
-    """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`."""
+    """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`.
+
+    Meanwhile memory brings the chunk after the next.
+    """
     sign, low = law[0], splat_wide(x, NOTHING)
     m, m2 = maxima(x, mask, first, CHUNK, sign, low, low)
     m = fill(splat(sign), extract(lanes_max(maximum(m2, m)), 0))

@@ -591,7 +591,8 @@ def _pieces(context, builder, array, args, count):
     """Each piece of eight units of `count`: numbers i, i + count, ..."""
     units = _units(context, builder, array, args, count)
     for i in range(count):
-        yield _loaded(builder, array, _every(builder, units, i, count))
+        chosen = _chosen(builder, units, range(i, LANES * count, count))
+        yield _loaded(builder, array, chosen)
 
 
 def _units(context, builder, array, args, count):
@@ -603,11 +604,19 @@ def _units(context, builder, array, args, count):
     return builder.load(pointer, typ=vector, align=size_of(array.dtype))
 
 
-def _every(builder, vector, first, step):
-    """Numbers `first`, `first` + `step`, ... of a vector."""
-    places = list(range(first, vector.type.count, step))
-    mask = ir.Constant(ir.VectorType(INT32, len(places)), places)
+def _chosen(builder, vector, places):
+    """The numbers at some places of a vector."""
+    mask = ir.Constant(ir.VectorType(INT32, len(places)), list(places))
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+
+def _by_lanes(pairs, size):
+    """Pairs of numbers in the order in which AVX2 takes them from two registers: by 16 bytes."""
+    some = 8 // size
+    if size < 4 or pairs % (4 * some):
+        return list(range(pairs))
+    lanes = [first + lane * some for first in range(0, pairs, 4 * some) for lane in (0, 2, 1, 3)]
+    return [pair for lane in lanes for pair in range(lane, lane + some)]
 
 
 @intrinsic
@@ -658,14 +667,20 @@ def largest_pieces(typingctx, array, index, pieces):
         def larger(old, new):
             return builder.select(replaces(builder, lanes, new, old), new, old)
 
-        count = len(pieces)
-        step = 2 if count % 2 == 0 else count
-        units = _units(context, builder, array, args, count)
-        parts = [_loaded(builder, array, _every(builder, units, i, step)) for i in range(step)]
-        best = functools.reduce(larger, parts)
-        while (count := count // step) > 1:
-            step = 2 if count % 2 == 0 else count
-            best = functools.reduce(larger, [_every(builder, best, i, step) for i in range(step)])
+        count, stored = len(pieces), True
+        best, places = _units(context, builder, array, args, count), list(range(LANES * count))
+        while stored or count > 1:
+            team = 2 if count % 2 == 0 else count
+            count //= team
+            teams = [places[i : i + team] for i in range(0, len(places), team)]
+            order = list(range(len(teams)))
+            if stored and count > 1:
+                order = _by_lanes(len(teams), size_of(array.dtype))
+            parts = [_chosen(builder, best, [teams[k][i] for k in order]) for i in range(team)]
+            if stored:
+                parts = [_loaded(builder, array, part) for part in parts]
+            best, stored = functools.reduce(larger, parts), False
+            places = [order.index(k) for k in range(len(teams))]
         return best
 
     return lanes(array, types.intp, pieces), emit
