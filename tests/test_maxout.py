@@ -707,16 +707,19 @@ def test_an_infinite_cotangent_stays_with_its_unit():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
-@pytest.mark.parametrize("pieces", [8, 9, 16, 23, 64])
+@pytest.mark.parametrize("pieces", [2, 4, 6, 7, 8, 9, 16, 23, 64])
 def test_the_value_alone_is_that_with_the_index_to_the_last_bit(dtype, pieces, rng):
-    """Without an index units go along the lanes, unless a NaN or a zero wants a closer look."""
+    """Without an index neighbours are compared, or units go along the lanes if there are many.
+
+    Then a NaN or a zero wants a closer look.
+    """
     x = rng.normal(scale=3, size=(40, pieces)).astype(dtype)
     if x.dtype.kind == "f":
-        x[5, pieces // 2] = x[13, 0] = x[13, 3] = x[29, -1] = np.nan
-        x[6] = rng.choice([0.0, -0.0, -1.0], pieces)
+        x[5, pieces // 2] = x[13, 0] = x[13, pieces // 3] = x[29, -1] = np.nan
+        x[6:13] = rng.choice([0.0, -0.0, -1.0], (7, pieces))
         x[14] = -np.inf
-        x[22, 1], x[22, 2] = np.inf, -np.inf
-        x[30], x[30, 2] = -0.0, 0.0
+        x[22, 0], x[22, -1] = np.inf, -np.inf
+        x[30], x[30, pieces // 2] = -0.0, 0.0
         x[31], x[31, -1] = 0.0, -0.0
     y, index = maxout_with_index(x)
     alone = maxout(x)
