@@ -16,7 +16,6 @@ import numba_acts as na
 from benchmarks import peers, timing
 from benchmarks.cases import Case, cases
 from benchmarks.timing import Call
-from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import exponent_law, raised_exp
 from numba_acts._cpu.lanes import LANES, rolled
 from numba_acts._cpu.launch import kernel, run
@@ -32,6 +31,7 @@ from numba_acts._cpu.memory import (
     store,
     wide_lanes,
 )
+from numba_acts._cpu.product import FAR_FROM
 
 SPAN = 1 << 10  # numbers of a copy that are one unit of work
 TOLERANCE = {"int8": 1e-9, "float16": 2e-2, "bfloat16": 2e-1, "float32": 2e-4, "float64": 1e-9}
@@ -53,7 +53,7 @@ def copies(size: int) -> dict[str, Call]:
     made: dict[str, Call] = {
         "copy": lambda: run(copied, units, work, (source, target), target.nbytes + 1)
     }
-    if target.nbytes >= FAR_FROM:
+    if target.nbytes >= FAR_FROM:  # products', the sooner of the two
         made["far copy"] = lambda: run(copied, units, work, (source, target), 0)
     return made
 

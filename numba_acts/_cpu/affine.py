@@ -8,9 +8,9 @@ the batch around a row and with the number of threads, which would be a second p
 """
 
 import numpy as np
-from numba.core import codegen, config
 
 from numba_acts._cpu.caches import FIRST, SECOND
+from numba_acts._cpu.emit import FEATURES
 from numba_acts._cpu.lanes import (
     LANES,
     beats,
@@ -50,18 +50,11 @@ from numba_acts._cpu.memory import (
 )
 from numba_acts._dtypes import held
 
-
-def _features() -> list[str]:
-    """Of the processor that kernels are compiled for."""
-    told: str | None = config.CPU_FEATURES
-    return (codegen.get_host_cpu_features() if told is None else told).split(",")
-
-
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
 PANELS = 2  # of two registers of samples that meet the same weights
 SIX = 6  # pieces whose products are summed side by side, with so many panels at once:
-SIDES = 2 if "+avx512f" in _features() else 1  # AVX-512 has registers for two
+SIDES = 2 if "+avx512f" in FEATURES else 1  # AVX-512 has registers for two
 DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
 UNITS = 16  # units whose sums are kept in cache for many rows

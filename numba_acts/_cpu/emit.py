@@ -2,9 +2,12 @@
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, codegen, config
 
 INT32 = ir.IntType(32)
+# Of the processor that kernels are compiled for.
+_TOLD: str | None = config.CPU_FEATURES
+FEATURES = (codegen.get_host_cpu_features() if _TOLD is None else _TOLD).split(",")
 
 
 def broadcast(builder, scalar, width):
@@ -30,9 +33,12 @@ def zero_of(scalar):
 
 
 def call_llvm(builder, name, *args):
-    vector = args[0].type
-    suffix = f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
-    kind = ir.FunctionType(vector, [arg.type for arg in args])
+    """Call one of LLVM's functions of numbers or vectors of them."""
+    given = args[0].type
+    scalar = getattr(given, "element", given)
+    count = f"v{given.count}" if scalar != given else ""
+    suffix = f"{count}{'f32' if scalar == ir.FloatType() else 'f64'}"
+    kind = ir.FunctionType(given, [arg.type for arg in args])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}")
     return builder.call(function, args)
 

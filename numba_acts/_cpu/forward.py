@@ -6,7 +6,7 @@ The order of a slice's sums is told in `slices`.
 import functools
 
 from numba_acts._cpu import launch
-from numba_acts._cpu.caches import FAR_FROM, LAST, SECOND
+from numba_acts._cpu.caches import FAR_FROM, FIRST, LAST, SECOND
 from numba_acts._cpu.exponential import exponent_law, lowered, raised_exp
 from numba_acts._cpu.lanes import (
     LANES,
@@ -16,11 +16,13 @@ from numba_acts._cpu.lanes import (
     extract,
     fill,
     flip,
+    fma,
     head,
     lane,
     lanes_max,
     lanes_sum,
     maximum,
+    minimum,
     rolled,
     splat,
     where,
@@ -28,6 +30,7 @@ from numba_acts._cpu.lanes import (
 from numba_acts._cpu.launch import PARALLEL_FROM, alone, crew, kernel, run
 from numba_acts._cpu.memory import (
     FAR_RUN,
+    WIDE_BYTES,
     apart,
     computed,
     elements,
@@ -208,6 +211,12 @@ def read_wide(x, mask, i, sign):
 
 
 @lane
+def read_beneath(x, mask, i, m, sign):
+    """`read_wide` less a maximum, rounded once."""
+    return masked(fma(load_wide(x, i), sign, flip(m, -1.0)), mask, i, NOTHING)
+
+
+@lane
 def read_some(x, mask, i, count, sign):
     """`count` numbers, and −inf in the other lanes."""
     z = head(load_some(x, i, count) * sign, count, NOTHING)
@@ -345,21 +354,34 @@ def few_columns(x, mask, out, n, inner, beta, start, stop):
 
 
 @lane
-def maxima(x, mask, first, count, sign, m, m2):
-    """The larger of two maxima each and `count` numbers, pairs of wide vectors."""
+def extremes(x, mask, first, count, sign, m, m2):
+    """The largest of two vectors each and `count` numbers, pairs of wide vectors.
+
+    Or the smallest if the sign is −1, which makes it that of the largest −x.
+    """
     step = wide_lanes(x)
-    for i in range(first, first + count, 2 * step):  # two, or each would wait for the one before
-        fetch_ahead(x, i, 2 * step)
-        m = maximum(read_wide(x, mask, i, sign), m)
-        m2 = maximum(read_wide(x, mask, i + step, sign), m2)
+    if sign > 0.0:
+        for i in range(first, first + count, 2 * step):  # two, or each waits for the one before
+            m = maximum(masked(load_wide(x, i), mask, i, NOTHING), m)
+            m2 = maximum(masked(load_wide(x, i + step), mask, i + step, NOTHING), m2)
+    else:
+        for i in range(first, first + count, 2 * step):
+            m = minimum(masked(load_wide(x, i), mask, i, -NOTHING), m)
+            m2 = minimum(masked(load_wide(x, i + step), mask, i + step, -NOTHING), m2)
     return m, m2
+
+
+@lane
+def largest(m, m2, sign):
+    """The largest sign·x, of two vectors of extremes."""
+    return lanes_max(maximum(flip(m2, sign), flip(m, sign)))
 
 
 @lane
 def exponentials_to(z, at, x, mask, first, count, m, law):
     """exp(sign·x − m), raised, of `count` numbers, wide vectors."""
     for i in range(0, count, wide_lanes(x)):
-        store(z, at + i, raised_exp(read_wide(x, mask, first + i, law[0]) - m, law))
+        store(z, at + i, raised_exp(read_beneath(x, mask, first + i, m, law[0]), law))
 
 
 @lane
@@ -380,24 +402,28 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     x, mask, out = operand(x, out), elements(mask), results(out, n, out.size, far)
     law = exponent_law(x, beta)
     sign, step = law[0], wide_lanes(x)
-    zero, low = fill(splat(sign), 0.0), splat_wide(x, NOTHING)
+    zero, none = fill(splat(sign), 0.0), splat_wide(x, NOTHING * sign)
     room = (n & -2 * LANES) + 2 * LANES  # whole lines of a cache
     z = scratch(x, 3 * room)
     now, before, done = 0, room, 2 * room
-    m = weight = low
+    m = m_after = weight = none
+    lead = 2 if n <= FIRST // (8 * WIDE_BYTES) * step else 1
+    from_memory = x.size >= RING_FROM
     whole = n // STRETCH * STRETCH
     rest = n - whole
     ones, twos = rest & -step, rest & -2 * step
-    for row in range(start - 1, stop + 2):
+    for row in range(start - lead, stop + 2):
         first, last = row * n, row * n + n - step
-        after, behind = first + n, first - 2 * n
-        m_next = m2_next = low
+        after, behind = first + lead * n, first - 2 * n
+        m_next = m2_next = none
         total = lost = zero
         for i in range(0, whole, STRETCH):
             if start <= row < stop:
                 exponentials_to(z, now + i, x, mask, first + i, STRETCH, m, law)
-            if row + 1 < stop:
-                m_next, m2_next = maxima(x, mask, after + i, STRETCH, sign, m_next, m2_next)
+            if row + lead < stop:
+                if from_memory:
+                    fetch_ahead(x, after + i, STRETCH)
+                m_next, m2_next = extremes(x, mask, after + i, STRETCH, sign, m_next, m2_next)
             if start < row <= stop:
                 total, lost = sum_more(z, before + i, STRETCH, total, lost)
             if row > start + 1:
@@ -407,15 +433,20 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
                 store(z, now + (n & -LANES), zero)
                 exponentials_to(z, now + whole, x, mask, first + whole, ones, m, law)
                 exponentials_to(z, now + n - step, x, mask, last, step, m, law)
-            if row + 1 < stop:
-                m_next, m2_next = maxima(x, mask, after + whole, twos, sign, m_next, m2_next)
-                m_next, m2_next = maxima(x, mask, last + n - step, 2 * step, sign, m_next, m2_next)
+            if row + lead < stop:
+                if from_memory:
+                    fetch_ahead(x, after + whole, rest)
+                m_next, m2_next = extremes(x, mask, after + whole, twos, sign, m_next, m2_next)
+                ends = last + lead * n - step, 2 * step
+                m_next, m2_next = extremes(x, mask, *ends, sign, m_next, m2_next)
             if start < row <= stop:
                 total, lost = sum_more(z, before + whole, padded(rest), total, lost)
             if row > start + 1:
                 write_times(z, done + whole, weight, mask, out, behind + whole, ones)
                 write_times(z, done + n - step, weight, mask, out, last - 2 * n, step)
-        m = lanes_max(maximum(m_next, m2_next))
+        m, m_after = m_after, largest(m_next, m2_next, sign)
+        if lead == 1:
+            m = m_after
         total = finish(lanes_sum(total), lanes_sum(lost))
         weight = splat_wide(x, extract(divide(fill(zero, 1.0), total), 0))
         now, before, done = done, now, before
@@ -660,11 +691,14 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
 def whole_chunk(x, mask, first, law, kept):
     """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`.
 
-    Meanwhile memory brings the chunk after the next.
+    Meanwhile memory brings the next chunk.
     """
-    sign, low = law[0], splat_wide(x, NOTHING)
-    m, m2 = maxima(x, mask, first, CHUNK, sign, low, low)
-    m = fill(splat(sign), extract(lanes_max(maximum(m2, m)), 0))
+    sign = law[0]
+    m = m2 = splat_wide(x, NOTHING * sign)
+    for i in range(first, first + CHUNK, STRETCH):
+        fetch_ahead(x, i, STRETCH)
+        m, m2 = extremes(x, mask, i, STRETCH, sign, m, m2)
+    m = fill(splat(sign), extract(largest(m, m2, sign), 0))
     shift = splat_wide(x, extract(finite(m), 0))
     total = lost = fill(m, 0.0)
     for i in range(first, first + CHUNK, STRETCH):
@@ -773,7 +807,7 @@ def long_row(x, mask, out, first, size, m, factor, law):
             fetch_ahead(out, i, step)
             y = lowered(lowered(load_wide(out, i) * factor))
         else:
-            y = raised_exp(read_wide(x, mask, i, law[0]) - m, law) * factor
+            y = raised_exp(read_beneath(x, mask, i, m, law[0]), law) * factor
         write(y, mask, out, i)
     return stop - size % step
 

@@ -134,6 +134,16 @@ def maximum(typingctx, new, old):
 
 
 @intrinsic
+def minimum(typingctx, new, old):
+    """``new if new < old else old``: a NaN in `new` is passed over, one in `old` stays."""
+
+    def emit(context, builder, sig, args):
+        return builder.select(compare(builder, sig.args[0], "<", *args), *args)
+
+    return new(new, new), emit
+
+
+@intrinsic
 def at_least(typingctx, value, floor):
     """``floor if floor > value else value`` with a scalar floor: a NaN in `value` stays."""
 

@@ -17,8 +17,10 @@ from numba.extending import intrinsic, make_attribute_wrapper, models, register_
 from numba.np.numpy_support import from_dtype
 
 from numba_acts._cpu.emit import (
+    FEATURES,
     INT32,
     broadcast,
+    call_llvm,
     multiply_add,
     replaces,
     shaped_like,
@@ -230,7 +232,8 @@ def _narrow(context, builder, dtype, value, kind):
     """Numbers of type `kind` (one or several) as stored bits of `dtype`."""
     if dtype in (_FLOAT16, _BFLOAT16) and kind != types.float32:
         raise TypingError(f"sixteen-bit floats are rounded from float32, not from {kind}")
-    if dtype == _FLOAT16:
+    if dtype == _FLOAT16:  # a signalling NaN that was widened is quiet: LLVM is not to undo it
+        value = call_llvm(builder, "arithmetic.fence", value)
         return builder.fptrunc(value, shaped_like(ir.HalfType(), value))
     if dtype == _BFLOAT16:
         integer = shaped_like(INT32, value)
@@ -464,6 +467,10 @@ def _store(context, builder, array, args, value):
         return context.get_dummy_value()
     if isinstance(value.type.element, ir.HalfType):  # LLVM does not take those around the caches
         value = builder.bitcast(value, ir.VectorType(ir.IntType(16), value.type.count))
+        if "+avx512fp16" in FEATURES and value.type.count in (LANES, 2 * LANES):
+            # There it undoes that, unless something stands between that it can't see through.
+            same = ir.FunctionType(value.type, [value.type])
+            value = builder.asm(same, "", "=v,0", [value], False)
         pointer = builder.bitcast(pointer, value.type.as_pointer())
     with builder.if_else(_far(context, builder, array, args[0])) as (far, near):
         with far:
@@ -613,7 +620,7 @@ def _chosen(builder, vector, places):
 def _by_lanes(pairs, size):
     """Pairs of numbers in the order in which AVX2 takes them from two registers: by 16 bytes."""
     some = 8 // size
-    if size < 4 or pairs % (4 * some):
+    if size < 4:
         return list(range(pairs))
     lanes = [first + lane * some for first in range(0, pairs, 4 * some) for lane in (0, 2, 1, 3)]
     return [pair for lane in lanes for pair in range(lane, lane + some)]
@@ -758,10 +765,18 @@ def _fetch_further(typingctx, array, index):
     return types.void(array, types.intp), emit
 
 
+@intrinsic
+def _line(typingctx, array):
+    """How many elements a cache line has."""
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
+        types.intp, WIDE_BYTES // size_of(array.dtype)
+    )
+
+
 @lane
 def fetch_ahead(x, first, count):
     """Ask for the cache lines of `count` elements, `AHEAD` bytes beyond those from `first` on."""
-    for i in range(first, first + count, wide_lanes(x)):
+    for i in range(first, first + count, _line(x)):
         _fetch_further(x, i)
 
 

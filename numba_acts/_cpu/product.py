@@ -224,9 +224,9 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
                 read_eight_rows(y, None, first + k * width, n, extract(one, 0), tile_y, k * room)
             for k in range(groups):
                 z, here = k * room, first + k * width
+                fetch_ahead(g, here, width)
+                fetch_ahead(y, here, width)
                 for i in range(0, width, LANES):
-                    fetch_ahead(g, here + i, LANES)
-                    fetch_ahead(y, here + i, LANES)
                     store(tile, z + i, load(tile_g, z + i) * load(tile_y, z + i))
             for k in range(groups):
                 total, lost = sums_across(tile, k * room, LANES, n, zero, lanes)
