@@ -740,3 +740,27 @@ def test_a_signalling_nan_of_sixteen_bits_has_the_same_bits_everywhere(pieces, a
     assert (index == pieces // 2).all()
     assert (y.view(np.uint16) == 0x7E01).all()
     assert maxout(x, axis).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(("depth", "pieces"), [(70, 3), (130, 20), (20, 3)])
+def test_gradients_of_a_layer_are_those_of_each_row_and_of_each_unit_alone(
+    depth, pieces, dtype, rng
+):
+    """Weights that many rows meet, and rows that many units meet, are copied before; few are not.
+
+    Nor are those of many pieces. The last numbers of a row overlap those before.
+    """
+    rows, units = 70, 6
+    x = rng.normal(size=(rows, depth)).astype(dtype)
+    weight = rng.normal(size=(units, pieces, depth)).astype(dtype)
+    g = rng.normal(size=(rows, units)).astype(dtype)
+    index = rng.integers(0, pieces, (rows, units)).astype(np.int32)
+    dx, dweight, _ = maxout_affine_vjp(g, x, weight, index)
+    for r in 0, rows - 1:
+        row = slice(r, r + 1)
+        alone = maxout_affine_vjp(g[row], x[row], weight, index[row])[0]
+        assert alone.tobytes() == dx[row].tobytes()
+    unit = slice(2, 3)
+    alone = maxout_affine_vjp(g[:, unit], x, weight[unit], index[:, unit])[1]
+    assert alone.tobytes() == dweight[unit].tobytes()

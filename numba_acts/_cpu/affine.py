@@ -28,6 +28,7 @@ from numba_acts._cpu.launch import crew, kernel, run
 from numba_acts._cpu.memory import (
     WIDE_BYTES,
     add_products,
+    computed,
     counters,
     eight,
     elements,
@@ -48,7 +49,6 @@ from numba_acts._cpu.memory import (
     store_some,
     wide_lanes,
 )
-from numba_acts._dtypes import held
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
@@ -57,6 +57,7 @@ SIX = 6  # pieces whose products are summed side by side, with so many panels at
 SIDES = 2 if "+avx512f" in FEATURES else 1  # AVX-512 has registers for two
 DEPTH = 256  # numbers of each row of x in a panel at most; sums of so many are added up
 ROWS = 64  # rows of x that are kept in cache for many units
+OFTEN = 4  # numbers that are read so many times are copied before, to where lines begin
 UNITS = 16  # units whose sums are kept in cache for many rows
 LEAST = 4  # units, at least, that a panel of rows is made for
 SPAN = 256  # numbers of a row that are handled at a time
@@ -249,9 +250,33 @@ def four_more(sums, x, i, factor, wide):
     return fma(p, factor, a), fma(q, factor, b), fma(r, factor, c), fma(s, factor, d)
 
 
+@lane
+def copy_rows(source, first, pitch, count, panel, wide):
+    """Copy four wide vectors of each of `count` rows one behind the other, where lines begin."""
+    for i in range(count):
+        put_four(panel, i * 4 * wide, wide, four(source, first + i * pitch, wide))
+
+
+@lane
+def add_winners(sums, block, end, group, last, g, row, column, index, units, pieces, rows, wide):
+    """Add g[r, u] times four wide vectors of the winner in unit u, of a group, to each row's sums.
+
+    `rows` tells where the group's pieces are.
+    """
+    source, first, pitch = rows
+    for r in range(block, end):
+        here = (r - block) * 4 * wide
+        total = four(sums, here, wide)
+        for u in range(group, last):
+            piece = winning(index, r, u, units, pieces) - group * pieces
+            factor = get(g, r * row + u * column)
+            total = four_more(total, source, first + piece * pitch, factor, wide)
+        put_four(sums, here, wide, total)
+
+
 @kernel
 def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, stop):
-    """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work is a row r.
+    """dx[r] = Σ_u g[r, u] weight[u, i*]; a unit of work: four wide vectors of a block of rows.
 
     Rows and columns of g lie `row` and `column` numbers apart: none, if they are all the same.
     """
@@ -260,32 +285,38 @@ def gradient_x(g, weight, index, dx, units, pieces, depth, row, column, start, s
     sums = memory(weight, SPAN)
     wide, four_wide = wide_lanes(sums), 4 * wide_lanes(sums)
     kept, none = memory(weight, ROWS * four_wide), splat_wide(sums, 0)
-    whole = depth // four_wide * four_wide
-    few = max(1, FIRST // (8 * WIDE_BYTES * pieces))
+    spans, rows = (depth + four_wide - 1) // four_wide, index.size // units
+    few = max(1, min(units, FIRST // (8 * WIDE_BYTES * pieces)))
+    panel = memory(weight, few * pieces * four_wide if OFTEN * pieces <= ROWS else 0)
     for j in range(0, SPAN, LANES):
         store(sums, j, fill(load(sums, j), 0))
-    for block in range(start, stop, ROWS):
-        end = min(block + ROWS, stop)
-        for span in range(0, whole, four_wide):
-            for group in range(0, units, few):  # whose weights the first cache keeps for all rows
-                for r in range(block, end):
-                    here = (r - block) * four_wide
-                    total = four(kept, here, wide) if group else (none, none, none, none)
-                    for u in range(group, min(group + few, units)):
-                        there = winning(index, r, u, units, pieces) * depth + span
-                        total = four_more(total, weight, there, get(g, r * row + u * column), wide)
-                    put_four(kept, here, wide, total)
+    for work in range(start, stop):
+        block = work // spans * ROWS
+        end = min(block + ROWS, rows)
+        if depth < four_wide:
             for r in range(block, end):
-                total = four(kept, (r - block) * four_wide, wide)
-                put_four(dx, r * depth + span, wide, total)
+                for u in range(units):
+                    there = winning(index, r, u, units, pieces) * depth
+                    add_scaled(sums, 0, weight, there, depth, get(g, r * row + u * column))
+                take_sums(sums, 0, dx, r * depth, depth)
+            continue
+        span = min(work % spans * four_wide, depth - four_wide)  # the last may overlap
+        for i in range(0, (end - block) * four_wide, wide):
+            store(kept, i, none)
+        for group in range(0, units, few):  # whose weights the first cache keeps for all rows
+            last = min(group + few, units)
+            given = g, row, column, index, units, pieces
+            there = group * pieces * depth + span
+            if OFTEN * pieces <= end - block:
+                copy_rows(weight, there, depth, (last - group) * pieces, panel, wide)
+                add_winners(kept, block, end, group, last, *given, (panel, 0, four_wide), wide)
+            else:
+                add_winners(kept, block, end, group, last, *given, (weight, there, depth), wide)
+        for r in range(block, end):
+            total = four(kept, (r - block) * four_wide, wide)
+            put_four(dx, r * depth + span, wide, total)
     release(kept)
-    if whole < depth:
-        for r in range(start, stop):
-            for u in range(units):
-                there = winning(index, r, u, units, pieces) * depth + whole
-                factor = get(g, r * row + u * column)
-                add_scaled(sums, 0, weight, there, depth - whole, factor)
-            take_sums(sums, 0, dx, r * depth + whole, depth - whole)
+    release(panel)
     release(sums)
 
 
@@ -313,6 +344,23 @@ def by_piece(g, row, column, index, units, u, pieces, first, last, rows, factors
     for i in range(here + pieces, here, -1):
         put(starts, i, get(starts, i - 1))
     put(starts, here, np.intp(at))
+
+
+@lane
+def add_rows(sums, k, room, units, pieces, starts, rows, factors, block, x, wide):
+    """Add four wide vectors of each row of a block, times its factor, to its winners' sums.
+
+    `x` tells where the block's rows are.
+    """
+    source, first, pitch = x
+    for u in range(units):
+        for i in range(pieces):
+            at, here = (u * pieces + i) * room + k, u * (pieces + 1) + i
+            total = four(sums, at, wide)
+            for j in range(get(starts, here), get(starts, here + 1)):
+                there = first + (get(rows, j) - block) * pitch
+                total = four_more(total, source, there, get(factors, j), wide)
+            put_four(sums, at, wide, total)
 
 
 @kernel
@@ -344,6 +392,7 @@ def gradient_weight(
     room = max(four_wide, fit // four_wide * four_wide)
     room = max(LANES, min(room, (depth + LANES - 1) & -LANES))  # there may be no inputs
     sums = memory(x, together * pieces * room)
+    panel = memory(x, ROWS * four_wide)
     rows, factors = counters(together * ROWS), memory(x, together * ROWS)
     starts = counters(together * (pieces + 1))
     zero = extract(fill(load(sums, 0), 0), 0)
@@ -363,14 +412,13 @@ def gradient_weight(
                         *(rows, factors, u * ROWS, starts, u * (pieces + 1)),
                     )
                 for k in range(0, whole, four_wide):  # of which the block's rows stay in a cache
-                    for u in range(last - group):
-                        for i in range(pieces):
-                            at, here = (u * pieces + i) * room + k, u * (pieces + 1) + i
-                            total = four(sums, at, wide)
-                            for j in range(get(starts, here), get(starts, here + 1)):
-                                there = get(rows, j) * x_row + span + k
-                                total = four_more(total, x, there, get(factors, j), wide)
-                            put_four(sums, at, wide, total)
+                    there = block * x_row + span + k
+                    given = sums, k, room, last - group, pieces, starts, rows, factors, block
+                    if last - group >= OFTEN:
+                        copy_rows(x, there, x_row, end - block, panel, wide)
+                        add_rows(*given, (panel, 0, four_wide), wide)
+                    else:
+                        add_rows(*given, (x, there, x_row), wide)
                 if whole < size:
                     for u in range(last - group):
                         for r in range(block, end):
@@ -390,6 +438,7 @@ def gradient_weight(
             put(dbias, group * pieces + piece, get(sums, piece))
             put(sums, piece, zero)
     release(sums)
+    release(panel)
     release(rows)
     release(factors)
     release(starts)
@@ -438,7 +487,7 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
-    wide = WIDE_BYTES // (4 if held(y.dtype).names else y.itemsize)
+    wide = WIDE_BYTES // computed(y.dtype).itemsize
     blocks, work = -(-y.size // (units * PANELS * wide)), y.size * pieces * depth // 16
     shares = max(-(-2 * crew(work) // max(1, blocks)), -(-weight.nbytes // KEPT))
     shares = min(-(-units // LEAST), shares)
@@ -454,7 +503,11 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     """
     (g, row, column), (x, x_row) = g, x
     work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
-    run(gradient_x, index.size // units, work, (g, weight, index, dx), *lengths)
+    blocks, four_wide = (
+        -(-index.size // (units * ROWS)),
+        4 * WIDE_BYTES // computed(dx.dtype).itemsize,
+    )
+    run(gradient_x, blocks * -(-depth // four_wide), work, (g, weight, index, dx), *lengths)
     fit = SUMS // (dweight.itemsize * pieces * max(LANES, min(SPAN, depth)))
     together = max(1, min(UNITS, units // crew(work), fit))
     data = g, x, index, dweight, dbias
