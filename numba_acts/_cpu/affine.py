@@ -28,7 +28,6 @@ from numba_acts._cpu.launch import crew, kernel, run
 from numba_acts._cpu.memory import (
     WIDE_BYTES,
     add_products,
-    computed,
     counters,
     eight,
     elements,
@@ -49,6 +48,7 @@ from numba_acts._cpu.memory import (
     store_some,
     wide_lanes,
 )
+from numba_acts._dtypes import held
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each.
 PRODUCTS = 1 << 15  # numbers: the pieces of a panel of rows that are made at a time
@@ -485,10 +485,14 @@ def selected(weight, index, out, units, pieces, depth, start, stop):
 # ---- which kernels ----------------------------------------------------------------------------
 
 
+def wide_of(dtype):
+    """How many numbers of a dtype, as they are held, a wide vector has."""
+    return WIDE_BYTES // (4 if held(dtype).names else dtype.itemsize)
+
+
 def affine(x, weight, bias, y, index, units, pieces, depth):
     """Fill y and, unless it is empty, index; an empty bias is none."""
-    wide = WIDE_BYTES // computed(y.dtype).itemsize
-    blocks, work = -(-y.size // (units * PANELS * wide)), y.size * pieces * depth // 16
+    blocks, work = -(-y.size // (units * PANELS * wide_of(y.dtype))), y.size * pieces * depth // 16
     shares = max(-(-2 * crew(work) // max(1, blocks)), -(-weight.nbytes // KEPT))
     shares = min(-(-units // LEAST), shares)
     data = x, weight, bias, y, index
@@ -503,11 +507,8 @@ def affine_vjp(g, x, weight, index, dx, dweight, dbias, units, pieces, depth):
     """
     (g, row, column), (x, x_row) = g, x
     work, lengths = index.size * depth // 8, (units, pieces, depth, row, column)
-    blocks, four_wide = (
-        -(-index.size // (units * ROWS)),
-        4 * WIDE_BYTES // computed(dx.dtype).itemsize,
-    )
-    run(gradient_x, blocks * -(-depth // four_wide), work, (g, weight, index, dx), *lengths)
+    blocks = -(-index.size // (units * ROWS)) * -(-depth // (4 * wide_of(dx.dtype)))
+    run(gradient_x, blocks, work, (g, weight, index, dx), *lengths)
     fit = SUMS // (dweight.itemsize * pieces * max(LANES, min(SPAN, depth)))
     together = max(1, min(UNITS, units // crew(work), fit))
     data = g, x, index, dweight, dbias

@@ -397,7 +397,8 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     Rows go along the lanes, through scratch memory that stays in the first cache. While one is
     exponentiated, the next is read for its maximum, the one before summed, and that before it
     written, part by part, so that none of this waits for the result of another. The last vectors of
-    a row may overlap those before.
+    a row may overlap those before. Where the first cache has room for eight rows, the one after the
+    next is read instead, so that no row waits for its maximum.
     """
     x, mask, out = operand(x, out), elements(mask), results(out, n, out.size, far)
     law = exponent_law(x, beta)
