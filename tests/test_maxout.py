@@ -764,3 +764,17 @@ def test_gradients_of_a_layer_are_those_of_each_row_and_of_each_unit_alone(
     unit = slice(2, 3)
     alone = maxout_affine_vjp(g[:, unit], x, weight[unit], index[:, unit])[1]
     assert alone.tobytes() == dweight[unit].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("rows", [20, 300])
+def test_a_layer_of_integers_is_written_once_and_nothing_beyond_it(rows, dtype, rng):
+    """Narrow integers come more at a time than what the number of blocks was once computed with."""
+    units = 3
+    x = rng.integers(0, 3, (rows, 5)).astype(dtype)
+    weight = rng.integers(0, 3, (units, 2, 5)).astype(dtype)
+    held = np.full(rows * units + 1000, 77, dtype)
+    y = held[: rows * units].reshape(rows, units)
+    maxout_affine(x, weight, out=y)
+    np.testing.assert_array_equal(y, np.einsum("rd,upd->rup", x, weight).max(-1))
+    assert (held[rows * units :] == 77).all()
