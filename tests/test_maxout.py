@@ -731,7 +731,7 @@ def test_the_value_alone_is_that_with_the_index_to_the_last_bit(dtype, pieces, r
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 4, 5, 8, 9, 64])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_signalling_nan_of_sixteen_bits_has_the_same_bits_everywhere(pieces, axis):
+def test_a_signalling_nan_in_float16_has_the_same_bits_everywhere(pieces, axis):
     """It is widened, which makes it quiet; units that come eight at a time are no exception."""
     x = np.zeros((19, pieces), np.float16)
     x.view(np.uint16)[:, pieces // 2] = 0x7C01
@@ -743,15 +743,18 @@ def test_a_signalling_nan_of_sixteen_bits_has_the_same_bits_everywhere(pieces, a
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize(("depth", "pieces"), [(70, 3), (130, 20), (20, 3)])
+@pytest.mark.parametrize(
+    ("depth", "pieces", "units"), [(70, 3, 6), (130, 20, 6), (20, 3, 6), (130, 3, 60)]
+)
 def test_gradients_of_a_layer_are_those_of_each_row_and_of_each_unit_alone(
-    depth, pieces, dtype, rng
+    depth, pieces, units, dtype, rng
 ):
     """Weights that many rows meet, and rows that many units meet, are copied before; few are not.
 
-    Nor are those of many pieces. The last numbers of a row overlap those before.
+    Nor are those of many pieces. The last numbers of a row overlap those before. Sixty units come
+    in several groups.
     """
-    rows, units = 70, 6
+    rows = 70
     x = rng.normal(size=(rows, depth)).astype(dtype)
     weight = rng.normal(size=(units, pieces, depth)).astype(dtype)
     g = rng.normal(size=(rows, units)).astype(dtype)

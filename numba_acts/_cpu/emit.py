@@ -5,7 +5,8 @@ from numba import types
 from numba.core import cgutils, codegen, config
 
 INT32 = ir.IntType(32)
-# Of the processor that kernels are compiled for.
+# Of the processor that kernels are compiled for, as far as Numba is told them by name: beside a
+# processor's name and an empty `NUMBA_CPU_FEATURES`, LLVM knows more. No result depends on them.
 _TOLD: str | None = config.CPU_FEATURES
 FEATURES = (codegen.get_host_cpu_features() if _TOLD is None else _TOLD).split(",")
 
