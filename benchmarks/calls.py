@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         torch.empty(32),
         torch.empty(1000),
     )
-    units = torch.from_numpy(pieces)
+    units, few_y = torch.from_numpy(pieces), torch.from_numpy(y)
     measured = {
         "softmin of 32 float32, out=": {
             "numba_acts": lambda: na.softmin(x, out=out),
@@ -39,7 +39,14 @@ def main(arguments: list[str]) -> int:
         "softmax of 1000 float32, out=": {
             "torch": lambda: torch.softmax(more, -1, out=more_out),
         },
-        "softmin_vjp of 32 float32": {"numba_acts": lambda: na.softmin_vjp(x, y)},
+        "softmin of a tensor of 32 float32": {
+            "numba_acts": lambda: na.softmin(few),
+            "torch": lambda: torch.nn.functional.softmin(few, -1),
+        },
+        "softmin_vjp of 32 float32": {
+            "numba_acts": lambda: na.softmin_vjp(x, y),
+            "torch": lambda: torch.ops.aten._softmax_backward_data(few, few_y, -1, few.dtype),
+        },
         "maxout of 8 units of 4 pieces": {
             "numba_acts": lambda: na.maxout(pieces),
             "torch": lambda: torch.amax(units, -1),

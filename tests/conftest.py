@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -93,6 +94,13 @@ def as_on_a_quiet_machine():
     from numba_acts._cpu import launch
 
     launch.LOST = math.inf
+
+
+@pytest.fixture(autouse=True)
+def as_if_nothing_had_been_called():
+    """Small calls choose their kernels anew: a test may change what they choose by, or watch."""
+    if host := sys.modules.get("numba_acts._halls.host"):
+        host.forget()
 
 
 @pytest.fixture

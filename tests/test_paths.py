@@ -2,6 +2,7 @@
 
 import platform
 
+import cases
 import ml_dtypes
 import numba
 import numpy as np
@@ -14,6 +15,7 @@ from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, 
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import FAR_RUN, elements, load, results, store
+from numba_acts._halls import host
 
 
 @pytest.fixture
@@ -451,3 +453,91 @@ def test_warmup_for_a_gpu_is_of_floats(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["warmup", "--gpu", "--dtype", "float32", "uint8"])
     assert "--gpu compiles for floats alone, not for uint8" in capsys.readouterr().err
+
+
+# Calls that are remembered ----------------------------------------------------------------------
+
+
+def small_calls(dtype, rng):
+    """Calls on few numbers, as (function, arguments, keywords) by name."""
+    x, g = rng.normal(size=(2, 5, 8)).astype(cases.as_dtype(dtype))
+    best, index = numba_acts.maxout_with_index(x)
+    return {
+        "softmin": (numba_acts.softmin, (x,), {}),
+        "axis": (numba_acts.softmin, (x, 0), {}),
+        "temperature": (numba_acts.softmin, (x,), {"temperature": 0.3}),
+        "softmax2d": (numba_acts.softmax2d, (x[None],), {}),
+        "vjp": (numba_acts.softmin_vjp, (g, x), {}),
+        "vjp of columns": (numba_acts.softmin_vjp, (g, x, 0), {"temperature": 2.0}),
+        "maxout": (numba_acts.maxout, (x,), {}),
+        "maxout of columns": (numba_acts.maxout, (x, 0), {}),
+        "with index": (numba_acts.maxout_with_index, (x,), {}),
+        "maxout's vjp": (numba_acts.maxout_vjp, (best, index, 8), {}),
+        "on another axis": (numba_acts.maxout_vjp, (best, index, 9, 0), {}),
+    }
+
+
+@pytest.mark.parametrize("outs", ["fresh", "given", "views"])
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_a_call_like_one_before_is_started_at_once(dtype, outs, rng, monkeypatch):
+    """The second time no kernel is chosen; all calls are made in turn, so none takes another's."""
+    calls = small_calls(dtype, rng)
+    first = {name: call(*given, **more) for name, (call, given, more) in calls.items()}
+    for choice in ("forward.softmax", "product.product", "maxout.maxout", "maxout.vjp"):
+        monkeypatch.setattr(f"numba_acts._cpu.{choice}", None)
+    for name, (call, given, more) in calls.items():
+        if outs != "fresh":
+            more = {**more, "out": like(first[name], outs == "views")}
+        given = [a + 0 if isinstance(a, np.ndarray) else a for a in given]  # at other addresses
+        again = call(*given, **more)
+        np.testing.assert_equal(again, first[name])
+        assert "out" not in more or again is more["out"]
+
+
+def like(result, view):
+    """Memory for a result, a part of more if it is a view."""
+    if isinstance(result, tuple):
+        return tuple(like(one, view) for one in result)
+    if view:
+        return np.empty(result.size + 3, result.dtype)[2:-1].reshape(result.shape)
+    return np.empty_like(result)
+
+
+def test_a_call_like_one_before_is_checked_all_the_same(rng):
+    x = rng.normal(size=(5, 8)).astype(np.float32)
+    best, index = numba_acts.maxout_with_index(x)
+    want = numba_acts.softmin(x)
+    numba_acts.maxout_vjp(best, index, 8)
+    memory = np.zeros(48, np.float32)
+    given, out = memory[:40].reshape(5, 8), memory[8:].reshape(5, 8)
+    given[:] = x
+    np.testing.assert_array_equal(
+        numba_acts.softmin(given, out=out), want
+    )  # in part its own memory
+    for wrong in np.empty((5, 8)), np.empty((8, 5), np.float32):
+        with pytest.raises((TypeError, ValueError), match="out"):
+            numba_acts.softmin(x, out=wrong)
+    with pytest.raises(IndexError, match=r"\[0, 8\)"):
+        numba_acts.maxout_vjp(best, index + 8, 8)
+    for other in (np.int32, np.float64, ">f4"):
+        got = numba_acts.softmin(x.astype(other))
+        np.testing.assert_allclose(got, numba_acts.softmin(x.astype(other).astype(float)), 1e-6)
+    np.testing.assert_array_equal(numba_acts.softmin(x.T.copy().T), want)
+
+
+def test_few_calls_are_remembered(rng, monkeypatch):
+    monkeypatch.setattr(host, "CALLS", 3)
+    for n in range(2, 9):
+        x = rng.normal(size=(5, n)).astype(np.float32)
+        for _ in range(2):
+            cases.assert_agrees(numba_acts.softmin(x), "softmin", (x,), {"axis": -1})
+        assert len(host._softmaxes) <= 3
+
+
+def test_large_calls_are_not_remembered(rng):
+    """How many threads they take hangs on the moment."""
+    x = rng.normal(size=(1, launch.PARALLEL_FROM)).astype(np.float32)
+    for shape in ((1, -1), (2, -1), (-1, 2)):
+        numba_acts.softmin(x.reshape(shape))
+        numba_acts.maxout(x.reshape(shape))
+    assert not host._softmaxes and not host._maxima

@@ -455,15 +455,9 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     settle(out)
 
 
-@kernel
-def short_rows(x, mask, out, n, inner, beta, far, start, stop):
-    """Contiguous slices of at most `SHORT` numbers, which would hardly fill the lanes.
-
-    They go across them, eight by eight in each of three passes, so that none waits for the result
-    of the one before; the last few go along.
-    """
-    x, mask, out = operand(x, out), elements(mask), elements(out)
-    law = exponent_law(x, beta)
+@lane
+def rows_across(x, mask, out, n, start, stop, law):
+    """Rows eight by eight, as many as there are; which is the first of the rest."""
     zero = fill(splat(law[0]), 0.0)
     width, room = n * LANES, padded(n) * LANES
     together = max(1, SHORT_TILE // n)
@@ -472,8 +466,6 @@ def short_rows(x, mask, out, n, inner, beta, far, start, stop):
     for g in range(together):
         padding(tile, g * room, LANES, n, LANES, zero)
     row = start
-    if mask is None and (n == 2 or n == 3):
-        row = few_rows(x, out, n, start, stop, law)
     while row + LANES <= stop:
         groups = min(together, (stop - row) // LANES)
         first = row * n
@@ -498,6 +490,23 @@ def short_rows(x, mask, out, n, inner, beta, far, start, stop):
     release(maxima)
     release(lanes)
     release(tile)
+    return row
+
+
+@kernel
+def short_rows(x, mask, out, n, inner, beta, far, start, stop):
+    """Contiguous slices of at most `SHORT` numbers, which would hardly fill the lanes.
+
+    They go across them, eight by eight in each of three passes, so that none waits for the result
+    of the one before; the last few go along.
+    """
+    x, mask, out = operand(x, out), elements(mask), elements(out)
+    law = exponent_law(x, beta)
+    row = start
+    if mask is None and (n == 2 or n == 3):
+        row = few_rows(x, out, n, start, stop, law)
+    if row + LANES <= stop:
+        row = rows_across(x, mask, out, n, row, stop, law)
     z = scratch(x, padded(n) + LANES)
     for r in range(row, stop):
         softmax_row(x, mask, out, r * n, n, law, z)
@@ -859,23 +868,23 @@ def long_writes(x, mask, sums, out, n, inner, beta, base, start, stop):
 
 
 def softmax(x, mask, out, outer, n, inner, beta):
-    """Fill `out` with y. `mask` holds bytes, or is None."""
+    """Fill `out` with y. `mask` holds bytes, or is None. What `run` gives back, if it is all."""
     data, itemsize = (x, mask, out), out.itemsize
     work = out.size * WORTH[itemsize] * (2 if inner == 1 else 3)  # exponentials
     if inner == 1 and n <= CHUNK:
         one = short_rows if n <= SHORT[itemsize] else rows
         if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
-            alone((one, x.dtype, None, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
-        else:
-            run(one, outer, work, data, n, inner, beta, FAR_FROM)
-    elif n > CHUNK:
+            numbers = n, inner, beta, FAR_FROM
+            return alone((one, x.dtype, None, out.dtype), data, numbers, outer)
+        return run(one, outer, work, data, n, inner, beta, FAR_FROM)
+    if n > CHUNK:
         holds = out.dtype == computed(out.dtype)  # exponentials without loss
         kept, again = (out, None) if holds else (None, x)
         for sums, base, units, part in batches(out, outer, n, inner, work):
             run(long_sums, units, part, (x, mask, kept, sums), n, inner, beta, base)
             run(long_writes, units, part, (again, mask, sums, out), n, inner, beta, base)
     elif n <= FEW and out.nbytes < FAR_FROM:
-        run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
+        return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     elif out.nbytes >= FAR_FROM and (units := _strips(out.dtype, outer, n, inner)) >= crew(work):
         run(tall_columns, units, work, data, n, inner, FAR_RUN // itemsize, beta, FAR_FROM)
     else:
@@ -884,7 +893,8 @@ def softmax(x, mask, out, outer, n, inner, beta):
             units = outer * -(-inner // strip)
             run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
-        run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
+        return run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
+    return None
 
 
 def _strips(dtype, outer, n, inner):

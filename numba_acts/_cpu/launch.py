@@ -122,10 +122,11 @@ def crew(work: int) -> int:
     return min(most // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
 
 
-def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> None:
+def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> Any:
     """`run` on this thread; `key` is the kernel and the data's dtypes, or what stands for them."""
     entry = _alone.get(key) or _compile_alone(key, data, numbers)
     entry(*data, *numbers, 0, units)
+    return entry, (*(data[-1:] if type(data[-1]) is tuple else ()), *numbers, 0, units)
 
 
 def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
@@ -164,7 +165,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
         _rest = REST
 
 
-def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> None:
+def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
     """Run a kernel over `units` of work, on this thread or on several.
 
     The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
@@ -173,14 +174,19 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     write. Callers who come at once share the threads, but on Numba's own layer, where a second one
     computes on its own. So does a child forked after the threads were started (no layer survives
     both). The bits of the result are the same.
+
+    Little work, which is always one thread's, can be started again on data alike: given back are
+    what starts it, and what that takes behind the arrays.
     """
     kinds = [one]
     for some in data:
         kinds.append(getattr(some, "dtype", some))
     key = tuple(kinds)
-    if work < PARALLEL_FROM or units < 2:
+    if work < PARALLEL_FROM:
+        return alone(key, data, numbers, units)
+    if units < 2:
         alone(key, data, numbers, units)
-        return
+        return None
     me = get_ident()
     try:
         _callers[me] = key
@@ -191,6 +197,7 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
             alone(key, data, numbers, units)
     finally:
         _callers.pop(me, None)
+    return None
 
 
 if hasattr(os, "register_at_fork"):

@@ -494,27 +494,22 @@ def jvp(tangent, index, out, pieces, inner, start, stop):
 
 
 def maxout(x, out, index, outer, pieces, inner):
-    """Fill `out` with the maxima, and `index`, unless it is None, with the winning pieces."""
+    """Fill `out` with the maxima, and `index`, unless it is None, with the winning pieces.
+
+    What `run` gives back, if it is all.
+    """
+    data = x, out, index
     if inner == 1 and outer < (count := min(crew(x.size), pieces // PART)):
         for u in range(outer):
             one = None if index is None else index[u : u + 1]
             _divided(x[u * pieces : (u + 1) * pieces], out[u : u + 1], one, count)
-    elif inner == 1 and pieces <= FEW:
-        run(few, outer, x.size, (x, out, index, (0,) * pieces), FAR_FROM)
-    elif inner == 1:
-        run(rows, outer, x.size, (x, out, index), pieces)
-    else:
-        span = span_for(outer, inner, SPAN, x.size)
-        run(
-            columns,
-            outer * -(-inner // span),
-            x.size,
-            (x, out, index),
-            pieces,
-            inner,
-            span,
-            FAR_FROM,
-        )
+        return None
+    if inner == 1 and pieces <= FEW:
+        return run(few, outer, x.size, (*data, (0,) * pieces), FAR_FROM)
+    if inner == 1:
+        return run(rows, outer, x.size, data, pieces)
+    span = span_for(outer, inner, SPAN, x.size)
+    return run(columns, outer * -(-inner // span), x.size, data, pieces, inner, span, FAR_FROM)
 
 
 def _divided(x, out, index, count):
@@ -541,14 +536,14 @@ def vjp(g, index, out, outer, pieces, inner):
     """Fill `out` with g at the winning pieces and zeros elsewhere; an empty g stands for ones."""
     data = g, index, out
     if inner == 1 and pieces <= FEW:
-        run(vjp_few, outer, out.size, (*data, (0,) * pieces), FAR_FROM)
-    elif inner == 1:
-        run(vjp_rows, outer, out.size, data, pieces)
-    elif pieces > COUNTED:
-        run(vjp_many, outer, out.size, data, pieces, inner)
-    else:
-        span = span_for(outer, inner, SPAN, out.size)
-        run(vjp_columns, outer * -(-inner // span), out.size, data, pieces, inner, span, FAR_FROM)
+        return run(vjp_few, outer, out.size, (*data, (0,) * pieces), FAR_FROM)
+    if inner == 1:
+        return run(vjp_rows, outer, out.size, data, pieces)
+    if pieces > COUNTED:
+        return run(vjp_many, outer, out.size, data, pieces, inner)
+    span = span_for(outer, inner, SPAN, out.size)
+    units = outer * -(-inner // span)
+    return run(vjp_columns, units, out.size, data, pieces, inner, span, FAR_FROM)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):

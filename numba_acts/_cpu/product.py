@@ -412,21 +412,22 @@ def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
 
 
 def product(g, y, out, outer, n, inner, beta):
-    """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g."""
+    """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g; as in `forward`."""
     data, work = (g, y, out), out.size * WORTH[out.itemsize]
     if n > (WHOLE if inner == 1 else CHUNK):
         for sums, base, units, part in batches(out, outer, n, inner, work):
             run(long_dots, units, part, (g, y, sums), n, inner, base)
             run(long_writes, units, part, (g, y, sums, out), n, inner, beta, base, FAR_FROM)
-    elif inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
-        alone((rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
-    elif inner == 1:
-        run(rows, outer, work, data, n, inner, beta, FAR_FROM)
-    elif n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
-        run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
-    else:
-        strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
-        run(columns, outer * -(-inner // strip), work, data, n, inner, strip, beta, FAR_FROM)
+        return None
+    if inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
+        return alone((rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
+    if inner == 1:
+        return run(rows, outer, work, data, n, inner, beta, FAR_FROM)
+    if n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
+        return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
+    strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
+    units = outer * -(-inner // strip)
+    return run(columns, units, work, data, n, inner, strip, beta, FAR_FROM)
 
 
 def strip_width(n, inner, itemsize):

@@ -21,6 +21,30 @@ from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
 
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
 _NONE = np.empty(0, np.uint8)
+CALLS = 1 << 12  # on few numbers that are remembered, of a function
+
+
+class Calls(dict[Any, Any]):
+    """Plain calls on few numbers that were made before: what starts a kernel again, and with what.
+
+    What a call has checked, chosen and compiled hangs on shapes, dtypes and numbers alone.
+    """
+
+    def keep(self, key: Any, started: Any) -> None:
+        """Remember a call by what `launch.run` has given back."""
+        if started:
+            if len(self) >= CALLS:
+                self.clear()
+            self[key] = started
+
+
+_softmaxes, _products, _maxima, _gradients = Calls(), Calls(), Calls(), Calls()
+
+
+def forget() -> None:
+    """Choose kernels anew, as tests do that have changed what the choice hangs on."""
+    for calls in (_softmaxes, _products, _maxima, _gradients):
+        calls.clear()
 
 
 class Call(arrays.Call):
@@ -128,32 +152,54 @@ def ndim(name: str, array: Any) -> int:
 
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
-    if type(x) is _ndarray and where is None and type(axis) is int and x.flags.carray:
-        shape, dtype = x.shape, x.dtype
-        lengths = _lengths_of(shape, axis, dtype)
-        if lengths and (out is None or out is x or _fits(out, shape, dtype, x, x)):
-            y = np.empty(shape, dtype) if out is None else out
-            forward.softmax(x.ravel(), None, y.ravel(), *lengths, beta)
-            return y
+    if type(x) is _ndarray:
+        if where is None and type(axis) is int and x.flags.carray:
+            shape, dtype = x.shape, x.dtype
+            key = shape, dtype, axis, beta
+            again = _softmaxes.get(key)
+            lengths = again or _lengths_of(shape, axis, dtype)
+            if lengths and (out is None or out is x or _fits(out, shape, dtype, x, x)):
+                y = np.empty(shape, dtype) if out is None else out
+                if again:
+                    start, rest = again
+                    start(x.ravel(), None, y.ravel(), *rest)
+                else:
+                    given = x.ravel(), None, y.ravel(), *lengths, beta
+                    _softmaxes.keep(key, forward.softmax(*given))
+                return y
+    elif plain := tensors.arrays(x, where, out):
+        x, where, y = plain
+        return tensors.given(softmax(x, axis, beta, where, y), out)
     call = Call()
     return call.compute(forward.softmax, rules.softmax(call, x, axis, where, out), beta)
 
 
 def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any) -> Any:
     """β y (g − ⟨g, y⟩) over `axis`; `name` is what the public function calls g."""
-    if (
-        type(g) is type(y) is _ndarray
-        and type(axis) is int
-        and g.dtype is y.dtype
-        and g.shape == y.shape
-        and g.flags.carray
-        and y.flags.carray
-    ):
-        lengths = _lengths_of(y.shape, axis, y.dtype)
-        if lengths and (out is None or _fits(out, y.shape, y.dtype, g, y)):
-            dx = np.empty(y.shape, y.dtype) if out is None else out
-            product.product(g.ravel(), y.ravel(), dx.ravel(), *lengths, beta)
-            return dx
+    if type(g) is type(y) is _ndarray:
+        shape, dtype = y.shape, y.dtype
+        if (
+            type(axis) is int
+            and g.dtype is dtype
+            and g.shape == shape
+            and g.flags.carray
+            and y.flags.carray
+        ):
+            key = shape, dtype, axis, beta
+            again = _products.get(key)
+            lengths = again or _lengths_of(shape, axis, dtype)
+            if lengths and (out is None or _fits(out, shape, dtype, g, y)):
+                dx = np.empty(shape, dtype) if out is None else out
+                if again:
+                    start, rest = again
+                    start(g.ravel(), y.ravel(), dx.ravel(), *rest)
+                else:
+                    given = g.ravel(), y.ravel(), dx.ravel(), *lengths, beta
+                    _products.keep(key, product.product(*given))
+                return dx
+    elif plain := tensors.arrays(g, y, out):
+        g, y, dx = plain
+        return tensors.given(softmax_product(name, g, y, axis, beta, dx), out)
     call = Call()
     task = rules.softmax_product(call, name, g, y, axis, out)
     return call.compute(product.product, task, beta)
@@ -179,8 +225,10 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
         return None
     shape, dtype = x.shape, x.dtype
-    lengths = _pieces_of(shape, axis, dtype)
-    if lengths is None or lengths[1] > 1 << 31:
+    key = shape, dtype, axis, indexed
+    again = _maxima.get(key)
+    lengths = again or _pieces_of(shape, axis, dtype)
+    if lengths is None or not again and lengths[1] > 1 << 31:
         return None
     axis %= len(shape)
     shape = shape[:axis] + shape[axis + 1 :]
@@ -197,13 +245,19 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         y, index = out, None
         if not _fits(y, shape, dtype, x, x):
             return None
-    winners = None if index is None else index.ravel()
-    cpu_maxout.maxout(x.ravel(), y.ravel(), winners, *lengths)
+    given = x.ravel(), y.ravel(), None if index is None else index.ravel()
+    if again:
+        start, rest = again
+        start(*given, *rest)
+    else:
+        _maxima.keep(key, cpu_maxout.maxout(*given, *lengths))
     return out
 
 
 def maxout(x: Any, axis: int, out: Any) -> Any:
     """The maxima over `axis`."""
+    if type(x) is not _ndarray and (plain := tensors.arrays(x, out)):
+        return tensors.given(maxout(plain[0], axis, plain[1]), out)
     done = _maxout_plainly(x, axis, False, out)
     if done is not None:
         return done
@@ -214,6 +268,9 @@ def maxout(x: Any, axis: int, out: Any) -> Any:
 def maxout_with_index(x: Any, axis: int, index_dtype: Any, out: Any) -> Any:
     """The maxima over `axis` and the winning pieces; `out` is a pair."""
     if index_dtype is np.int32:
+        if out is None and type(x) is not _ndarray and (plain := tensors.arrays(x)):
+            y, index = maxout_with_index(plain[0], axis, index_dtype, None)
+            return tensors.given(y), tensors.given(index)
         done = _maxout_plainly(x, axis, True, out)
         if done is not None:
             return done
@@ -234,20 +291,29 @@ def _first_of_equals(task: Task) -> Task:
 
 def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
     """g at the winning pieces, zeros elsewhere."""
-    if (
-        type(g) is type(index) is _ndarray
-        and type(axis) is type(pieces) is int
-        and g.shape == index.shape
-        and g.flags.carray
-        and index.flags.carray
-    ):
-        shape, lengths = _spread_of(g.shape, pieces, axis, g.dtype, index.dtype)
-        if lengths and (out is None or _fits(out, shape, g.dtype, g, index)):
-            dx, winners = np.empty(shape, g.dtype) if out is None else out, index.ravel()
-            if not cpu_maxout.in_range(winners, pieces):
-                _check_range(winners, pieces)
-            cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), *lengths)
-            return dx
+    if type(g) is type(index) is _ndarray:
+        if (
+            type(axis) is type(pieces) is int
+            and g.shape == index.shape
+            and g.flags.carray
+            and index.flags.carray
+        ):
+            key = g.shape, pieces, axis, g.dtype, index.dtype
+            again = _gradients.get(key)
+            shape, lengths = _spread_of(*key)
+            if lengths and (out is None or _fits(out, shape, g.dtype, g, index)):
+                dx, winners = np.empty(shape, g.dtype) if out is None else out, index.ravel()
+                if not cpu_maxout.in_range(winners, pieces):
+                    _check_range(winners, pieces)
+                if again:
+                    start, rest = again
+                    start(g.ravel(), winners, dx.ravel(), *rest)
+                else:
+                    _gradients.keep(key, cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), *lengths))
+                return dx
+    elif plain := tensors.arrays(g, index, out):
+        g, index, dx = plain
+        return tensors.given(maxout_vjp(g, index, pieces, axis, dx), out)
     call = Call()
     task = rules.maxout_vjp(call, g, index, pieces, axis, out)
     return call.compute(cpu_maxout.vjp, _in_range(task))
