@@ -466,6 +466,7 @@ def small_calls(dtype, rng):
         "softmin": (numba_acts.softmin, (x,), {}),
         "axis": (numba_acts.softmin, (x, 0), {}),
         "temperature": (numba_acts.softmin, (x,), {"temperature": 0.3}),
+        "masked": (numba_acts.softmin, (x,), {"where": rng.random(x.shape) < 0.6}),
         "softmax2d": (numba_acts.softmax2d, (x[None],), {}),
         "vjp": (numba_acts.softmin_vjp, (g, x), {}),
         "vjp of columns": (numba_acts.softmin_vjp, (g, x, 0), {"temperature": 2.0}),

@@ -20,7 +20,7 @@ from numba_acts._halls.portions import each, flat, packed
 from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
 
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
-_NONE = np.empty(0, np.uint8)
+_BOOL, _NONE = np.dtype(np.bool_), np.empty(0, np.uint8)
 CALLS = 1 << 12  # on few numbers that are remembered, of a function
 
 
@@ -116,6 +116,16 @@ def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.nda
     )
 
 
+def _is_mask(where: Any, shape: tuple[int, ...]) -> bool:
+    """Is it plainly a mask of that shape?"""
+    return (
+        type(where) is _ndarray
+        and where.dtype is _BOOL
+        and where.shape == shape
+        and where.flags.carray
+    )
+
+
 @functools.lru_cache(1 << 12)
 def _lengths_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int, int, int] | None:
     """(outer, n, inner) of a C-contiguous array of floats; None if it is anything else."""
@@ -153,19 +163,20 @@ def ndim(name: str, array: Any) -> int:
 def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
     if type(x) is _ndarray:
-        if where is None and type(axis) is int and x.flags.carray:
-            shape, dtype = x.shape, x.dtype
-            key = shape, dtype, axis, beta
+        shape, dtype, bare = x.shape, x.dtype, where is None
+        if type(axis) is int and x.flags.carray and (bare or _is_mask(where, shape)):
+            key = shape, dtype, axis, beta, bare
             again = _softmaxes.get(key)
             lengths = again or _lengths_of(shape, axis, dtype)
-            if lengths and (out is None or out is x or _fits(out, shape, dtype, x, x)):
+            other = x if bare else where
+            if lengths and (out is None or out is x or _fits(out, shape, dtype, x, other)):
                 y = np.empty(shape, dtype) if out is None else out
+                given = x.ravel(), None if bare else where.ravel(), y.ravel()
                 if again:
                     start, rest = again
-                    start(x.ravel(), None, y.ravel(), *rest)
+                    start(*given, *rest)
                 else:
-                    given = x.ravel(), None, y.ravel(), *lengths, beta
-                    _softmaxes.keep(key, forward.softmax(*given))
+                    _softmaxes.keep(key, forward.softmax(*given, *lengths, beta))
                 return y
     elif plain := tensors.arrays(x, where, out):
         x, where, y = plain
