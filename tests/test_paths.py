@@ -489,10 +489,17 @@ def test_a_call_like_one_before_is_started_at_once(dtype, outs, rng, monkeypatch
     for name, (call, given, more) in calls.items():
         if outs != "fresh":
             more = {**more, "out": like(first[name], outs == "views")}
-        given = [a + 0 if isinstance(a, np.ndarray) else a for a in given]  # at other addresses
+        given = [elsewhere(a) if isinstance(a, np.ndarray) else a for a in given]
         again = call(*given, **more)
         np.testing.assert_equal(again, first[name])
         assert "out" not in more or again is more["out"]
+
+
+def elsewhere(array):
+    """A copy that must not be written."""
+    array = array.copy()
+    array.flags.writeable = False
+    return array
 
 
 def like(result, view):
@@ -515,11 +522,20 @@ def test_a_call_like_one_before_is_checked_all_the_same(rng):
     np.testing.assert_array_equal(
         numba_acts.softmin(given, out=out), want
     )  # in part its own memory
+    given = elsewhere(x)
+    with pytest.raises(ValueError, match="read-only"):
+        numba_acts.softmin(given, out=given)
+    np.testing.assert_array_equal(given, x)
     for wrong in np.empty((5, 8)), np.empty((8, 5), np.float32):
         with pytest.raises((TypeError, ValueError), match="out"):
             numba_acts.softmin(x, out=wrong)
     with pytest.raises(IndexError, match=r"\[0, 8\)"):
         numba_acts.maxout_vjp(best, index + 8, 8)
+    given = x.copy()
+    where = given.view(bool).ravel()[7:47].reshape(5, 8)  # a mask in the memory of what is replaced
+    kept = where.copy()
+    want = numba_acts.softmin(x, where=kept)
+    np.testing.assert_array_equal(numba_acts.softmin(given, where=where, out=given), want)
     for other in (np.int32, np.float64, ">f4"):
         got = numba_acts.softmin(x.astype(other))
         np.testing.assert_allclose(got, numba_acts.softmin(x.astype(other).astype(float)), 1e-6)

@@ -102,6 +102,17 @@ def _unshared(array: Any, targets: list[np.ndarray], in_place: bool) -> Any:
     return array
 
 
+def _readable(array: np.ndarray) -> bool:
+    """May kernels read it as it lies, though it is not to be written?"""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def _in_place(out: Any, x: np.ndarray, where: Any) -> bool:
+    """Is `out` plainly x itself, and no part of it the mask?"""
+    return out is x and x.flags.writeable and (where is None or not _may_share_memory(x, where))
+
+
 def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
     """Is `out` plainly right: of that shape and dtype, contiguous, apart from x and y?"""
     return (
@@ -122,7 +133,7 @@ def _is_mask(where: Any, shape: tuple[int, ...]) -> bool:
         type(where) is _ndarray
         and where.dtype is _BOOL
         and where.shape == shape
-        and where.flags.carray
+        and (where.flags.carray or _readable(where))
     )
 
 
@@ -164,19 +175,26 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
     """exp(βx − max βx) / Σ exp(βx − max βx) over `axis`."""
     if type(x) is _ndarray:
         shape, dtype, bare = x.shape, x.dtype, where is None
-        if type(axis) is int and x.flags.carray and (bare or _is_mask(where, shape)):
+        if (
+            type(axis) is int
+            and (x.flags.carray or _readable(x))
+            and (bare or _is_mask(where, shape))
+        ):
             key = shape, dtype, axis, beta, bare
             again = _softmaxes.get(key)
             lengths = again or _lengths_of(shape, axis, dtype)
-            other = x if bare else where
-            if lengths and (out is None or out is x or _fits(out, shape, dtype, x, other)):
+            apart = x if bare else where
+            if lengths and (
+                out is None or _in_place(out, x, where) or _fits(out, shape, dtype, x, apart)
+            ):
                 y = np.empty(shape, dtype) if out is None else out
                 given = x.ravel(), None if bare else where.ravel(), y.ravel()
                 if again:
                     start, rest = again
                     start(*given, *rest)
                 else:
-                    _softmaxes.keep(key, forward.softmax(*given, *lengths, beta))
+                    task = *given, *lengths, beta
+                    _softmaxes.keep(key, forward.softmax(*task))
                 return y
     elif plain := tensors.arrays(x, where, out):
         x, where, y = plain
@@ -193,8 +211,8 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
             type(axis) is int
             and g.dtype is dtype
             and g.shape == shape
-            and g.flags.carray
-            and y.flags.carray
+            and (g.flags.carray or _readable(g))
+            and (y.flags.carray or _readable(y))
         ):
             key = shape, dtype, axis, beta
             again = _products.get(key)
@@ -233,7 +251,9 @@ def softmax_jacobian_diag(y: Any, beta: float, out: Any) -> Any:
 
 def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
     """The common case of `maxout` and `maxout_with_index`, or None if it isn't one."""
-    if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2 or not x.flags.carray:
+    if type(x) is not _ndarray or type(axis) is not int or x.ndim < 2:
+        return None
+    if not (x.flags.carray or _readable(x)):
         return None
     shape, dtype = x.shape, x.dtype
     key = shape, dtype, axis, indexed
@@ -306,8 +326,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
         if (
             type(axis) is type(pieces) is int
             and g.shape == index.shape
-            and g.flags.carray
-            and index.flags.carray
+            and (g.flags.carray or _readable(g))
+            and (index.flags.carray or _readable(index))
         ):
             key = g.shape, pieces, axis, g.dtype, index.dtype
             again = _gradients.get(key)
