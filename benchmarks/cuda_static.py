@@ -51,12 +51,17 @@ class Work(NamedTuple):
 
 
 BF16 = "bfloat16"
-ROWS = [(1000, n, 1) for n in (4, 128, 256, 1024, 4096, 8192, 65_536, 262_144, 1_000_000)]
+MANY = 1 << 20  # rows that a multiprocessor takes several at a time
+ROWS = [
+    *((outer, n, 1) for outer in (32, MANY) for n in (4, 128, 256, 1024)),
+    *((1000, n, 1) for n in (4096, 8192, 65_536, 262_144, 1_000_000)),
+]
 IMAGES = [(4, c, 512 * 512) for c in (3, 8)]
 WORK = [
     *(Work("softmax", shape) for shape in ROWS),
     Work("softmax", (1000, 16_384, 1), ceiling=80),
-    *(Work("softmax", (1000, n, 1), wide=False, ceiling=80) for n in (1, 7, 10, 1001)),
+    *(Work("softmax", (MANY, n, 1), wide=False, ceiling=80) for n in (1, 7, 10, 1001)),
+    *(Work("softmax", (1000, n, 1), wide=False, ceiling=48) for n in (4097, 6001, 8191)),
     *(Work("softmax", (1000, n, 1), dtype) for n in (4096, 65_536) for dtype in ("float16", BF16)),
     *(Work("softmax", (1000, n, 1), wide=False, ceiling=80) for n in (16_383, 65_535)),
     Work("softmax", (1000, 65_536, 1), "float64", ceiling=128),
@@ -74,16 +79,20 @@ WORK = [
     Work("softmax", (1024, 512, 49), ceiling=128, more={"masked": True}),
     *(Work("softmax", (outer, 7, 7), ceiling=80, wide=False) for outer in (32_767, 32_768)),
     Work("softmax", (1024, 10_000, 49), wide=False, ceiling=112),
-    *(Work("softmax", (4, 21, 512 * 512), d, 80, False) for d in ("float16", BF16, "float64")),
-    Work("softmax", (1000, 128, 1), "int8", wide=False, ceiling=64),
-    *(Work("product", (1000, n, 1)) for n in (4, 128, 1024, 65_536, 1_000_000)),
+    *(Work("softmax", (4, 21, 512 * 512), d, 80, False) for d in ("float16", "float64")),
+    Work("softmax", (4, 21, 512 * 512), BF16, 128, False),
+    Work("softmax", (MANY, 128, 1), "int8", wide=False, ceiling=64),
+    *(Work("product", (MANY, n, 1)) for n in (4, 128, 1024)),
+    *(Work("product", (1000, n, 1)) for n in (65_536, 1_000_000)),
+    *(Work("product", (1000, n, 1), wide=False, ceiling=64, stack=56) for n in (4095, 4097, 6001)),
     *(Work("product", (1000, n, 1), ceiling=80) for n in (4096, 8192)),
     *(Work("product", (1000, 65_536, 1), d, 128) for d in ("float64", BF16)),
     Work("product", (1000, 65_535, 1), wide=False, ceiling=128),
-    *(Work("product", (1000, n, 1), wide=False, ceiling=96) for n in (1, 10, 1001)),
+    *(Work("product", (MANY, n, 1), wide=False, ceiling=96) for n in (1, 10, 1001)),
     *(Work("product", (1000, 4096, 1), dtype, 96) for dtype in ("float16", BF16, "float64")),
     *(Work("product", shape, ceiling=96) for shape in IMAGES),
-    *(Work("product", (4, c, 512 * 512), wide=False, ceiling=128) for c in (19, 21, 32, 150)),
+    *(Work("product", (4, c, 512 * 512), wide=False, ceiling=168) for c in (19, 21, 32, 150)),
+    *(Work("product", (4, c, 511 * 511), wide=False, ceiling=128) for c in (21, 32)),
     *(Work("product", (1024, c, 64), wide=False, ceiling=128) for c in (256, 1000, 4096)),
     Work("product", (1024, 10_000, 49), wide=False, ceiling=128),
     *(Work("product", (1024, c, 49), ceiling=96) for c in (21, 256, 512)),

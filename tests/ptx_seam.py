@@ -37,10 +37,12 @@ def forget() -> None:
     """Drop remembered choices of kernels, which hang on a device's sizes.
 
     Batches of an affine map hang on none; a small cache makes them small all the same, so that
-    there are several.
+    there are several. Few rows are taken together as many are.
     """
-    from numba_acts._cuda import affine
+    from numba_acts._cuda import affine, slices
     from numba_acts._halls import libraries
+
+    vars(slices)["FROM_BLOCKS"] = 0
 
     vars(affine)["PIECES"] = min(1 << 28, launch().device(0).cache)
     launch()._plans.clear()

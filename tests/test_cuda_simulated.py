@@ -141,6 +141,33 @@ FORWARD = [
 ]
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_many_rows_are_taken_together(n, monkeypatch, rng):
+    """A thread has several, where there are enough for all multiprocessors; no bit changes."""
+    seen = []
+    for room in (forward, product):
+        given = room.run
+
+        def run(kernel, *task, run=given):
+            seen.append(kernel.constants[1])
+            run(kernel, *task)
+
+        monkeypatch.setattr(room, "run", run)
+    monkeypatch.setattr(gpu, "repeat", lambda *given: None)
+    x, g = rng.normal(size=(2, 75, n)).astype(np.float32)
+    results = []
+    for blocks in (1, 0):
+        monkeypatch.setattr(slices, "FROM_BLOCKS", blocks)
+        launch._plans.clear()
+        y = call("softmin", x, -1)
+        results.append((y, call("softmin_vjp", g, y, -1)))
+    launch._plans.clear()
+    assert seen[:2] == [1, 1] and min(seen[2:]) > 1
+    np.testing.assert_array_equal(*(y for y, _ in results))
+    np.testing.assert_array_equal(*(dx for _, dx in results))
+    cases.assert_agrees(results[1][0], "softmin", (x,), {"axis": -1})
+
+
 def test_a_small_grid_has_narrow_blocks(monkeypatch, rng):
     """No multiprocessor idles where columns are few and neighbours can be told apart."""
     threads = []

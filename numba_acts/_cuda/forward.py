@@ -628,22 +628,22 @@ def _softmax(
 ) -> Any:
     """The kernel, its blocks and its further arguments; None if a slice takes several."""
     dtype = computed(out.dtype)
-    law, masked = exponent_law(beta, dtype), mask.size > 0
+    law, masked, arrays = exponent_law(beta, dtype), mask.size > 0, (x, mask, out)
     ordered = order(n, out.dtype, width_of(x, out), 1)
     access = access_of(ordered.vector, x, mask, out)
     if inner == 1 and ordered.chunks == 1:
-        kernel, blocks = rows_for(rows, 1, ordered, access, outer, (masked, False, dtype))
+        kernel, blocks = rows_for(rows, 1, ordered, access, arrays, outer, (masked, False, dtype))
         return kernel, blocks, (outer, n, 1, *law)
     if inner == 1:
-        found = spread_for(spread, 1, ordered, access, (x, mask, out), outer, (masked, dtype))
+        found = spread_for(spread, 1, ordered, access, arrays, outer, (masked, dtype))
         return (*found, (n, ordered.chunks, *law)) if found else (None, 0, ())
-    together = images_together(1, ordered, (x, mask, out), outer, n, inner)
+    together = images_together(1, ordered, arrays, outer, n, inner)
     if together:
-        given = 1, ordered, (x, mask, out), outer, n, inner, together, (masked, dtype)
+        given = 1, ordered, arrays, outer, n, inner, together, (masked, dtype)
         kernel, blocks = images_for(images, *given)
         return kernel, blocks, (outer, *law)
     if ordered.chunks == 1:
-        kernel, blocks = columns_for(columns, ordered, (x, mask, out), outer, n, inner, masked)
+        kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner, masked)
         return kernel, blocks, (outer, n, inner, 1, *law)
     return None, 0, ()
 
@@ -659,7 +659,7 @@ def _long_softmax(
     parts, slices, arrays = ordered.chunks, outer * inner, (x, mask, out)
     sums, stats = (out.queue.empty(2 * slices * count, dtype) for count in (parts, 1))
     if inner == 1:
-        kernel, _ = rows_for(rows, 1, ordered, access, outer, (masked, True, dtype))
+        kernel, _ = rows_for(rows, 1, ordered, access, arrays, outer, (masked, True, dtype))
         run(kernel, slices * parts, x, mask, sums, outer, n, parts, *law)
     else:
         kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner, masked)

@@ -491,22 +491,22 @@ def product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, b
 def _product(g: Memory, y: Memory, out: Memory, outer: int, n: int, inner: int, beta: float) -> Any:
     """The kernel, its blocks and its further arguments; None if a slice takes several."""
     dtype = computed(out.dtype)
-    scale = factor(beta, dtype)
+    scale, arrays = factor(beta, dtype), (g, y, out)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)
     access = access_of(ordered.vector, g, y, out)
     if inner == 1 and ordered.chunks == 1:
-        kernel, blocks = rows_for(rows, 2, ordered, access, outer, (False, dtype))
+        kernel, blocks = rows_for(rows, 2, ordered, access, arrays, outer, (False, dtype))
         return kernel, blocks, (outer, n, 1, scale)
     if inner == 1:
-        found = spread_for(spread, 2, ordered, access, (g, y, out), outer, (dtype,))
+        found = spread_for(spread, 2, ordered, access, arrays, outer, (dtype,))
         return (*found, (n, ordered.chunks, scale)) if found else (None, 0, ())
-    together = images_together(2, ordered, (g, y, out), outer, n, inner)
+    together = images_together(2, ordered, arrays, outer, n, inner)
     if together:
-        given = 2, ordered, (g, y, out), outer, n, inner, together, (dtype,)
+        given = 2, ordered, arrays, outer, n, inner, together, (dtype,)
         kernel, blocks = images_for(images, *given)
         return kernel, blocks, (outer, scale)
     if ordered.chunks == 1:
-        kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
+        kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner)
         return kernel, blocks, (outer, n, inner, 1, scale)
     return None, 0, ()
 
@@ -519,13 +519,13 @@ def _long_product(
     scale = factor(beta, dtype)
     ordered = order(n, out.dtype, width_of(g, y, out), 2)
     access = access_of(ordered.vector, g, y, out)
-    parts, slices = ordered.chunks, outer * inner
+    parts, slices, arrays = ordered.chunks, outer * inner, (g, y, out)
     sums, dots = (out.queue.empty(slices * count, dtype) for count in (parts, 1))
     if inner == 1:
-        kernel, _ = rows_for(rows, 2, ordered, access, outer, (True, dtype))
+        kernel, _ = rows_for(rows, 2, ordered, access, arrays, outer, (True, dtype))
         run(kernel, slices * parts, g, y, sums, outer, n, parts, scale)
     else:
-        kernel, blocks = columns_for(columns, ordered, (g, y, out), outer, n, inner)
+        kernel, blocks = columns_for(columns, ordered, arrays, outer, n, inner)
         run(kernel, blocks, g, y, sums, outer, n, inner, parts, scale)
     run(join(joining_warps(), as_tuple(JOINED), dtype), slices, sums, dots, parts)
     if inner == 1:

@@ -40,12 +40,17 @@ FEW = 8  # numbers of a lane at most, where there may be fewer lanes so that few
 ROW_THREADS = 128  # in a block, for rows of a warp or less
 AHEAD = 16  # numbers of float32 that a thread loads before it needs the first, from several rows
 TOGETHER = 8  # rows at most, for that
+FROM_BLOCKS = 1  # of each multiprocessor, with so many rows, from which they are taken together
 SPREAD: tuple[int, ...] = 2, 4, 8  # chunks that a block may have side by side
 RESIDENT = 1024  # threads that share the registers of a multiprocessor, then; half of float64
+REGISTERS = 1 << 16  # that a multiprocessor has
+BESIDE = {1: 12, 2: 24}  # of a thread, beside its numbers, where these are read one by one
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 ALONE = 32  # numbers of each operand at most, for that
-TOGETHER_COLUMNS = 64  # numbers of float32 in all, of neighbouring columns in a thread
-LONE_THREADS = 512  # there, where accesses are of one number and parts of sectors
+# Numbers of float32 in all, of neighbouring columns in a thread, by operands and kind; else 64.
+TOGETHER_COLUMNS = {(2, "float32"): 128, (1, "void16"): 96}
+LONE_THREADS = 512  # there, where accesses are of one number and parts of sectors,
+LONE_TURNS = 16  # if a multiprocessor has so many blocks at least; else half as many
 # Where threads share slices, by operands: columns of a thread, if it has room for a lane of each,
 # and threads of a block, or as many as fill two sectors.
 ABREAST = {1: ((4, 256), (2, 512), (1, 512)), 2: ((2, 512), (1, 512))}
@@ -532,9 +537,11 @@ def spread_blocks(operands):
     """How many blocks a multiprocessor has at once at least: they share its registers."""
 
     def blocks(chunks, held, clustered, vectors, vector, access, fetches, *others):
-        threads = RESIDENT
-        if len(access) == 1 or any(others[:-1]):  # more addresses
+        threads, numbers = RESIDENT, operands * len(vectors) * len(vector)
+        if any(others[:-1]) or len(access) == 1 and not held and operands == 1:  # more addresses
             threads = RESIDENT // 4 * (4 - operands)
+        elif len(access) == 1:
+            threads = REGISTERS // (numbers + BESIDE[operands] + 7 & -8)
         elif not (held or clustered):
             threads = RESIDENT // 4 * 3
         if np.dtype(others[-1]).itemsize > 4:
@@ -578,13 +585,16 @@ def spread_for(
 
 
 def rows_for(
-    kernel: Any, operands: int, ordered: Order, access: Any, outer: int, more: tuple[Any, ...]
+    kernel: Any, operands: int, ordered: Order, access: Any, arrays: Any, outer: int, more: Any
 ) -> tuple[Kernel, int]:
     """The kernel for rows of an order, and how many blocks there are."""
     together = 1
     if ordered.lanes <= WARP:
         loaded = operands * ordered.vectors * ordered.vector * np.dtype(more[-1]).itemsize
         together = min(TOGETHER, max(1, 4 * AHEAD // loaded))
+        wanted = device(arrays[-1].queue.device).multiprocessors
+        if outer * ordered.lanes < FROM_BLOCKS * wanted * ROW_THREADS * together:
+            together = 1
     per_block = ROW_THREADS // ordered.lanes * together if ordered.lanes <= WARP else 1
     constants = ordered.lanes, together, as_tuple(ordered.vectors)
     chosen = kernel(*constants, *vectors_of(ordered, access), *more)
@@ -629,8 +639,10 @@ def columns_for(
         return len(access_of(across, *arrays))
 
     if exact:
-        across = access(4 * TOGETHER_COLUMNS // (np.dtype(dtype).itemsize * operands * n))
-        threads = COLUMN_THREADS if across > 1 else LONE_THREADS
+        room = TOGETHER_COLUMNS.get((operands, arrays[-1].dtype.name), 64)
+        across = access(4 * room // (np.dtype(dtype).itemsize * operands * n))
+        many = outer * inner >= LONE_TURNS * LONE_THREADS * wanted
+        threads = COLUMN_THREADS if across > 1 else LONE_THREADS if many else LONE_THREADS // 2
         neighbours, shares, slots = threads, 1, ordered.lanes
     else:
         few = partial or outer * inner < WARP * wanted
