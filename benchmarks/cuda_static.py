@@ -62,6 +62,7 @@ WORK = [
     Work("softmax", (1000, 16_384, 1), ceiling=80),
     *(Work("softmax", (MANY, n, 1), wide=False, ceiling=80) for n in (1, 7, 10, 1001)),
     *(Work("softmax", (1000, n, 1), wide=False, ceiling=48) for n in (4097, 6001, 8191)),
+    *(Work("softmax", (1000, n, 1), wide=False, stack=64) for n in (8193, 12_289)),
     *(Work("softmax", (1000, n, 1), dtype) for n in (4096, 65_536) for dtype in ("float16", BF16)),
     *(Work("softmax", (1000, n, 1), wide=False, ceiling=80) for n in (16_383, 65_535)),
     Work("softmax", (1000, 65_536, 1), "float64", ceiling=128),

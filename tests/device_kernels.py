@@ -248,5 +248,6 @@ def check(group: Group, beta: float, launch: Callable[..., None], rng: Any) -> N
         along = (wide_g * wide_y).sum(-1, keepdims=True)
         scale = np.abs(wide_g) + (np.abs(wide_g) * wide_y).sum(-1, keepdims=True)
         slope = np.longdouble(dtype(beta)) * wide_y
-        bound = 16 * np.finfo(dtype).eps * np.abs(slope) * scale
-        close("dx", dx, slope * (wide_g - along), bound + np.finfo(dtype).smallest_subnormal)
+        info = np.finfo(dtype)  # β y may be subnormal, and is rounded before it is multiplied
+        bound = 16 * info.eps * np.abs(slope) * scale + info.smallest_subnormal * (1 + scale)
+        close("dx", dx, slope * (wide_g - along), bound)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -494,3 +495,57 @@ def test_gradients_under_torch_compile():
     (got,) = torch.autograd.grad(loss(x), x)
     (want,) = torch.autograd.grad((torch.softmax(-x, -1) * x).amax(-1).sum(), x)
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_gradient_would_be_lost_without_grad_mode_too(mode):
+    needs, x = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
+    kept = needs.detach().clone()
+    with mode():
+        for call in (
+            lambda: numba_acts.softmin(needs),
+            lambda: numba_acts.softmin(x, out=needs),
+            lambda: numba_acts.maxout(needs),
+            lambda: numba_acts.softmin_vjp(x, needs),
+        ):
+            with pytest.raises(TypeError, match="requires grad"):
+                call()
+    assert torch.equal(needs.detach(), kept)
+
+
+def test_nothing_is_no_array_beside_pytorch_either():
+    nothing: Any = None
+    for call in (
+        lambda: numba_acts.softmin(nothing),
+        lambda: numba_acts.maxout(nothing),
+        lambda: numba_acts.maxout_with_index(nothing),
+        lambda: numba_acts.softmin_vjp(nothing, nothing),
+        lambda: numba_acts.softmin_vjp(torch.ones(3), nothing),
+        lambda: numba_acts.maxout_vjp(nothing, nothing, 3),
+    ):
+        with pytest.raises(TypeError, match="must be"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_calls_on_tensors_are_calls_on_their_arrays(dtype):
+    x, g = torch.randn(2, 5, 8, dtype=torch.float64).to(dtype)
+    mask = torch.rand(5, 8) < 0.5
+    for _ in range(2):  # the second time as the first
+        y = numba_acts.softmin(x, where=mask)
+        wide = torch.where(mask, -x.double(), -torch.inf).softmax(-1)
+        torch.testing.assert_close(y.double(), wide, rtol=1e-2, atol=1e-2)
+        out, before = torch.empty_like(x), x._version
+        assert numba_acts.softmin_vjp(g, y, out=out) is out and out._version == 1
+        assert torch.equal(out, numba_acts.softmin_vjp(g, y)) and x._version == before
+        best, index = numba_acts.maxout_with_index(x)
+        assert best.dtype is dtype and torch.equal(best, x.amax(-1))
+        assert torch.equal(index.long(), x.argmax(-1))
+        assert (
+            torch.equal(numba_acts.maxout(x[0]), x[0].amax()) and numba_acts.maxout(x[0]).ndim == 0
+        )
+        spread = numba_acts.maxout_vjp(best, index, 8)
+        assert torch.equal(spread.sum(-1), best) and spread.dtype is dtype
+        replaced = x.clone()
+        assert numba_acts.softmin(replaced, where=mask, out=replaced) is replaced
+        assert torch.equal(replaced, y) and replaced._version == 1

@@ -44,7 +44,7 @@ FROM_BLOCKS = 1  # of each multiprocessor, with so many rows, from which they ar
 SPREAD: tuple[int, ...] = 2, 4, 8  # chunks that a block may have side by side
 RESIDENT = 1024  # threads that share the registers of a multiprocessor, then; half of float64
 REGISTERS = 1 << 16  # that a multiprocessor has
-BESIDE = {1: 12, 2: 24}  # of a thread, beside its numbers, where these are read one by one
+BESIDE = 12  # of a thread, beside its numbers that are read one by one; twice that for more arrays
 COLUMN_THREADS = 128  # in a block, where a thread holds a slice of its own
 ALONE = 32  # numbers of each operand at most, for that
 # Numbers of float32 in all, of neighbouring columns in a thread, by operands and kind; else 64.
@@ -538,10 +538,11 @@ def spread_blocks(operands):
 
     def blocks(chunks, held, clustered, vectors, vector, access, fetches, *others):
         threads, numbers = RESIDENT, operands * len(vectors) * len(vector)
-        if any(others[:-1]) or len(access) == 1 and not held and operands == 1:  # more addresses
+        if any(others[:-1]) or len(access) == 1 and clustered:  # more addresses
             threads = RESIDENT // 4 * (4 - operands)
         elif len(access) == 1:
-            threads = REGISTERS // (numbers + BESIDE[operands] + 7 & -8)
+            beside = BESIDE if held and operands == 1 else 2 * BESIDE
+            threads = REGISTERS // (numbers + beside + 7 & -8)
         elif not (held or clustered):
             threads = RESIDENT // 4 * 3
         if np.dtype(others[-1]).itemsize > 4:

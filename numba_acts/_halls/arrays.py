@@ -132,6 +132,4 @@ class Call:
             return standard.given(self.functions, result, self.device)
         if self.torch is None:
             return result if result.ndim else result[()]
-        if result.dtype == BFLOAT16:
-            return self.torch.from_numpy(result.view(np.int16)).view(self.torch.bfloat16)
-        return self.torch.from_numpy(result)
+        return tensors.given(result)

@@ -100,21 +100,24 @@ def written(out: Any) -> None:
         torch.autograd.graph.increment_version(out)
 
 
-def arrays(*tensors: Any) -> Any:
+def arrays(first: Any, *others: Any) -> Any:
     """The NumPy arrays behind CPU tensors that are nothing but that, None for None; or None."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or type(first) is not torch.Tensor:
         return None
     found: list[Any] = []
-    for tensor in tensors:
-        if tensor is None:
-            found.append(None)
+    for tensor in (first, *others):
+        if tensor is None or found and tensor is first:
+            found.append(None if tensor is None else found[0])
             continue
-        if type(tensor) is not torch.Tensor or has_tangent(torch, tensor):
+        if type(tensor) is not torch.Tensor or tensor.requires_grad or has_tangent(torch, tensor):
             return None
         try:
-            array = tensor.numpy()
-        except (RuntimeError, TypeError):  # it is more: `check` says what
+            if tensor.dtype is torch.bfloat16:
+                array = tensor.view(torch.int16).numpy().view(BFLOAT16)
+            else:
+                array = tensor.numpy()
+        except (RuntimeError, TypeError):  # it is more, or less: `check` says what
             return None
         if not array.ndim or array.dtype.kind == "c":
             return None
@@ -125,7 +128,10 @@ def arrays(*tensors: Any) -> Any:
 def given(result: Any, out: Any = None) -> Any:
     """`out`, which a result has been written to, or the fresh array as a tensor."""
     torch: Any = sys.modules["torch"]
-    if out is None:
-        return torch.from_numpy(np.asarray(result))
-    torch.autograd.graph.increment_version(out)
-    return out
+    if out is not None:
+        torch.autograd.graph.increment_version(out)
+        return out
+    result = np.asarray(result)
+    if result.dtype == BFLOAT16:
+        return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(result)
