@@ -82,12 +82,9 @@ def cases(quick: bool = False) -> Iterator[Case]:
     yield Case("softmax2d", "jacobian", (21, 64, 64), -3)
     for dtype in "float64", "float16", "bfloat16":
         for work in ("forward", "vjp"):
-            if not quick:
-                yield Case("softmin", work, (4096, 1024), dtype=dtype)
-            yield Case("softmin", work, (64, 10), dtype=dtype)
-            if not quick:
-                yield Case("softmax2d", work, (21, 512, 512), -3, dtype)
-            yield Case("softmax2d", work, (21, 32, 32), -3, dtype)
-            if not quick:
-                yield Case("maxout", work, (1024, 4096, 4), dtype=dtype)
-            yield Case("maxout", work, (64, 32, 4), dtype=dtype)
+            for rows in ((4096, 1024), (64, 10))[quick:]:
+                yield Case("softmin", work, rows, dtype=dtype)
+            for image in ((21, 512, 512), (21, 32, 32))[quick:]:
+                yield Case("softmax2d", work, image, -3, dtype)
+            for units in ((1024, 4096, 4), (64, 32, 4))[quick:]:
+                yield Case("maxout", work, units, dtype=dtype)

@@ -519,9 +519,8 @@ def test_a_call_like_one_before_is_checked_all_the_same(rng):
     memory = np.zeros(48, np.float32)
     given, out = memory[:40].reshape(5, 8), memory[8:].reshape(5, 8)
     given[:] = x
-    np.testing.assert_array_equal(
-        numba_acts.softmin(given, out=out), want
-    )  # in part its own memory
+    got = numba_acts.softmin(given, out=out)  # which lies in x in part
+    np.testing.assert_array_equal(got, want)
     given = elsewhere(x)
     with pytest.raises(ValueError, match="read-only"):
         numba_acts.softmin(given, out=given)
@@ -548,7 +547,7 @@ def test_few_calls_are_remembered(rng, monkeypatch):
         x = rng.normal(size=(5, n)).astype(np.float32)
         for _ in range(2):
             cases.assert_agrees(numba_acts.softmin(x), "softmin", (x,), {"axis": -1})
-        assert len(host._softmaxes) <= 3
+        assert 0 < len(host._softmaxes) <= 3
 
 
 def test_large_calls_are_not_remembered(rng):

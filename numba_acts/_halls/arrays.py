@@ -84,9 +84,7 @@ class Call:
             self.torch = torch
         value = value.resolve_neg()  # of no known dtype are there conjugates
         try:
-            if value.dtype == torch.bfloat16:
-                return value.view(torch.int16).numpy().view(BFLOAT16)
-            return value.numpy()
+            return tensors.memory(torch, value)
         except RuntimeError:
             raise tensors.no_memory(name) from None
 

@@ -32,7 +32,7 @@ def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
         return _host or _opened_host()
     if rules.on_gpu(x):
         return _gpu()
-    if y is None and z is None and not others and "dask.array" not in _modules:
+    if y is None and z is None and not others and not _is_lazy(x):
         return _host or _opened_host()
     special = [array for array in (x, y, z, *others) if _is_special(array)]
     for belongs, opened in _HALLS:

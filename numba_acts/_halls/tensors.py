@@ -100,6 +100,15 @@ def written(out: Any) -> None:
         torch.autograd.graph.increment_version(out)
 
 
+def memory(torch: Any, tensor: Any) -> np.ndarray:
+    """The array that shares a CPU tensor's memory; a RuntimeError or TypeError if none does."""
+    if tensor.dtype is torch.bfloat16:
+        bits: np.ndarray = tensor.view(torch.int16).numpy()
+        return bits.view(BFLOAT16)
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
 def arrays(first: Any, *others: Any) -> Any:
     """The NumPy arrays behind CPU tensors that are nothing but that, None for None; or None."""
     torch = sys.modules.get("torch")
@@ -113,10 +122,7 @@ def arrays(first: Any, *others: Any) -> Any:
         if type(tensor) is not torch.Tensor or tensor.requires_grad or has_tangent(torch, tensor):
             return None
         try:
-            if tensor.dtype is torch.bfloat16:
-                array = tensor.view(torch.int16).numpy().view(BFLOAT16)
-            else:
-                array = tensor.numpy()
+            array = memory(torch, tensor)
         except (RuntimeError, TypeError):  # it is more, or less: `check` says what
             return None
         if not array.ndim or array.dtype.kind == "c":
@@ -127,10 +133,10 @@ def arrays(first: Any, *others: Any) -> Any:
 
 def given(result: Any, out: Any = None) -> Any:
     """`out`, which a result has been written to, or the fresh array as a tensor."""
-    torch: Any = sys.modules["torch"]
     if out is not None:
-        torch.autograd.graph.increment_version(out)
+        written(out)
         return out
+    torch: Any = sys.modules["torch"]
     result = np.asarray(result)
     if result.dtype == BFLOAT16:
         return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)

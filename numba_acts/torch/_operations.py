@@ -13,12 +13,11 @@ that is why any order is right.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
 
-from numba_acts._dtypes import BFLOAT16
+from numba_acts._halls import tensors
 
 _LIBRARY = torch.library.Library("numba_acts", "FRAGMENT")
 _BELOW = torch._C._after_autograd_keyset  # what the dispatcher goes on with after autograd
@@ -101,19 +100,14 @@ def _computed(rule: type[Operation], numbers: Callable[..., Any]) -> Callable[..
 
 def _array(tensor: Any) -> Any:
     """The array that shares a tensor's memory."""
-    bare = tensor.detach()
-    if bare.dtype is torch.bfloat16:
-        return bare.view(torch.int16).numpy().view(BFLOAT16)
-    return bare.numpy()
+    return tensors.memory(torch, tensor.detach())
 
 
 def _tensor(made: Any) -> Any:
     """The tensor of what a kernel has made, in C order."""
     if isinstance(made, torch.Tensor):
         return made.contiguous()
-    if made.dtype == BFLOAT16:
-        return torch.as_tensor(made.view(np.int16)).view(torch.bfloat16)
-    return torch.as_tensor(made)
+    return tensors.given(made)
 
 
 # ---- derivatives ------------------------------------------------------------------------------
