@@ -116,7 +116,7 @@ def test_imports_go_down_the_drawing():
 def test_the_way_of_an_array():
     """From the front room to its kernel, whose machine code `launch` calls: none entered twice.
 
-    A call on few numbers like one before need not ask which kernel.
+    A call like one before need not ask which kernel.
     """
     x = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     numba_acts.softmin(x)

@@ -25,11 +25,7 @@ def taken(monkeypatch):
 
     def run(kernel, *task):
         names.append(name_of(kernel))
-        launch.run(kernel, *task)
-
-    def alone(key, *task):
-        names.append(name_of(key[0]))
-        launch.alone(key, *task)
+        return launch.run(kernel, *task)
 
     def shared(*task):
         names[-1] += " shared"
@@ -39,8 +35,7 @@ def taken(monkeypatch):
     monkeypatch.setattr(launch, "together", shared)
     for room in (forward, product, jacobian, maxout, affine):
         monkeypatch.setattr(room, "run", run)
-    for room in (forward, product):
-        monkeypatch.setattr(room, "alone", alone)
+        monkeypatch.setattr(room, "run_tiles", run, raising=False)
     return names
 
 
@@ -550,10 +545,40 @@ def test_few_calls_are_remembered(rng, monkeypatch):
         assert 0 < len(host._softmaxes) <= 3
 
 
-def test_large_calls_are_not_remembered(rng):
-    """How many threads they take hangs on the moment."""
-    x = rng.normal(size=(1, launch.PARALLEL_FROM)).astype(np.float32)
-    for shape in ((1, -1), (2, -1), (-1, 2)):
-        numba_acts.softmin(x.reshape(shape))
-        numba_acts.maxout(x.reshape(shape))
-    assert not host._softmaxes and not host._maxima
+def test_what_hangs_on_the_number_of_threads_is_not_remembered(rng):
+    x = rng.normal(size=(64, launch.PARALLEL_FROM // 4)).astype(np.float32)
+    numba_acts.softmin(x)  # a long slice
+    best, index = numba_acts.maxout_with_index(x, 0)
+    numba_acts.softmin_vjp(x, x, 0)
+    numba_acts.maxout_vjp(best, index, 64, 0)
+    assert not any((host._softmaxes, host._products, host._maxima, host._gradients))
+
+
+@pytest.mark.parametrize("n", [4, 30])
+def test_many_rows_like_ones_before_are_divided_by_the_threads_there_are(n, rng, monkeypatch):
+    x, g = rng.normal(size=(2, launch.PARALLEL_FROM, n)).astype(np.float32)
+    where = rng.random(x.shape) < 0.6
+    best, index = numba_acts.maxout_with_index(x)
+    calls = {
+        "softmin": lambda: numba_acts.softmin(x),
+        "masked": lambda: numba_acts.softmin(x, where=where),
+        "vjp": lambda: numba_acts.softmin_vjp(g, x),
+        "maxout": lambda: numba_acts.maxout(x),
+        "maxout's vjp": lambda: numba_acts.maxout_vjp(best, index, n),
+    }
+    want = {name: call() for name, call in calls.items()}
+    for choice in ("forward.softmax", "product.product", "maxout.maxout", "maxout.vjp"):
+        monkeypatch.setattr(f"numba_acts._cpu.{choice}", None)
+    together, divided = launch.together, []
+
+    def shared(key, *task):
+        divided.append(key[0].__name__)
+        together(key, *task)
+
+    monkeypatch.setattr(launch, "together", shared)
+    for threads in (1, 2):
+        monkeypatch.setattr(launch, "crew", lambda work, threads=threads: threads)
+        assert not divided
+        for name, call in calls.items():
+            np.testing.assert_array_equal(call(), want[name])
+    assert len([name for name in divided if name != "outside"]) == len(calls)

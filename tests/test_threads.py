@@ -164,13 +164,14 @@ def crews(many, monkeypatch):
     def run(one, units, work, *rest):
         if work >= launch.PARALLEL_FROM and launch.crew(work) > 1:
             wanted.append(one.__name__)
-        original(one, units, work, *rest)
+        return original(one, units, work, *rest)
 
     wanted: list[str] = []
     original = launch.run
     monkeypatch.setattr(launch, "together", together)
     for room in ("forward", "product", "jacobian", "maxout", "affine"):
         monkeypatch.setattr(f"numba_acts._cpu.{room}.run", run)
+        monkeypatch.setattr(f"numba_acts._cpu.{room}.run_tiles", run, raising=False)
     yield found
     assert [name for name, *_ in found] == wanted  # no large part was left to one thread
 

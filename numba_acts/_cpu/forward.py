@@ -27,7 +27,7 @@ from numba_acts._cpu.lanes import (
     splat,
     where,
 )
-from numba_acts._cpu.launch import PARALLEL_FROM, alone, crew, kernel, run
+from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
     WIDE_BYTES,
@@ -873,9 +873,6 @@ def softmax(x, mask, out, outer, n, inner, beta):
     work = out.size * WORTH[itemsize] * (2 if inner == 1 else 3)  # exponentials
     if inner == 1 and n <= CHUNK:
         one = short_rows if n <= SHORT[itemsize] else rows
-        if mask is None and work < PARALLEL_FROM:  # as `run` would, a call sooner
-            numbers = n, inner, beta, FAR_FROM
-            return alone((one, x.dtype, None, out.dtype), data, numbers, outer)
         return run(one, outer, work, data, n, inner, beta, FAR_FROM)
     if n > CHUNK:
         holds = out.dtype == computed(out.dtype)  # exponentials without loss
@@ -893,7 +890,7 @@ def softmax(x, mask, out, outer, n, inner, beta):
             units = outer * -(-inner // strip)
             run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
-        return run(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
+        return run_tiles(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
     return None
 
 

@@ -165,28 +165,8 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
         _rest = REST
 
 
-def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
-    """Run a kernel over `units` of work, on this thread or on several.
-
-    The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
-    the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
-    it starts and stops. `work` is the number of float32 numbers that take as long to read and
-    write. Callers who come at once share the threads, but on Numba's own layer, where a second one
-    computes on its own. So does a child forked after the threads were started (no layer survives
-    both). The bits of the result are the same.
-
-    Little work, which is always one thread's, can be started again on data alike: given back are
-    what starts it, and what that takes behind the arrays.
-    """
-    kinds = [one]
-    for some in data:
-        kinds.append(getattr(some, "dtype", some))
-    key = tuple(kinds)
-    if work < PARALLEL_FROM:
-        return alone(key, data, numbers, units)
-    if units < 2:
-        alone(key, data, numbers, units)
-        return None
+def share(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int, work: int) -> Any:
+    """`run` on as many threads as there are for so much work now."""
     me = get_ident()
     try:
         _callers[me] = key
@@ -197,7 +177,39 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
             alone(key, data, numbers, units)
     finally:
         _callers.pop(me, None)
-    return None
+    return _share_again, (data[3:], key, numbers, units, work)
+
+
+def _share_again(a: Any, b: Any, c: Any, tail: tuple[Any, ...], key: Any, *task: Any) -> None:
+    share(key, (a, b, c, *tail), *task)
+
+
+def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
+    """Run a kernel over `units` of work, on this thread or on several.
+
+    The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
+    the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
+    it starts and stops. `work` is the number of float32 numbers that take as long to read and
+    write. Callers who come at once share the threads, but on Numba's own layer, where a second one
+    computes on its own. So does a child forked after the threads were started (no layer survives
+    both). The bits of the result are the same.
+
+    A kernel of three arrays can be started again on arrays alike: given back are what does that,
+    and what it takes behind the arrays.
+    """
+    kinds = [one]
+    for some in data:
+        kinds.append(getattr(some, "dtype", some))
+    key = tuple(kinds)
+    if work < PARALLEL_FROM or units < 2:
+        return alone(key, data, numbers, units)
+    return share(key, data, numbers, units, work)
+
+
+def run_tiles(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
+    """`run` in units that hang on how many threads there are: only little work starts again."""
+    started = run(one, units, work, data, *numbers)
+    return started if work < PARALLEL_FROM else None
 
 
 if hasattr(os, "register_at_fork"):

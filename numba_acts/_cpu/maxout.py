@@ -26,7 +26,7 @@ from numba_acts._cpu.lanes import (
     splat,
     transposed,
 )
-from numba_acts._cpu.launch import crew, kernel, run
+from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     eight,
     elements,
@@ -507,9 +507,11 @@ def maxout(x, out, index, outer, pieces, inner):
     if inner == 1 and pieces <= FEW:
         return run(few, outer, x.size, (*data, (0,) * pieces), FAR_FROM)
     if inner == 1:
-        return run(rows, outer, x.size, data, pieces)
+        started = run(rows, outer, x.size, data, pieces)
+        return started if pieces < PART else None
     span = span_for(outer, inner, SPAN, x.size)
-    return run(columns, outer * -(-inner // span), x.size, data, pieces, inner, span, FAR_FROM)
+    units = outer * -(-inner // span)
+    return run_tiles(columns, units, x.size, data, pieces, inner, span, FAR_FROM)
 
 
 def _divided(x, out, index, count):
@@ -543,7 +545,7 @@ def vjp(g, index, out, outer, pieces, inner):
         return run(vjp_many, outer, out.size, data, pieces, inner)
     span = span_for(outer, inner, SPAN, out.size)
     units = outer * -(-inner // span)
-    return run(vjp_columns, units, out.size, data, pieces, inner, span, FAR_FROM)
+    return run_tiles(vjp_columns, units, out.size, data, pieces, inner, span, FAR_FROM)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):

@@ -6,7 +6,7 @@ The order of a slice's sums is told in `slices`.
 from numba_acts._cpu.caches import CORES, LAST, SECOND
 from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
-from numba_acts._cpu.launch import PARALLEL_FROM, alone, kernel, run
+from numba_acts._cpu.launch import kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
     another,
@@ -419,15 +419,13 @@ def product(g, y, out, outer, n, inner, beta):
             run(long_dots, units, part, (g, y, sums), n, inner, base)
             run(long_writes, units, part, (g, y, sums, out), n, inner, beta, base, FAR_FROM)
         return None
-    if inner == 1 and work < PARALLEL_FROM:  # as `run` would, a call sooner
-        return alone((rows, g.dtype, y.dtype, out.dtype), data, (n, inner, beta, FAR_FROM), outer)
     if inner == 1:
         return run(rows, outer, work, data, n, inner, beta, FAR_FROM)
     if n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
     units = outer * -(-inner // strip)
-    return run(columns, units, work, data, n, inner, strip, beta, FAR_FROM)
+    return run_tiles(columns, units, work, data, n, inner, strip, beta, FAR_FROM)
 
 
 def strip_width(n, inner, itemsize):

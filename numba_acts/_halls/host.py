@@ -21,13 +21,14 @@ from numba_acts._halls.rules import INT32, Axis, Layer, Result, Task
 
 _ndarray, _may_share_memory = np.ndarray, np.may_share_memory
 _BOOL, _NONE = np.dtype(np.bool_), np.empty(0, np.uint8)
-CALLS = 1 << 12  # on few numbers that are remembered, of a function
+CALLS = 1 << 12  # that are remembered, of a function
 
 
 class Calls(dict[Any, Any]):
-    """Plain calls on few numbers that were made before: what starts a kernel again, and with what.
+    """Plain calls that were made before: what starts a kernel again, and with what.
 
-    What a call has checked, chosen and compiled hangs on shapes, dtypes and numbers alone.
+    What such a call has checked, chosen and compiled hangs on shapes, dtypes and numbers alone, and
+    not on how many threads there are.
     """
 
     def keep(self, key: Any, started: Any) -> None:
@@ -108,9 +109,9 @@ def _readable(array: np.ndarray) -> bool:
     return flags.c_contiguous and flags.aligned
 
 
-def _in_place(out: Any, x: np.ndarray, where: Any) -> bool:
-    """Is `out` plainly x itself, and no part of it the mask?"""
-    return out is x and x.flags.writeable and (where is None or not _may_share_memory(x, where))
+def _in_place(x: np.ndarray, where: Any) -> bool:
+    """May x plainly be written over, and is no part of it the mask?"""
+    return x.flags.writeable and (where is None or not _may_share_memory(x, where))
 
 
 def _fits(out: Any, shape: tuple[int, ...], dtype: Any, x: np.ndarray, y: np.ndarray) -> bool:
@@ -185,7 +186,9 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
             lengths = again or _lengths_of(shape, axis, dtype)
             apart = x if bare else where
             if lengths and (
-                out is None or _in_place(out, x, where) or _fits(out, shape, dtype, x, apart)
+                out is None
+                or (out is x and _in_place(x, where))
+                or _fits(out, shape, dtype, x, apart)
             ):
                 y = np.empty(shape, dtype) if out is None else out
                 given = x.ravel(), None if bare else where.ravel(), y.ravel()
