@@ -116,7 +116,21 @@ def test_long_rows_in_parts(pieces, dtype, rng):
 def test_rows_by_blocks(rows, dtype, rng):
     """The first of equal ones in a block, in two of them, in the last, which overlaps."""
     block, kind = maxout_room.BLOCK, np.dtype(dtype).kind
-    for pieces in (63, 64, 128, 255, 256, 2048, block, block + 1, 2 * block - 1, 3 * block + 77):
+    for pieces in (
+        63,
+        64,
+        128,
+        255,
+        256,
+        511,
+        512,
+        700,
+        2048,
+        block,
+        block + 1,
+        2 * block - 1,
+        3 * block + 77,
+    ):
         for largest in (50, 101, 0):  # met often, now and then; zeros of both signs
             x = rng.integers(-100, 51, (rows, pieces)).astype(dtype)
             x = np.minimum(x, dtype(largest))
@@ -132,6 +146,43 @@ def test_rows_by_blocks(rows, dtype, rng):
                 x[np.arange(rows), rng.integers(0, pieces, rows)] = np.nan
                 np.testing.assert_array_equal(maxout_with_index(x)[1], x.argmax(1))
                 assert np.isnan(maxout(x)).all()
+
+
+@pytest.mark.parametrize("pieces", [3, 9, 127, 255, 256, 300, 5000])
+@pytest.mark.parametrize("byte", [1, 2, 255])
+def test_the_first_true(pieces, byte, rng):
+    """Any byte but 0 is True, and nothing is larger."""
+    at = rng.integers(0, pieces, 17)
+    x = np.arange(pieces) >= at[:, None]
+    x[5] = False
+    x[6], x[6, -1] = False, True
+    at[5:7] = 0, pieces - 1
+    x.view(np.uint8)[...] *= np.uint8(byte)
+    for axis in (1, 0):
+        y, index = maxout_with_index(x if axis else x.T.copy(), axis)
+        np.testing.assert_array_equal(index, at)
+        alone = maxout(x if axis else x.T.copy(), axis)
+        want = (np.arange(17) != 5).tobytes()  # True is stored as 1
+        assert y.tobytes() == alone.tobytes() == want
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "float64"]
+)
+@pytest.mark.parametrize("pieces", [maxout_room.ROWS, maxout_room.ROWS + 1, 61])
+def test_columns_from_further_away(pieces, dtype, rng):
+    """Many rows are read along at a time; a NaN or a zero wants a closer look."""
+    inner = maxout_room.SWEPT // pieces + maxout_room.SPAN + 7
+    x = rng.integers(-100, 50, (pieces, inner)).astype(dtype)
+    if x.dtype.kind == "f":
+        x[:, :: inner // 3] = rng.choice([0.0, -0.0, -1.0], x[:, :: inner // 3].shape)
+        x[rng.integers(0, pieces, 2), rng.integers(inner // 2, inner, 2)] = np.nan
+        x[-1, 1], x[:, 2] = np.inf, -np.inf
+    y, index = maxout_with_index(x, 0)
+    alone = maxout(x, 0)
+    assert alone.tobytes() == y.tobytes()
+    assert y.tobytes() == np.take_along_axis(x, index[None].astype(int), 0)[0].tobytes()
+    np.testing.assert_array_equal(y, x.max(0))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.bool_])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numba_acts._cpu.caches import FAR_FROM
+from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.lanes import (
     LANES,
     any_equal,
@@ -28,6 +28,7 @@ from numba_acts._cpu.lanes import (
 )
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
+    WIDE_BYTES,
     eight,
     elements,
     fetch,
@@ -35,13 +36,16 @@ from numba_acts._cpu.memory import (
     four,
     gather,
     get,
+    is_bool,
     largest_pieces,
     load,
     load_some,
     load_up_to,
     load_wide,
+    memory,
     narrow,
     put,
+    release,
     results,
     settle,
     spread,
@@ -57,7 +61,9 @@ FEW = 8  # units of at most so many contiguous pieces have code of their own for
 SPAN = 1024  # neighbouring positions that one unit of work handles at most
 PART = 1 << 18  # pieces of a long unit, at least, that a thread takes
 BLOCK = 1 << 12  # pieces whose maximum is found before the next, to be searched for it at the end
-LONG, LONG_ALONE = 1 << 7, 1 << 11  # pieces from which a unit goes along; without its index
+LONG, LONG_ALONE = 1 << 7, 1 << 9  # pieces from which a unit goes along; without its index
+ROWS = 8  # pieces that lie apart that are read along at a time, in arrays of more bytes than
+SWEPT = SECOND // 2  # bytes that a cache may hold beside results, which are read column by column
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -184,10 +190,9 @@ def largest_wide(x, first, step, steps, last, wide):
 
 @lane
 def along_wide(x, first, pieces, wide):
-    """The winner of one unit of contiguous pieces, and whether it is certain: there is no NaN.
+    """The largest of one unit's contiguous pieces, and the block of them that reached it first.
 
-    The maximum of each block, in a cache; then the block that reached the largest first is searched
-    for it.
+    And whether they are certain: there is no NaN.
     """
     step = 4 * wide
     best, winner, certain = get(x, first), np.int64(0), True
@@ -200,23 +205,35 @@ def along_wide(x, first, pieces, wide):
         certain = certain and numbers
         if top > best:
             best, winner = top, block
-    if certain:
-        while winner + wide < pieces and not any_equal(load_wide(x, first + winner), best):
-            winner += wide
-        while get(x, first + winner) != best:
-            winner += 1
-    return get(x, first + winner), winner, certain
+    return best, winner, certain
+
+
+@lane
+def search(x, first, start, pieces, number, wide):
+    """The first piece from `start` on that is a number; how many pieces there are if none is."""
+    while start + wide < pieces and not any_equal(load_wide(x, first + start), number):
+        start += wide
+    while start < pieces and get(x, first + start) != number:
+        start += 1
+    return start
 
 
 @lane
 def write_along(x, out, index, u, pieces):
     """Write the winner of one unit of contiguous pieces."""
-    wide = wide_lanes(x)
-    value, piece, certain = get(x, u * pieces), np.int64(0), False
-    if pieces >= 4 * wide:
-        value, piece, certain = along_wide(x, u * pieces, pieces, wide)
+    first, wide = u * pieces, wide_lanes(x)
+    value, piece, certain = get(x, first), np.int64(0), is_bool(x)
+    if certain:  # no piece is larger than True
+        found = search(x, first, np.int64(0), pieces, value * 0 + 1, wide)
+        if found < pieces:
+            value, piece = get(x, first + found), found
+    elif pieces >= 4 * wide:
+        value, piece, certain = along_wide(x, first, pieces, wide)
+        if certain and (index is not None or value == 0):  # which zero it is tells the place
+            piece = search(x, first, piece, pieces, value, wide)
+            value = get(x, first + piece)
     if not certain:
-        value, piece = along(x, u * pieces, pieces)
+        value, piece = along(x, first, pieces)
     put(out, u, value)
     note_one(index, u, piece)
 
@@ -282,7 +299,8 @@ def few(x, out, index, pieces, far, start, stop):
 def rows(x, out, index, pieces, start, stop):
     """Contiguous pieces, any number of them: eight units across the lanes, the rest along."""
     x, out, index = elements(x), elements(out), elements(index)
-    most = max(4 * wide_lanes(x), LONG_ALONE if index is None else LONG) - 1
+    alone = index is None and not is_bool(x)
+    most = max(4 * wide_lanes(x), LONG_ALONE if alone else LONG) - 1
     whole = start + ((stop - start) & -LANES) if LANES <= pieces <= most else start
     for u in range(start, whole, LANES):
         winners_across(x, out, index, u, pieces)
@@ -305,6 +323,43 @@ def columns_further(x, out, index, pieces, inner, start, stop):
         if winner > 0:
             put(out, u, best)
             note_one(index, u, winner)
+
+
+@lane
+def sweep(x, first, pieces, inner, count, maxima, wide):
+    """The maxima of so many columns of at least `ROWS` pieces; was there no NaN?
+
+    Some rows at a time are read along, as memory likes it.
+    """
+    for c in range(0, count, wide):
+        store(maxima, c, load_wide(x, first + c))
+    total = fill(load_wide(x, first), 0)
+    for start in range(0, pieces, ROWS):
+        row = first + min(start, pieces - ROWS) * inner  # the last may meet pieces again
+        for i in range(row, row + count, wide):
+            a, b, c, d = four(x, i, inner)
+            e, f, g, h = four(x, i + ROWS // 2 * inner, inner)
+            total = total + (((a + b) + (c + d)) + ((e + f) + (g + h)))
+            low = maximum(maximum(b, a), maximum(d, c))
+            high = maximum(maximum(f, e), maximum(h, g))
+            old = load_wide(maxima, i - row)
+            store(maxima, i - row, maximum(maximum(high, low), old))
+    numbers = extract(lanes_sum(total), 0)
+    return numbers == numbers
+
+
+@lane
+def columns_swept(x, out, outer, pieces, inner, column, stop_column, maxima, wide):
+    """`columns_wide` of many pieces."""
+    count = (stop_column - column) // wide * wide
+    if count and not sweep(x, outer * pieces * inner + column, pieces, inner, count, maxima, wide):
+        return column
+    for c in range(0, count, wide):
+        v = load_wide(maxima, c)
+        if signs_of_zero(v):
+            return column + c
+        store(out, outer * inner + column + c, v)
+    return column + count
 
 
 @lane
@@ -335,8 +390,9 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
     x, run = elements(x), min(span, inner)
     out, index = results(out, inner, run, far), results(index, inner, run, far)
     spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
-    numbers = splat(np.int32(0))
-    wide = wide_lanes(x)
+    numbers, wide = splat(np.int32(0)), wide_lanes(x)
+    swept = pieces >= ROWS and x.size >= SWEPT // WIDE_BYTES * wide
+    maxima = memory(x, run if swept else 0)
     for unit in range(start, stop):
         outer = unit // spans
         column = (unit - outer * spans) * span
@@ -345,7 +401,11 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
         count = min(LANES, stop_column - column if counted < pieces else inner)
         certain = column
         if index is None:
-            certain = columns_wide(x, out, outer, pieces, inner, column, stop_column, wide)
+            where = outer, pieces, inner, column, stop_column
+            if swept:
+                certain = columns_swept(x, out, *where, maxima, wide)
+            else:
+                certain = columns_wide(x, out, *where, wide)
         for start_column in range(certain, stop_column, LANES):
             c = min(start_column, stop_column - count)
             first = outer * pieces * inner + c
@@ -367,6 +427,7 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
         if counted < pieces:
             first = outer * inner
             columns_further(*given, pieces, inner, first + column, first + stop_column)
+    release(maxima)
     settle(out)
     settle(index)
 
@@ -508,7 +569,7 @@ def maxout(x, out, index, outer, pieces, inner):
         return run(few, outer, x.size, (*data, (0,) * pieces), FAR_FROM)
     if inner == 1:
         started = run(rows, outer, x.size, data, pieces)
-        return started if pieces < PART else None
+        return started if outer >= pieces // PART else None  # however many threads there are
     span = span_for(outer, inner, SPAN, x.size)
     units = outer * -(-inner // span)
     return run_tiles(columns, units, x.size, data, pieces, inner, span, FAR_FROM)

@@ -179,6 +179,15 @@ def number_of(array):
     return array.number if isinstance(array, Elements) else _register_type(array.dtype)
 
 
+@intrinsic
+def is_bool(typingctx, array):
+    """Are an array's numbers but 0 and 1?"""
+    answer = array.dtype == _BOOL
+    return types.boolean(array), lambda context, builder, sig, args: context.get_constant(
+        types.boolean, answer
+    )
+
+
 def _storage(context, dtype):
     if dtype == _FLOAT16:
         return ir.HalfType()

@@ -146,8 +146,8 @@ def _lengths_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int
 
 @functools.lru_cache(1 << 12)
 def _pieces_of(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> tuple[int, int, int] | None:
-    """The same, of integers too."""
-    known = arrays.is_float(dtype) or dtype.kind in "iu" and dtype.isnative
+    """The same, of integers and bool too."""
+    known = arrays.is_float(dtype) or dtype.kind in "biu" and dtype.isnative
     return rules.lengths(shape, axis) if known else None
 
 
