@@ -11,7 +11,7 @@ import pytest
 
 import numba_acts
 from numba_acts import __main__
-from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices
+from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices, threads
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import FAR_RUN, elements, load, results, store
@@ -35,7 +35,7 @@ def taken(monkeypatch):
     monkeypatch.setattr(launch, "together", shared)
     for room in (forward, product, jacobian, maxout, affine):
         monkeypatch.setattr(room, "run", run)
-        monkeypatch.setattr(room, "run_tiles", run, raising=False)
+        monkeypatch.setattr(room, "run_tiles", lambda _, *task: run(*task), raising=False)
     return names
 
 
@@ -545,13 +545,42 @@ def test_few_calls_are_remembered(rng, monkeypatch):
         assert 0 < len(host._softmaxes) <= 3
 
 
-def test_what_hangs_on_the_number_of_threads_is_not_remembered(rng):
+@pytest.mark.parametrize("name", ["softmax", "product", "maxout", "vjp"])
+def test_units_that_hang_on_the_number_of_threads_are_chosen_anew_for_others(
+    name, rng, monkeypatch
+):
     x = rng.normal(size=(64, launch.PARALLEL_FROM // 4)).astype(np.float32)
-    numba_acts.softmin(x)  # a long slice
     best, index = numba_acts.maxout_with_index(x, 0)
-    numba_acts.softmin_vjp(x, x, 0)
-    numba_acts.maxout_vjp(best, index, 64, 0)
-    assert not any((host._softmaxes, host._products, host._maxima, host._gradients))
+    room, call = {
+        "softmax": (forward, lambda: numba_acts.softmin(x, 0)),
+        "product": (product, lambda: numba_acts.softmin_vjp(x, x, 0)),
+        "maxout": (maxout, lambda: numba_acts.maxout(x, 0)),
+        "vjp": (maxout, lambda: numba_acts.maxout_vjp(best, index, 64, 0)),
+    }[name]
+    expected, choose, choices = call(), getattr(room, name), []
+    host.forget()
+
+    def noted(*task):
+        choices.append(task)
+        return choose(*task)
+
+    monkeypatch.setattr(room, name, noted)
+
+    def chosen(times, most):
+        """How many of some calls choose their units."""
+        monkeypatch.setattr(threads, "most", lambda: most)
+        choices.clear()
+        for _ in range(times):
+            np.testing.assert_array_equal(call(), expected)
+        return len(choices)
+
+    assert chosen(3, most=2) == 1
+    assert chosen(3, most=1) == 3
+    assert chosen(3, most=2) == 0
+    host.forget()
+    with monkeypatch.context() as others_compute:
+        others_compute.setattr(launch, "crew", lambda _: 1)
+        assert chosen(3, most=2) == 3
 
 
 @pytest.mark.parametrize("n", [4, 30])
@@ -576,8 +605,8 @@ def test_many_rows_like_ones_before_are_divided_by_the_threads_there_are(n, rng,
         together(key, *task)
 
     monkeypatch.setattr(launch, "together", shared)
-    for threads in (1, 2):
-        monkeypatch.setattr(launch, "crew", lambda work, threads=threads: threads)
+    for count in (1, 2):
+        monkeypatch.setattr(launch, "crew", lambda _, count=count: count)
         assert not divided
         for name, call in calls.items():
             np.testing.assert_array_equal(call(), want[name])

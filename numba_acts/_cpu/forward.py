@@ -890,7 +890,8 @@ def softmax(x, mask, out, outer, n, inner, beta):
             units = outer * -(-inner // strip)
             run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
         units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
-        return run_tiles(columns, units, work, data, n, inner, *tiles, beta, FAR_FROM)
+        numbers, choice = (n, inner, *tiles, beta, FAR_FROM), (softmax, (outer, n, inner, beta))
+        return run_tiles(choice, columns, units, work, data, *numbers)
     return None
 
 

@@ -206,10 +206,25 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     return share(key, data, numbers, units, work)
 
 
-def run_tiles(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
-    """`run` in units that hang on how many threads there are: only little work starts again."""
+def run_tiles(
+    choice: Any, one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any
+) -> Any:
+    """`run` in units that hang on how many threads there are.
+
+    With others, the `choice` of units is made anew: by what, and what that takes behind the arrays.
+    """
     started = run(one, units, work, data, *numbers)
-    return started if work < PARALLEL_FROM else None
+    if work < PARALLEL_FROM:
+        return started
+    most = threads.most()
+    if crew(work) < min(most, team.MOST, math.isqrt(work // WAKING)):
+        return None  # others compute now, and the units are for fewer
+    return _tiles_again, (most, choice, started)
+
+
+def _tiles_again(a: Any, b: Any, c: Any, most: int, *ways: tuple[Any, tuple[Any, ...]]) -> None:
+    start, rest = ways[threads.most() == most]
+    start(a, b, c, *rest)
 
 
 if hasattr(os, "register_at_fork"):

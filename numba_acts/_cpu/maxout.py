@@ -559,20 +559,27 @@ def maxout(x, out, index, outer, pieces, inner):
 
     What `run` gives back, if it is all.
     """
-    data = x, out, index
-    if inner == 1 and outer < (count := min(crew(x.size), pieces // PART)):
+    data, work = (x, out, index), _work(x, out) if index is None else x.size
+    if inner == 1 and outer < (count := min(crew(work), pieces // PART)):
         for u in range(outer):
             one = None if index is None else index[u : u + 1]
             _divided(x[u * pieces : (u + 1) * pieces], out[u : u + 1], one, count)
         return None
     if inner == 1 and pieces <= FEW:
-        return run(few, outer, x.size, (*data, (0,) * pieces), FAR_FROM)
+        return run(few, outer, work, (*data, (0,) * pieces), FAR_FROM)
     if inner == 1:
-        started = run(rows, outer, x.size, data, pieces)
+        started = run(rows, outer, work, data, pieces)
         return started if outer >= pieces // PART else None  # however many threads there are
-    span = span_for(outer, inner, SPAN, x.size)
+    span = span_for(outer, inner, SPAN, work)
     units = outer * -(-inner // span)
-    return run_tiles(columns, units, x.size, data, pieces, inner, span, FAR_FROM)
+    choice, numbers = (maxout, (outer, pieces, inner)), (pieces, inner, span, FAR_FROM)
+    return run_tiles(choice, columns, units, work, data, *numbers)
+
+
+def _work(x, out):
+    """What is read, and the maxima that are written: half of it is what a copy of it would move."""
+    number = max(4, x.itemsize) if x.dtype.kind in "fV" else x.itemsize  # bytes, as it is compared
+    return (x.size + out.size) * number // 8
 
 
 def _divided(x, out, index, count):
@@ -606,7 +613,8 @@ def vjp(g, index, out, outer, pieces, inner):
         return run(vjp_many, outer, out.size, data, pieces, inner)
     span = span_for(outer, inner, SPAN, out.size)
     units = outer * -(-inner // span)
-    return run_tiles(vjp_columns, units, out.size, data, pieces, inner, span, FAR_FROM)
+    choice, numbers = (vjp, (outer, pieces, inner)), (pieces, inner, span, FAR_FROM)
+    return run_tiles(choice, vjp_columns, units, out.size, data, *numbers)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):

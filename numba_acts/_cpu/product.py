@@ -425,7 +425,8 @@ def product(g, y, out, outer, n, inner, beta):
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
     units = outer * -(-inner // strip)
-    return run_tiles(columns, units, work, data, n, inner, strip, beta, FAR_FROM)
+    choice = product, (outer, n, inner, beta)
+    return run_tiles(choice, columns, units, work, data, n, inner, strip, beta, FAR_FROM)
 
 
 def strip_width(n, inner, itemsize):

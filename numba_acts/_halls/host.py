@@ -27,8 +27,8 @@ CALLS = 1 << 12  # that are remembered, of a function
 class Calls(dict[Any, Any]):
     """Plain calls that were made before: what starts a kernel again, and with what.
 
-    What such a call has checked, chosen and compiled hangs on shapes, dtypes and numbers alone, and
-    not on how many threads there are.
+    What a call has checked, chosen and compiled hangs on shapes, dtypes and numbers alone; of the
+    number of threads, on which some choices hang, `launch.run_tiles` knows.
     """
 
     def keep(self, key: Any, started: Any) -> None:
