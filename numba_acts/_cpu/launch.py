@@ -214,7 +214,7 @@ def run_tiles(
     With others, the `choice` of units is made anew: by what, and what that takes behind the arrays.
     """
     started = run(one, units, work, data, *numbers)
-    if work < PARALLEL_FROM:
+    if work < PARALLEL_FROM or threads.forked:  # it is one thread's in any case
         return started
     most = threads.most()
     if crew(work) < min(most, team.MOST, math.isqrt(work // WAKING)):
@@ -223,7 +223,7 @@ def run_tiles(
 
 
 def _tiles_again(a: Any, b: Any, c: Any, most: int, *ways: tuple[Any, tuple[Any, ...]]) -> None:
-    start, rest = ways[threads.most() == most]
+    start, rest = ways[threads.forked or threads.most() == most]
     start(a, b, c, *rest)
 
 
