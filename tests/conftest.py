@@ -98,7 +98,7 @@ def as_on_a_quiet_machine():
 
 @pytest.fixture(autouse=True)
 def as_if_nothing_had_been_called():
-    """Small calls choose their kernels anew: a test may change what they choose by, or watch."""
+    """Calls choose their kernels anew: a test may change what they choose by, or watch."""
     if host := sys.modules.get("numba_acts._halls.host"):
         host.forget()
 

@@ -185,6 +185,16 @@ def test_columns_from_further_away(pieces, dtype, rng):
     np.testing.assert_array_equal(y, x.max(0))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_zeros_of_columns_from_further_away(dtype, first):
+    """The first of two zeros wins, behind pieces that are less."""
+    x = np.full((9, maxout_room.SWEPT // 9 + 1), -1, dtype)
+    x[3, 50:], x[5] = first, -first
+    want = np.where(np.arange(x.shape[1]) < 50, x.dtype.type(-first), x.dtype.type(first))
+    assert maxout(x, 0).tobytes() == want.tobytes()
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.bool_])
 def test_wide_vectors_of_integers(dtype, rng):
     for shape, axis in [

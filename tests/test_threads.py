@@ -172,7 +172,7 @@ def crews(many, monkeypatch):
     for room in ("forward", "product", "jacobian", "maxout", "affine"):
         monkeypatch.setattr(f"numba_acts._cpu.{room}.run", run)
         tiles = f"numba_acts._cpu.{room}.run_tiles"
-        monkeypatch.setattr(tiles, lambda _, *task: run(*task), raising=False)
+        monkeypatch.setattr(tiles, lambda choice, count, *task: run(*task), raising=False)
     yield found
     assert [name for name, *_ in found] == wanted  # no large part was left to one thread
 

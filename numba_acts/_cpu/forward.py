@@ -889,9 +889,10 @@ def softmax(x, mask, out, outer, n, inner, beta):
             strip = FAR_RUN // itemsize
             units = outer * -(-inner // strip)
             run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
-        units, *tiles = _tiles(out.dtype, outer, n, inner, crew(work), x.size >= RING_FROM)
-        numbers, choice = (n, inner, *tiles, beta, FAR_FROM), (softmax, (outer, n, inner, beta))
-        return run_tiles(choice, columns, units, work, data, *numbers)
+        choice, count = (softmax, (outer, n, inner, beta)), crew(work)
+        units, *tiles = _tiles(out.dtype, outer, n, inner, count, x.size >= RING_FROM)
+        numbers = n, inner, *tiles, beta, FAR_FROM
+        return run_tiles(choice, count, columns, units, work, data, *numbers)
     return None
 
 

@@ -207,9 +207,9 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
 
 
 def run_tiles(
-    choice: Any, one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any
+    choice: Any, count: int, one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any
 ) -> Any:
-    """`run` in units that hang on how many threads there are.
+    """`run` in units that were chosen for `count` threads, the crew for this work.
 
     With others, the `choice` of units is made anew: by what, and what that takes behind the arrays.
     """
@@ -217,14 +217,21 @@ def run_tiles(
     if work < PARALLEL_FROM or threads.forked:  # it is one thread's in any case
         return started
     most = threads.most()
-    if crew(work) < min(most, team.MOST, math.isqrt(work // WAKING)):
-        return None  # others compute now, and the units are for fewer
-    return _tiles_again, (most, choice, started)
+    if count != min(most, team.MOST, math.isqrt(work // WAKING)):
+        return None  # others computed at that moment, and the units are for fewer
+    return _tiles_again, (choice, {most: started})
 
 
-def _tiles_again(a: Any, b: Any, c: Any, most: int, *ways: tuple[Any, tuple[Any, ...]]) -> None:
-    start, rest = ways[threads.forked or threads.most() == most]
-    start(a, b, c, *rest)
+def _tiles_again(a: Any, b: Any, c: Any, choice: Any, known: dict[int, Any]) -> None:
+    started = known.get(threads.most())
+    if started:
+        start, rest = started
+        start(a, b, c, *rest)
+        return
+    choose, given = choice
+    kept = choose(a, b, c, *given)
+    if kept and kept[0] is _tiles_again:
+        known.update(kept[1][1])
 
 
 if hasattr(os, "register_at_fork"):

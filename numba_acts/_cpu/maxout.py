@@ -62,8 +62,8 @@ SPAN = 1024  # neighbouring positions that one unit of work handles at most
 PART = 1 << 18  # pieces of a long unit, at least, that a thread takes
 BLOCK = 1 << 12  # pieces whose maximum is found before the next, to be searched for it at the end
 LONG, LONG_ALONE = 1 << 7, 1 << 9  # pieces from which a unit goes along; without its index
-ROWS = 8  # pieces that lie apart that are read along at a time, in arrays of more bytes than
-SWEPT = SECOND // 2  # bytes that a cache may hold beside results, which are read column by column
+ROWS = 8  # pieces that lie apart that are read along at a time
+SWEPT = SECOND // 2  # in arrays of so many bytes, as they are compared, which a cache hardly holds
 COUNTED = 1 << 30  # pieces that are counted in the 32 bits of a lane, from a start in 64
 
 
@@ -570,10 +570,10 @@ def maxout(x, out, index, outer, pieces, inner):
     if inner == 1:
         started = run(rows, outer, work, data, pieces)
         return started if outer >= pieces // PART else None  # however many threads there are
-    span = span_for(outer, inner, SPAN, work)
-    units = outer * -(-inner // span)
-    choice, numbers = (maxout, (outer, pieces, inner)), (pieces, inner, span, FAR_FROM)
-    return run_tiles(choice, columns, units, work, data, *numbers)
+    choice, count = (maxout, (outer, pieces, inner)), crew(work)
+    span = span_for(outer, inner, SPAN, count)
+    units, numbers = outer * -(-inner // span), (pieces, inner, span, FAR_FROM)
+    return run_tiles(choice, count, columns, units, work, data, *numbers)
 
 
 def _work(x, out):
@@ -611,10 +611,10 @@ def vjp(g, index, out, outer, pieces, inner):
         return run(vjp_rows, outer, out.size, data, pieces)
     if pieces > COUNTED:
         return run(vjp_many, outer, out.size, data, pieces, inner)
-    span = span_for(outer, inner, SPAN, out.size)
-    units = outer * -(-inner // span)
-    choice, numbers = (vjp, (outer, pieces, inner)), (pieces, inner, span, FAR_FROM)
-    return run_tiles(choice, vjp_columns, units, out.size, data, *numbers)
+    choice, count = (vjp, (outer, pieces, inner)), crew(out.size)
+    span = span_for(outer, inner, SPAN, count)
+    units, numbers = outer * -(-inner // span), (pieces, inner, span, FAR_FROM)
+    return run_tiles(choice, count, vjp_columns, units, out.size, data, *numbers)
 
 
 def jvps(tangent, index, out, outer, pieces, inner):

@@ -6,7 +6,7 @@ The order of a slice's sums is told in `slices`.
 from numba_acts._cpu.caches import CORES, LAST, SECOND
 from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
-from numba_acts._cpu.launch import kernel, run, run_tiles
+from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
     another,
@@ -423,10 +423,10 @@ def product(g, y, out, outer, n, inner, beta):
         return run(rows, outer, work, data, n, inner, beta, FAR_FROM)
     if n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
-    strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), work)
-    units = outer * -(-inner // strip)
-    choice = product, (outer, n, inner, beta)
-    return run_tiles(choice, columns, units, work, data, n, inner, strip, beta, FAR_FROM)
+    choice, count = (product, (outer, n, inner, beta)), crew(work)
+    strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), count)
+    units, numbers = outer * -(-inner // strip), (n, inner, strip, beta, FAR_FROM)
+    return run_tiles(choice, count, columns, units, work, data, *numbers)
 
 
 def strip_width(n, inner, itemsize):

@@ -288,12 +288,11 @@ def sums_pitch(inner):
     return PART + GROUP // CHUNK * (1 if inner == 1 else LANES)
 
 
-def span_for(outer, columns, most, work):
-    """Neighbouring columns in a unit: at most `most`, or as few as leave some for each thread.
+def span_for(outer, columns, most, count):
+    """Neighbouring columns in a unit: at most `most`, or as few as leave some for `count` threads.
 
     Fewer than `APART` would have threads write into the same lines of a cache.
     """
-    count = crew(work)
     return min(most, max(APART, outer * columns // count & -LANES)) if count > 1 else most
 
 
