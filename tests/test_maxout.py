@@ -171,7 +171,7 @@ def test_the_first_true(pieces, byte, rng):
 )
 @pytest.mark.parametrize("pieces", [maxout_room.ROWS, maxout_room.ROWS + 1, 61])
 def test_columns_from_further_away(pieces, dtype, rng):
-    """Many rows are read along at a time; a NaN or a zero wants a closer look."""
+    """Many rows are read along at a time; a NaN wants a closer look."""
     inner = maxout_room.SWEPT // pieces + maxout_room.SPAN + 7
     x = rng.integers(-100, 50, (pieces, inner)).astype(dtype)
     if x.dtype.kind == "f":
@@ -187,10 +187,11 @@ def test_columns_from_further_away(pieces, dtype, rng):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("first", [0.0, -0.0])
-def test_zeros_of_columns_from_further_away(dtype, first):
-    """The first of two zeros wins, behind pieces that are less."""
-    x = np.full((9, maxout_room.SWEPT // 9 + 1), -1, dtype)
-    x[3, 50:], x[5] = first, -first
+@pytest.mark.parametrize("pieces", [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5), (6, 7), (4, 8), (1, 9)])
+def test_zeros_of_columns_from_further_away(pieces, dtype, first):
+    """The first of two zeros wins, among pieces that are less."""
+    x = np.full((10, maxout_room.SWEPT // 10 + 1), -1, dtype)
+    x[pieces[0], 50:], x[pieces[1]] = first, -first
     want = np.where(np.arange(x.shape[1]) < 50, x.dtype.type(-first), x.dtype.type(first))
     assert maxout(x, 0).tobytes() == want.tobytes()
 

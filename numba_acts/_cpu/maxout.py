@@ -340,8 +340,8 @@ def sweep(x, first, pieces, inner, count, maxima, wide):
             a, b, c, d = four(x, i, inner)
             e, f, g, h = four(x, i + ROWS // 2 * inner, inner)
             total = total + (((a + b) + (c + d)) + ((e + f) + (g + h)))
-            low = maximum(maximum(b, a), maximum(d, c))
-            high = maximum(maximum(f, e), maximum(h, g))
+            low = maximum(maximum(d, c), maximum(b, a))  # of equals the first: it may be −0
+            high = maximum(maximum(h, g), maximum(f, e))
             old = load_wide(maxima, i - row)
             store(maxima, i - row, maximum(maximum(high, low), old))
     numbers = extract(lanes_sum(total), 0)
@@ -355,10 +355,7 @@ def columns_swept(x, out, outer, pieces, inner, column, stop_column, maxima, wid
     if count and not sweep(x, outer * pieces * inner + column, pieces, inner, count, maxima, wide):
         return column
     for c in range(0, count, wide):
-        v = load_wide(maxima, c)
-        if signs_of_zero(v):
-            return column + c
-        store(out, outer * inner + column + c, v)
+        store(out, outer * inner + column + c, load_wide(maxima, c))
     return column + count
 
 
