@@ -116,21 +116,8 @@ def test_long_rows_in_parts(pieces, dtype, rng):
 def test_rows_by_blocks(rows, dtype, rng):
     """The first of equal ones in a block, in two of them, in the last, which overlaps."""
     block, kind = maxout_room.BLOCK, np.dtype(dtype).kind
-    for pieces in (
-        63,
-        64,
-        128,
-        255,
-        256,
-        511,
-        512,
-        700,
-        2048,
-        block,
-        block + 1,
-        2 * block - 1,
-        3 * block + 77,
-    ):
+    ends = block, block + 1, 2 * block - 1, 3 * block + 77
+    for pieces in (63, 64, 128, 255, 256, 511, 512, 700, 2048, *ends):
         for largest in (50, 101, 0):  # met often, now and then; zeros of both signs
             x = rng.integers(-100, 51, (rows, pieces)).astype(dtype)
             x = np.minimum(x, dtype(largest))

@@ -118,8 +118,12 @@ def crew(work: int) -> int:
         or (_alone_until and time.perf_counter() < _alone_until)
     ):
         return 1
-    most = min(threads.most(), team.MOST)
-    return min(most // (len(_callers) or 1) or 1, math.isqrt(work // WAKING))
+    return _hands(work, len(_callers) or 1)
+
+
+def _hands(work: int, callers: int) -> int:
+    """The threads that are worth their waking, of those for each of some callers."""
+    return min(min(threads.most(), team.MOST) // callers or 1, math.isqrt(work // WAKING))
 
 
 def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int) -> Any:
@@ -165,7 +169,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
         _rest = REST
 
 
-def share(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int, work: int) -> Any:
+def share(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int, work: int) -> None:
     """`run` on as many threads as there are for so much work now."""
     me = get_ident()
     try:
@@ -177,7 +181,6 @@ def share(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int,
             alone(key, data, numbers, units)
     finally:
         _callers.pop(me, None)
-    return _share_again, (data[3:], key, numbers, units, work)
 
 
 def _share_again(a: Any, b: Any, c: Any, tail: tuple[Any, ...], key: Any, *task: Any) -> None:
@@ -203,7 +206,8 @@ def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -
     key = tuple(kinds)
     if work < PARALLEL_FROM or units < 2:
         return alone(key, data, numbers, units)
-    return share(key, data, numbers, units, work)
+    share(key, data, numbers, units, work)
+    return _share_again, (data[3:], key, numbers, units, work)
 
 
 def run_tiles(
@@ -216,10 +220,9 @@ def run_tiles(
     started = run(one, units, work, data, *numbers)
     if work < PARALLEL_FROM or threads.forked:  # it is one thread's in any case
         return started
-    most = threads.most()
-    if count != min(most, team.MOST, math.isqrt(work // WAKING)):
+    if count != _hands(work, 1):
         return None  # others computed at that moment, and the units are for fewer
-    return _tiles_again, (choice, {most: started})
+    return _tiles_again, (choice, {threads.most(): started})
 
 
 def _tiles_again(a: Any, b: Any, c: Any, choice: Any, known: dict[int, Any]) -> None:
