@@ -93,6 +93,7 @@ PRODUCT = [
     ((3, product.SHORT + 1), -1, ["rows"]),
     ((3, product.WHOLE), -1, ["rows shared"]),
     ((1, product.WHOLE + 1), -1, ["long_dots shared", "long_writes shared"]),
+    ((5, 1), -1, ["few_columns"]),
     ((2, 3, 5), 1, ["few_columns"]),
     ((2, 300, 301), 0, ["few_columns shared"]),
     ((2, 4, 5), 1, ["columns"]),

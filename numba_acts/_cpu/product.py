@@ -5,7 +5,7 @@ The order of a slice's sums is told in `slices`.
 
 from numba_acts._cpu.caches import CORES, LAST, SECOND
 from numba_acts._cpu.exponential import factor_law
-from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum
+from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum, transposed
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
@@ -13,6 +13,7 @@ from numba_acts._cpu.memory import (
     apart,
     elements,
     fetch_ahead,
+    get,
     load,
     load_some,
     load_wide,
@@ -46,23 +47,21 @@ from numba_acts._cpu.slices import (
     padded,
     padding,
     place,
-    read_eight_rows,
     span_for,
-    sums_across,
-    write_eight_rows,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each; strips and `FAR_FROM`
 # on two of an Intel Xeon, 48 KB and 2 MB each.
-SHORT = 31  # the same for products, whose rows take less work
-TOGETHER = 1024  # so many numbers of rows that go along the lanes, in several of them if short
+SHORT = BLOCK - 1  # rows of so many numbers at most are summed by eights
+TOGETHER = 1024  # so many numbers in several rows that are summed first and written then
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # A result of so many bytes goes around the caches: with the two arrays that are read for it, it
-# would take nine tenths of the last one.
-FAR_FROM = LAST * 3 // 10
+# would take all of the last one.
+FAR_FROM = LAST // 3
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
-# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
-# are twice as wide; those of longer slices, of which more memory pages are read, eight times.
+# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute, and
+# those of results that go around the caches, whose memory likes long runs, are twice as wide; those
+# of longer slices, of which more memory pages are read, eight times.
 STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
@@ -192,12 +191,77 @@ def few_rows(g, y, out, n, start, stop, factor):
     return whole
 
 
+@lane
+def row_products(g, y, i, n):
+    """What the lanes of a row of at most 31 products come to; it is read to the end of a vector."""
+    total = head(load(g, i) * load(y, i), n, 0.0)
+    if n > LANES:
+        total = total + head(load(g, i + 8) * load(y, i + 8), n - 8, 0.0)
+    if n > 2 * LANES:
+        high = head(load(g, i + 16) * load(y, i + 16), n - 16, 0.0)
+        if n > 3 * LANES:
+            high = high + head(load(g, i + 24) * load(y, i + 24), n - 24, 0.0)
+        total = total + high
+    return total
+
+
+@lane
+def dots_beside(g, y, i, n, zero):
+    """⟨g, y⟩ of eight neighbouring rows of at most 31 numbers, one in each lane."""
+    a, b, c, d, e, f, p, q = transposed(
+        (
+            row_products(g, y, i, n),
+            row_products(g, y, i + n, n),
+            row_products(g, y, i + 2 * n, n),
+            row_products(g, y, i + 3 * n, n),
+            row_products(g, y, i + 4 * n, n),
+            row_products(g, y, i + 5 * n, n),
+            row_products(g, y, i + 6 * n, n),
+            row_products(g, y, i + 7 * n, n),
+        )
+    )
+    return zero + (((a + e) + (c + p)) + ((b + f) + (d + q)))
+
+
+@lane
+def rows_along(g, y, out, around, n, row, stop, factor):
+    """Rows of at most `SHORT` numbers along the lanes, by eights whose sums are taken together."""
+    zero, together = fill(factor, 0.0), TOGETHER // n & -LANES
+    dots, page = scratch(y, together), another(out, together * n + LANES)
+    last, paged = min(stop, (g.size - LANES) // n), around.far or n < LANES
+    while row + LANES <= last:
+        count = min(together, last - row) & -LANES
+        first = row * n
+        for r in range(0, count, LANES):
+            fetch_ahead(g, first + r * n, LANES * n)
+            fetch_ahead(y, first + r * n, LANES * n)
+            store(dots, r, dots_beside(g, y, first + r * n, n, zero))
+        into, at = out, first
+        if paged:
+            into, at = page, 0
+        # Last numbers may come twice; of less than eight those behind are written over next.
+        end = max(n - LANES, 0)
+        for r in range(count):
+            dot = fill(zero, get(dots, r))
+            i, j = first + r * n, at + r * n
+            g_last, y_last = load(g, i + end), load(y, i + end)
+            for k in range(0, end, LANES):
+                store(into, j + k, entry(load(g, i + k), load(y, i + k), dot, factor))
+            store(into, j + end, entry(g_last, y_last, dot, factor))
+        if paged:
+            for i in range(0, count * n, LANES):
+                store(around, first + i, load(page, i))
+        row += count
+    release(dots)
+    release(page)
+    return row
+
+
 @kernel
 def rows(g, y, out, n, inner, beta, far, start, stop):
     """Contiguous slices of at most `WHOLE` numbers; their second reading is from a cache.
 
-    Up to `SHORT` numbers a row, eight of them go across the lanes, as in
-    `short_rows`.
+    Up to `SHORT` numbers a row, the sums of eight rows are taken side by side.
     """
     near, around = elements(out), results(out, (start | LANES) * n, out.size, far)
     g, y = operand(g, out), operand(y, out)
@@ -205,50 +269,12 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
     row = start
-    if n <= SHORT:
-        width, room = n * LANES, padded(n) * LANES
-        together = SHORT // n
-        tile_g, tile_y = scratch(y, together * room), scratch(y, together * room)
-        tile, dots = scratch(y, together * room), scratch(y, together * LANES)
-        lanes = scratch(y, 3 * SQUARE)
-        one, page = fill(zero, 1.0), another(near, together * width)
-        for k in range(together):
-            padding(tile, k * room, LANES, n, LANES, zero)
-        if n == 2 or n == 3:
-            row = few_rows(g, y, around, n, start, stop, factor)
-        while row + LANES <= stop:
-            groups = min(together, (stop - row) // LANES)
-            first = row * n
-            for k in range(groups):
-                read_eight_rows(g, None, first + k * width, n, extract(one, 0), tile_g, k * room)
-                read_eight_rows(y, None, first + k * width, n, extract(one, 0), tile_y, k * room)
-            for k in range(groups):
-                z, here = k * room, first + k * width
-                fetch_ahead(g, here, width)
-                fetch_ahead(y, here, width)
-                for i in range(0, width, LANES):
-                    store(tile, z + i, load(tile_g, z + i) * load(tile_y, z + i))
-            for k in range(groups):
-                total, lost = sums_across(tile, k * room, LANES, n, zero, lanes)
-                store(dots, k * LANES, finish(total, lost))
-            into, at = near, first
-            if around.far:
-                into, at = page, 0
-            for k in range(groups):
-                dot = load(dots, k * LANES)
-                for i in range(k * room, k * room + width, LANES):
-                    store(tile_g, i, entry(load(tile_g, i), load(tile_y, i), dot, factor))
-                write_eight_rows(tile_g, k * room, n, one, None, into, at + k * width)
-            if around.far:
-                for i in range(0, groups * width, LANES):
-                    store(around, first + i, load(page, i))
-            row += groups * LANES
-        release(page)
-        release(tile_g)
-        release(tile_y)
-        release(tile)
-        release(dots)
-        release(lanes)
+    if n == 2 or n == 3:
+        row = few_rows(g, y, around, n, start, stop, factor)
+    if n < LANES:  # the same, compiled for what is known of n
+        row = rows_along(g, y, near, around, n, row, stop, factor)
+    elif n <= SHORT:
+        row = rows_along(g, y, near, around, n, row, stop, factor)
     together = max(1, TOGETHER // n)
     shelf, dots = scratch(y, 2 * LANES), scratch(y, together * LANES)
     for first in range(row, stop, together):
@@ -414,6 +440,8 @@ def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
 def product(g, y, out, outer, n, inner, beta):
     """Fill `out` with β y (g − ⟨g, y⟩), the product of the Jacobian with g; as in `forward`."""
     data, work = (g, y, out), out.size * WORTH[out.itemsize]
+    if n == 1:  # slices of one number are neighbours anyway
+        outer, inner = 1, outer * inner
     if n > (WHOLE if inner == 1 else CHUNK):
         for sums, base, units, part in batches(out, outer, n, inner, work):
             run(long_dots, units, part, (g, y, sums), n, inner, base)
@@ -424,13 +452,14 @@ def product(g, y, out, outer, n, inner, beta):
     if n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     choice, count = (product, (outer, n, inner, beta)), crew(work)
-    strip = span_for(outer, inner, strip_width(n, inner, out.itemsize), count)
+    width = strip_width(n, inner, out.itemsize, out.nbytes >= FAR_FROM)
+    strip = span_for(outer, inner, width, count)
     units, numbers = outer * -(-inner // strip), (n, inner, strip, beta, FAR_FROM)
     return run_tiles(choice, count, columns, units, work, data, *numbers)
 
 
-def strip_width(n, inner, itemsize):
+def strip_width(n, inner, itemsize, far):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
-    times = 8 if n > 8 * BLOCK else 2 if itemsize == 2 else 1
+    times = 8 if n > 8 * BLOCK else 2 if far or itemsize == 2 else 1
     return min(times * STRIP // itemsize, fit, -(-inner // LANES) * LANES)
