@@ -9,7 +9,10 @@ SIZES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the benchmark. `pieces` and `units` are those of the affine form."""
+    """One line of the benchmark. `pieces` and `units` are those of the affine form.
+
+    `masked`: half of the entries take no part; the peers are given infinities in their place.
+    """
 
     function: str
     work: str
@@ -18,6 +21,7 @@ class Case:
     dtype: str = "float32"
     units: int = 0
     pieces: int = 0
+    masked: bool = False
 
     @property
     def bytes(self) -> int:
@@ -35,7 +39,7 @@ class Case:
             return size * (x + y) + index
         if self.work == "jacobian":
             return size * x * (1 + self.shape[self.axis])
-        return size * x * (3 if self.work == "vjp" else 2)
+        return size * x * (3 if self.work == "vjp" else 2) + x * self.masked
 
     @property
     def exponentials(self) -> int:
@@ -46,7 +50,8 @@ class Case:
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))
         tail = f" → {self.units}×{self.pieces}" if self.units else f" axis {self.axis}"
-        return f"{self.function} {self.work} {self.dtype} {shape}{tail}"
+        masked = ", masked" if self.masked else ""
+        return f"{self.function} {self.work} {self.dtype} {shape}{tail}{masked}"
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
@@ -58,6 +63,9 @@ def cases(quick: bool = False) -> Iterator[Case]:
             yield Case("softmin", work, (16, 10**6))
             yield Case("softmin", work, (1, 10**8))
         yield Case("softmin", work, (1000, 10000), 0)
+        if work == "forward" and not quick:
+            yield Case("softmin", work, (4096, 1024), masked=True)
+            yield Case("softmin", work, (128, 1000), masked=True)
         for image in (21, 512, 512), (150, 128, 128), (2, 1024, 1024), (1000, 7, 7):
             yield Case("softmax2d", work, image, -3)
         if not quick:

@@ -101,13 +101,16 @@ def arrays_for(case: Case) -> dict[str, np.ndarray]:
         pair = {"index": index, "index_out": np.empty_like(index)}
         return {"x": x, "g": normal(*y.shape), "out": out} | pair
     sign = -1 if case.function == "softmin" else 1
+    mask = {"mask": rng.random(case.shape) < 0.5} if case.masked else {}
+    for chosen in mask.values():
+        x[~chosen] = -sign * np.inf
     y = na.softmin(sign * -x, case.axis) if case.work != "forward" else x
     axis = case.axis % x.ndim
     shape = x.shape if case.work != "jacobian" else x.shape[:axis] + 2 * (x.shape[axis],)
     if case.work == "jacobian":
         shape += x.shape[axis + 1 :]
     g = normal(*case.shape) if case.work == "vjp" else x
-    return {"x": x, "g": g, "y": y, "out": np.empty(shape, dtype)}
+    return {"x": x, "g": g, "y": y, "out": np.empty(shape, dtype)} | mask
 
 
 def floors(case: Case, arrays: dict[str, np.ndarray]) -> dict[str, Call]:
@@ -164,7 +167,7 @@ def measure(case: Case, rounds: int, budget: float) -> dict[str, Any]:
     floor |= {name: times.pop(name)["median"] for name in bounds if name in times}
     line: dict[str, Any] = {
         "function": case.function,
-        "work": case.work,
+        "work": "masked" if case.masked else case.work,
         "dtype": case.dtype,
         "shape": list(case.shape),
         "axis": case.axis,

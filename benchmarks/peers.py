@@ -53,7 +53,7 @@ def _numba_acts(case: Case, arrays: Arrays) -> Call:
     out = a["out"]
     match case.function, case.work:
         case "softmin" | "softmax2d", "forward":
-            return lambda: forward(a["x"], **where, out=out)
+            return lambda: forward(a["x"], **where, where=a.get("mask"), out=out)
         case "softmin" | "softmax2d", "vjp":
             return lambda: vjp(a["g"], a["y"], **where, out=out)
         case "softmin" | "softmax2d", _:
