@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 SIZES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -11,7 +12,8 @@ SIZES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 class Case:
     """One line of the benchmark. `pieces` and `units` are those of the affine form.
 
-    `masked`: half of the entries take no part; the peers are given infinities in their place.
+    Its `data` may be "masked", where half of the entries take no part and the peers are given
+    infinities in their place, or "sharp", 25 times as far apart: many a result is subnormal.
     """
 
     function: str
@@ -21,7 +23,7 @@ class Case:
     dtype: str = "float32"
     units: int = 0
     pieces: int = 0
-    masked: bool = False
+    data: str = ""
 
     @property
     def bytes(self) -> int:
@@ -39,7 +41,7 @@ class Case:
             return size * (x + y) + index
         if self.work == "jacobian":
             return size * x * (1 + self.shape[self.axis])
-        return size * x * (3 if self.work == "vjp" else 2) + x * self.masked
+        return size * x * (3 if self.work == "vjp" else 2) + x * (self.data == "masked")
 
     @property
     def exponentials(self) -> int:
@@ -50,8 +52,7 @@ class Case:
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))
         tail = f" → {self.units}×{self.pieces}" if self.units else f" axis {self.axis}"
-        masked = ", masked" if self.masked else ""
-        return f"{self.function} {self.work} {self.dtype} {shape}{tail}{masked}"
+        return f"{self.function} {self.data or self.work} {self.dtype} {shape}{tail}"
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
@@ -64,8 +65,8 @@ def cases(quick: bool = False) -> Iterator[Case]:
             yield Case("softmin", work, (1, 10**8))
         yield Case("softmin", work, (1000, 10000), 0)
         if work == "forward" and not quick:
-            yield Case("softmin", work, (4096, 1024), masked=True)
-            yield Case("softmin", work, (128, 1000), masked=True)
+            for rows, data in product(((4096, 1024), (128, 1000)), ("masked", "sharp")):
+                yield Case("softmin", work, rows, data=data)
         for image in (21, 512, 512), (150, 128, 128), (2, 1024, 1024), (1000, 7, 7):
             yield Case("softmax2d", work, image, -3)
         if not quick:

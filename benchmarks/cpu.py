@@ -101,7 +101,9 @@ def arrays_for(case: Case) -> dict[str, np.ndarray]:
         pair = {"index": index, "index_out": np.empty_like(index)}
         return {"x": x, "g": normal(*y.shape), "out": out} | pair
     sign = -1 if case.function == "softmin" else 1
-    mask = {"mask": rng.random(case.shape) < 0.5} if case.masked else {}
+    if case.data == "sharp":
+        x *= 25
+    mask = {"mask": rng.random(case.shape) < 0.5} if case.data == "masked" else {}
     for chosen in mask.values():
         x[~chosen] = -sign * np.inf
     y = na.softmin(sign * -x, case.axis) if case.work != "forward" else x
@@ -167,7 +169,7 @@ def measure(case: Case, rounds: int, budget: float) -> dict[str, Any]:
     floor |= {name: times.pop(name)["median"] for name in bounds if name in times}
     line: dict[str, Any] = {
         "function": case.function,
-        "work": "masked" if case.masked else case.work,
+        "work": case.data or case.work,
         "dtype": case.dtype,
         "shape": list(case.shape),
         "axis": case.axis,

@@ -13,7 +13,7 @@ import numba_acts
 from numba_acts import __main__
 from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, slices, threads
 from numba_acts._cpu.caches import FAR_FROM, SECOND
-from numba_acts._cpu.exponential import exponent_law, raised_exp
+from numba_acts._cpu.exponential import exponent_law, raised_exp, weighed
 from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import FAR_RUN, elements, load, results, store
 from numba_acts._halls import host
@@ -288,6 +288,46 @@ def test_exponentials_that_every_quotient_rounds_to_zero_are_zero(dtype):
     power = np.log2(z[4:7].astype(np.float64))
     np.testing.assert_allclose(power[:2] - power[2], log2[4:6], rtol=0, atol=1e-4)
     assert np.isnan(z[7])
+
+
+@numba.njit
+def products(z, weight, out):
+    z, weight, out = elements(z), elements(weight), elements(out)
+    for i in range(0, z.size, LANES):
+        store(out, i, weighed(load(z, i), load(weight, i), True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_subnormal_quotients_are_rounded_as_the_processor_does(dtype, rng):
+    kind = np.finfo(dtype)
+    raised = kind.nmant + 2
+    z = (2.0 ** rng.uniform(kind.minexp, raised, 80_000)).astype(dtype)
+    weight = (2.0 ** rng.uniform(-raised - 20, -raised, z.size)).astype(dtype)
+    least = kind.smallest_normal / weight[:40_000]
+    z[:40_000] = least * 2.0 ** rng.uniform(-raised, 1, 40_000)
+    z[:4], weight[4:8] = (0, np.nan, kind.smallest_normal, 2.0**raised), (np.inf, np.nan, 0, 1)
+    expected, found = z * weight, np.empty_like(z)
+    assert 30_000 < (expected < kind.smallest_normal).sum() < 70_000
+    products(z, weight, found)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((30, 5), 1), ((40, 50), 1), ((9, 700), 1), ((30, 90), 0), ((700, 30), 0)]
+)
+def test_sharp_slices_and_those_beside_them(shape, axis, masked, dtype, rng):
+    """Quotients that may be subnormal have code of their own, for several slices at once."""
+    x = rng.normal(size=shape).astype(dtype)
+    lines = np.moveaxis(x, axis, 0)
+    lines[:, ::7] *= 25 if dtype == np.float32 else 200
+    mask = rng.random(shape) < 0.7 if masked else None
+    y = numba_acts.softmin(x, axis, where=mask)
+    for i, line in enumerate(lines.T):
+        some = None if mask is None else np.moveaxis(mask, axis, 0).T[i]
+        alone = numba_acts.softmin(np.ascontiguousarray(line), where=some)
+        np.testing.assert_array_equal(np.moveaxis(y, axis, 0).T[i], alone)
 
 
 @numba.njit

@@ -5,8 +5,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from numba_acts._cpu.emit import call_llvm
-from numba_acts._cpu.lanes import at_least, extract, fma, lane, splat
+from numba_acts._cpu.emit import call_llvm, multiply_add
+from numba_acts._cpu.lanes import any_below, at_least, extract, fma, lane, splat
 from numba_acts._cpu.memory import number_of
 
 # 2^r on [-1/2, 1/2], minimax in the relative error with the constant 1 held: 2.6e-9 and 1.8e-17.
@@ -37,6 +37,7 @@ _TWO_TO_R = {
 # zero: every quotient would round it to zero, and some processors take ten times as long for a
 # product that they round to nothing, as those of all masked entries would be.
 _FORMAT = {types.float32: (23, 127, 24, -151), types.float64: (52, 1023, 53, -1076)}
+BENEATH = 100 / 151  # of the smallest n: from there on quotients may be subnormal
 
 
 @intrinsic
@@ -148,3 +149,55 @@ def raised_exp(w, law):
     shifted = fma(w, high, magic(w))
     r = fma(w, high, magic(w) - shifted)
     return times_power(polynomial(fma(w, low, r)), shifted)
+
+
+# ---- quotients --------------------------------------------------------------------------------
+
+
+@lane
+def weighed(z, weight, beneath):
+    """The quotient of an exponential, raised, and its slice's sum.
+
+    It may be subnormal only if `beneath` is not None.
+    """
+    if beneath is None:
+        return z * weight
+    return times_beneath(z, weight)
+
+
+@intrinsic
+def times_beneath(typingctx, z, weight):
+    """``z * weight``, subnormal or not, rounded once, without the processor's slow way to do so.
+
+    A subnormal number is a whole multiple of the smallest one, and its bits are that number. A sum
+    with 2^mantissa is rounded to whole numbers.
+    """
+    mantissa, bias, _, _ = _FORMAT[z.dtype]
+    smallest = bias - 1 + mantissa
+    aside = bias // 2
+
+    def emit(context, builder, sig, args):
+        kind, integer = args[0].type, ir.VectorType(ir.IntType(z.dtype.bitwidth), z.count)
+
+        def power(exponent):
+            return ir.Constant(kind, [2.0**exponent] * z.count)
+
+        wholes = builder.fmul(builder.fmul(args[1], power(aside)), power(smallest - aside))
+        wholes = multiply_add(builder, z.dtype, args[0], wholes, power(mantissa))
+        bits = builder.sub(
+            builder.bitcast(wholes, integer), builder.bitcast(power(mantissa), integer)
+        )
+        normal = builder.fmul(args[0], builder.fmul(args[1], power(aside)))
+        least = power(1 - bias + aside)
+        normal = builder.select(builder.fcmp_ordered("<", normal, least), least, normal)
+        normal = builder.fmul(normal, power(-aside))
+        beneath = builder.fcmp_ordered("<", wholes, power(mantissa + 1))
+        return builder.select(beneath, builder.bitcast(bits, kind), normal)
+
+    return z(z, z), emit
+
+
+@lane
+def goes_beneath(low, law):
+    """May quotients be subnormal, where w is no less than `low`? (A sum is at most 2^26.)"""
+    return any_below(low, law[3] * BENEATH)

@@ -7,7 +7,13 @@ import functools
 
 from numba_acts._cpu import launch
 from numba_acts._cpu.caches import FAR_FROM, FIRST, LAST, SECOND
-from numba_acts._cpu.exponential import exponent_law, lowered, raised_exp
+from numba_acts._cpu.exponential import (
+    exponent_law,
+    goes_beneath,
+    lowered,
+    raised_exp,
+    weighed,
+)
 from numba_acts._cpu.lanes import (
     LANES,
     choose,
@@ -114,17 +120,21 @@ def exponentials(z, first, stop, m, law):
 def exponentials_meanwhile(z, first, stop, maxima, at, law, x, there, out, here):
     """The same side by side, while memory brings what is to be read and written next.
 
-    `maxima` has at `at` those of eight slices, twice.
+    `maxima` has at `at` those of eight slices, twice. Do quotients go beneath normal numbers?
     """
     step = wide_lanes(z)
     whole = stop - (stop - first) % step
-    m = load_wide(maxima, at)
+    m, low, last = load_wide(maxima, at), splat_wide(z, 0.0), fill(load(maxima, at), 0.0)
     for i in range(first, whole, step):
         fetch(x, there + i - first)
         fetch_to_write(out, here + i - first)
-        store(z, i, raised_exp(load_wide(z, i) - m, law))
+        w = load_wide(z, i) - m
+        low = minimum(w, low)
+        store(z, i, raised_exp(w, law))
     if whole < stop:
-        store(z, whole, raised_exp(load(z, whole) - load(maxima, at), law))
+        last = load(z, whole) - load(maxima, at)
+        store(z, whole, raised_exp(last, law))
+    return goes_beneath(low, law) or goes_beneath(last, law)
 
 
 @lane
@@ -378,16 +388,24 @@ def largest(m, m2, sign):
 
 
 @lane
-def exponentials_to(z, at, x, mask, first, count, m, law):
-    """exp(sign·x − m), raised, of `count` numbers, wide vectors."""
+def exponentials_to(z, at, x, mask, first, count, m, low, law):
+    """exp(sign·x − m), raised, of `count` numbers, wide vectors; the lowest w, of `low` too."""
     for i in range(0, count, wide_lanes(x)):
-        store(z, at + i, raised_exp(read_beneath(x, mask, first + i, m, law[0]), law))
+        w = read_beneath(x, mask, first + i, m, law[0])
+        low = minimum(w, low)
+        store(z, at + i, raised_exp(w, law))
+    return low
 
 
 @lane
-def write_times(z, at, weight, mask, out, first, count):
-    for i in range(0, count, wide_lanes(z)):
-        write(load_wide(z, at + i) * weight, mask, out, first + i)
+def write_row(z, at, weight, beneath, mask, out, first, count):
+    """Quotients, some of which may be subnormal."""
+    if beneath:
+        for i in range(0, count, wide_lanes(z)):
+            write(weighed(load_wide(z, at + i), weight, True), mask, out, first + i)
+    else:
+        for i in range(0, count, wide_lanes(z)):
+            write(weighed(load_wide(z, at + i), weight, None), mask, out, first + i)
 
 
 @kernel
@@ -407,7 +425,8 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     room = (n & -2 * LANES) + 2 * LANES  # whole lines of a cache
     z = scratch(x, 3 * room)
     now, before, done = 0, room, 2 * room
-    m = m_after = weight = none
+    m = m_after = none
+    weights, beneath = (none, False), False
     lead = 2 if n <= FIRST // (8 * WIDE_BYTES) * step else 1
     from_memory = x.size >= RING_FROM
     whole = n // STRETCH * STRETCH
@@ -418,9 +437,10 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
         after, behind = first + lead * n, first - 2 * n
         m_next = m2_next = none
         total = lost = zero
+        low = splat_wide(x, 0.0)
         for i in range(0, whole, STRETCH):
             if start <= row < stop:
-                exponentials_to(z, now + i, x, mask, first + i, STRETCH, m, law)
+                low = exponentials_to(z, now + i, x, mask, first + i, STRETCH, m, low, law)
             if row + lead < stop:
                 if from_memory:
                     fetch_ahead(x, after + i, STRETCH)
@@ -428,12 +448,12 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + i, STRETCH, total, lost)
             if row > start + 1:
-                write_times(z, done + i, weight, mask, out, behind + i, STRETCH)
+                write_row(z, done + i, *weights, mask, out, behind + i, STRETCH)
         if rest:
             if start <= row < stop:
                 store(z, now + (n & -LANES), zero)
-                exponentials_to(z, now + whole, x, mask, first + whole, ones, m, law)
-                exponentials_to(z, now + n - step, x, mask, last, step, m, law)
+                low = exponentials_to(z, now + whole, x, mask, first + whole, ones, m, low, law)
+                low = exponentials_to(z, now + n - step, x, mask, last, step, m, low, law)
             if row + lead < stop:
                 if from_memory:
                     fetch_ahead(x, after + whole, rest)
@@ -443,13 +463,14 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + whole, padded(rest), total, lost)
             if row > start + 1:
-                write_times(z, done + whole, weight, mask, out, behind + whole, ones)
-                write_times(z, done + n - step, weight, mask, out, last - 2 * n, step)
+                write_row(z, done + whole, *weights, mask, out, behind + whole, ones)
+                write_row(z, done + n - step, *weights, mask, out, last - 2 * n, step)
         m, m_after = m_after, largest(m_next, m2_next, sign)
         if lead == 1:
             m = m_after
         total = finish(lanes_sum(total), lanes_sum(lost))
-        weight = splat_wide(x, extract(divide(fill(zero, 1.0), total), 0))
+        weights = splat_wide(x, extract(divide(fill(zero, 1.0), total), 0)), beneath
+        beneath = goes_beneath(low, law)
         now, before, done = done, now, before
     release(z)
     settle(out)
@@ -475,16 +496,23 @@ def rows_across(x, mask, out, n, start, stop, law):
             m = max_across(load(tile, g * room), tile, g * room, LANES, n)
             store(maxima, 2 * g * LANES, m)
             store(maxima, (2 * g + 1) * LANES, m)
+        beneath = False
         for g in range(groups):
-            z, here = g * room, first + g * width
+            z, here, at = g * room, first + g * width, 2 * g * LANES
             ahead = x, here + groups * width, out, here
-            exponentials_meanwhile(tile, z, z + width, maxima, 2 * g * LANES, law, *ahead)
+            beneath |= exponentials_meanwhile(tile, z, z + width, maxima, at, law, *ahead)
         for g in range(groups):
             total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
             store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
         for g in range(groups):
-            weight = load(weights, g * LANES)
-            write_eight_rows(tile, g * room, n, weight, mask, out, first + g * width)
+            rows, result = (
+                (tile, g * room, n, load(weights, g * LANES)),
+                (mask, out, first + g * width),
+            )
+            if beneath:
+                write_eight_rows(*rows, True, *result)
+            else:
+                write_eight_rows(*rows, None, *result)
         row += groups * LANES
     release(weights)
     release(maxima)
@@ -540,21 +568,27 @@ def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, 
 
 
 @lane
-def write_tile(tile, at, pitch, weights, w, mask, out, first, inner, count, start, stop):
+def write_tile(tile, at, pitch, weights, w, beneath, mask, out, first, inner, count, start, stop):
     """Write rows of a tile, times the columns' weights."""
     whole, last, step = count & -LANES, count - LANES, wide_lanes(tile)
     wide_whole = count & -step
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
         for j in range(0, wide_whole, step):
-            write(load_wide(tile, z + j) * load_wide(weights, w + j), mask, out, i + j)
+            y = weighed(load_wide(tile, z + j), load_wide(weights, w + j), beneath)
+            write(y, mask, out, i + j)
         if wide_whole < whole:
-            y = load(tile, z + wide_whole) * load(weights, w + wide_whole)
+            y = weighed(load(tile, z + wide_whole), load(weights, w + wide_whole), beneath)
             write(y, mask, out, i + wide_whole)
         if last < 0:
-            write_some(load(tile, z) * load(weights, w), mask, out, i, count)
+            write_some(weighed(load(tile, z), load(weights, w), beneath), mask, out, i, count)
         elif whole < count:
-            write(load(tile, z + whole) * load(weights, w + whole), mask, out, i + last)
+            write(
+                weighed(load(tile, z + whole), load(weights, w + whole), beneath),
+                mask,
+                out,
+                i + last,
+            )
 
 
 @lane
@@ -585,6 +619,7 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
     step = wide_lanes(x)
     together = max(step, SHORT_TILE // n * LANES)
     lead = ring // 3  # tiles that are read ahead; one is written behind
+    beneath = False
     for unit in range(start - lead, stop + 1):
         before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
         first_before, count_before = place(unit - 1, n, inner, width)
@@ -593,12 +628,17 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
         source = x, mask, first_after, inner, count_after
         result = mask, out, first_before, inner, count_before
         parts = (count + together - 1) // together
+        beneath_before, beneath = beneath, False
         for part in range(parts):
             k, end = part * n // parts, (part + 1) * n // parts
             if not lead:  # all at once
                 k, end = n if part else 0, n
             if unit > start:
-                write_tile(tiles, before * size, pitch, weights, before * width, *result, k, end)
+                rows = tiles, before * size, pitch, weights, before * width
+                if beneath_before:
+                    write_tile(*rows, True, *result, k, end)
+                else:
+                    write_tile(*rows, None, *result, k, end)
             if unit + lead < stop:
                 read_tile(*source, tiles, after * size, pitch, law[0], k, end, ahead)
             if unit < start or unit == stop:
@@ -613,6 +653,7 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
                 m = load(tiles, tile + j)
                 store(weights, w + j, max_across(m, tiles, tile + j, pitch, n))
             there, here, done = first_after + end * inner, first_before + end * inner, 0
+            low, lowest = splat_wide(x, 0.0), zero
             for j in range(column, whole, step):
                 m = load_wide(weights, w + j)
                 for k in range(n):
@@ -623,11 +664,16 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
                         if done >= width:
                             there, here, done = there + inner, here + inner, 0
                     i = tile + j + k * pitch
-                    store(tiles, i, raised_exp(load_wide(tiles, i) - m, law))
+                    v = load_wide(tiles, i) - m
+                    low = minimum(v, low)
+                    store(tiles, i, raised_exp(v, law))
             for j in range(whole, stop_column, LANES):
                 m = load(weights, w + j)
                 for i in range(tile + j, tile + j + n * pitch, pitch):
-                    store(tiles, i, raised_exp(load(tiles, i) - m, law))
+                    v = load(tiles, i) - m
+                    lowest = minimum(v, lowest)
+                    store(tiles, i, raised_exp(v, law))
+            beneath |= goes_beneath(low, law) or goes_beneath(lowest, law)
             for j in range(column, stop_column, LANES):
                 total, lost = sums_across(tiles, tile + j, pitch, n, zero, lanes)
                 store(weights, w + j, divide(fill(zero, 1.0), finish(total, lost)))
@@ -639,12 +685,19 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
 
 @lane
 def read_block(x, mask, first, inner, count, block, stop, tile, pitch, maxima, law):
-    """exp(sign·x − m), raised, of a block of a strip's rows; `pitch` is a wide vector longer."""
+    """exp(sign·x − m), raised, of a block of a strip's rows; `pitch` is a wide vector longer.
+
+    Do quotients go beneath normal numbers?
+    """
     source = x, mask, first, inner, count
     read_tile(*source, tile, -block * pitch, pitch, law[0], block, stop, 0)
+    low = splat_wide(tile, 0.0)
     for i in range(0, (stop - block) * pitch, pitch):
         for j in range(0, count, wide_lanes(tile)):
-            store(tile, i + j, raised_exp(load_wide(tile, i + j) - load_wide(maxima, j), law))
+            w = load_wide(tile, i + j) - load_wide(maxima, j)
+            low = minimum(w, low)
+            store(tile, i + j, raised_exp(w, law))
+    return goes_beneath(low, law)
 
 
 @kernel
@@ -684,9 +737,15 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
             store(weights, j, divide(fill(zero, 1.0), finish(total, lost)))
         for block in range(0, n, BLOCK):
             end = min(block + BLOCK, n)
-            read_block(*source, block, end, tile, pitch, maxima, law)
-            given = weights, 0, mask, out, first, inner, count
-            write_tile(tile, -block * pitch, pitch, *given, block, end)
+            beneath = read_block(*source, block, end, tile, pitch, maxima, law)
+            rows, result = (
+                (tile, -block * pitch, pitch, weights, 0),
+                (mask, out, first, inner, count),
+            )
+            if beneath:
+                write_tile(*rows, True, *result, block, end)
+            else:
+                write_tile(*rows, None, *result, block, end)
     release(tile)
     release(maxima)
     release(weights)
@@ -713,7 +772,7 @@ def whole_chunk(x, mask, first, law, kept):
     total = lost = fill(m, 0.0)
     for i in range(first, first + CHUNK, STRETCH):
         fetch_ahead(x, i + CHUNK, STRETCH)
-        exponentials_to(kept, i, x, mask, i, STRETCH, shift, law)
+        exponentials_to(kept, i, x, mask, i, STRETCH, shift, shift, law)
         if i > first:
             total, lost = sum_more(kept, i - STRETCH, STRETCH, total, lost)
     total, lost = sum_more(kept, first + CHUNK - STRETCH, STRETCH, total, lost)

@@ -241,6 +241,18 @@ def any_equal(typingctx, lanes, number):
 
 
 @intrinsic
+def any_below(typingctx, lanes, number):
+    """Is some lane less than a number?"""
+
+    def emit(context, builder, sig, args):
+        less = compare(builder, lanes, "<", args[0], broadcast(builder, args[1], lanes.count))
+        bits = builder.bitcast(less, ir.IntType(lanes.count))
+        return builder.icmp_unsigned("!=", bits, bits.type(0))
+
+    return types.boolean(lanes, lanes.dtype), emit
+
+
+@intrinsic
 def signs_of_zero(typingctx, lanes):
     """May the sign of a zero be in question: is some lane a zero, and not an integer?"""
 

@@ -16,6 +16,7 @@ A slice of more than `CHUNK` numbers is summed chunk by chunk, each shifted by i
 import numpy as np
 
 from numba_acts._cpu.caches import LAST
+from numba_acts._cpu.exponential import weighed
 from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane, transposed, where
 from numba_acts._cpu.launch import crew
 from numba_acts._cpu.memory import (
@@ -216,33 +217,48 @@ def read_eight_rows(x, mask, first, n, sign, tile, at):
 
 
 @lane
-def write_square(tile, at, n, weight, out, first):
-    put_eight(out, first, n, transposed(times(eight(tile, at, LANES), weight)))
+def write_square(tile, at, n, weight, beneath, out, first):
+    a, b, c, d, e, f, g, h = eight(tile, at, LANES)
+    a, b, c, d = (
+        weighed(a, weight, beneath),
+        weighed(b, weight, beneath),
+        weighed(c, weight, beneath),
+        weighed(d, weight, beneath),
+    )
+    e, f, g, h = (
+        weighed(e, weight, beneath),
+        weighed(f, weight, beneath),
+        weighed(g, weight, beneath),
+        weighed(h, weight, beneath),
+    )
+    put_eight(out, first, n, transposed((a, b, c, d, e, f, g, h)))
 
 
 @lane
-def write_half(tile, at, n, weight, out, first):
-    a, b = load(tile, at) * weight, load(tile, at + LANES) * weight
-    c, d = load(tile, at + 2 * LANES) * weight, load(tile, at + 3 * LANES) * weight
+def write_half(tile, at, n, weight, beneath, out, first):
+    a = weighed(load(tile, at), weight, beneath)
+    b = weighed(load(tile, at + LANES), weight, beneath)
+    c = weighed(load(tile, at + 2 * LANES), weight, beneath)
+    d = weighed(load(tile, at + 3 * LANES), weight, beneath)
     put_halves(out, first, n, transposed((a, b, c, d)))
 
 
 @lane
-def write_eight_rows(tile, at, n, weight, mask, out, first):
+def write_eight_rows(tile, at, n, weight, beneath, mask, out, first):
     """The inverse of `read_eight_rows`, times the rows' weights."""
     if mask is not None or n < HALF:
         for k in range(n):
-            y = load(tile, at + k * LANES) * weight
+            y = weighed(load(tile, at + k * LANES), weight, beneath)
             y = where(gather(mask, first + k, n), y, 0.0) if mask is not None else y
             scatter(out, first + k, n, y)
         return
     squares = by_squares(n)
     for i in range(0, squares, LANES):
         k = min(i, n - LANES)
-        write_square(tile, at + k * LANES, n, weight, out, first + k)
+        write_square(tile, at + k * LANES, n, weight, beneath, out, first + k)
     for i in range(squares, n, HALF):
         k = min(i, n - HALF)
-        write_half(tile, at + k * LANES, n, weight, out, first + k)
+        write_half(tile, at + k * LANES, n, weight, beneath, out, first + k)
 
 
 # ---- places -----------------------------------------------------------------------------------
