@@ -22,7 +22,6 @@ from numba_acts._cpu.emit import (
     fold,
     multiply_add,
     replaces,
-    zero_of,
 )
 
 LANES = 8
@@ -250,21 +249,6 @@ def any_below(typingctx, lanes, number):
         return builder.icmp_unsigned("!=", bits, bits.type(0))
 
     return types.boolean(lanes, lanes.dtype), emit
-
-
-@intrinsic
-def signs_of_zero(typingctx, lanes):
-    """May the sign of a zero be in question: is some lane a zero, and not an integer?"""
-
-    def emit(context, builder, sig, args):
-        bits = ir.IntType(lanes.count)
-        if not isinstance(lanes.dtype, types.Float):
-            return ir.Constant(ir.IntType(1), 0)
-        zero = broadcast(builder, zero_of(args[0].type.element), lanes.count)
-        zeros = builder.bitcast(builder.fcmp_ordered("==", args[0], zero), bits)
-        return builder.icmp_unsigned("!=", zeros, bits(0))
-
-    return types.boolean(lanes), emit
 
 
 @intrinsic

@@ -22,7 +22,6 @@ from numba_acts._cpu.lanes import (
     lanes_max,
     lanes_sum,
     maximum,
-    signs_of_zero,
     splat,
     transposed,
 )
@@ -363,14 +362,13 @@ def columns_swept(x, out, outer, pieces, inner, column, stop_column, maxima, wid
 def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
     """Write the maxima of columns, a hundred or so side by side; returns the first column left.
 
-    The first whose maxima are not certain are left, and those after them.
+    The first that have a NaN are left, and those after them.
     """
     step = 4 * wide
     for c in range(column, stop_column - step + 1, step):
         first, last = outer * pieces * inner + c, pieces * inner
         a, b, c_, d, numbers = largest_wide(x, first, inner, pieces, last, wide)
-        zeros = signs_of_zero(a) or signs_of_zero(b) or signs_of_zero(c_) or signs_of_zero(d)
-        if zeros or not numbers:
+        if not numbers:
             return c
         there = outer * inner + c
         store(out, there, a)
