@@ -13,7 +13,8 @@ class Case:
     """One line of the benchmark. `pieces` and `units` are those of the affine form.
 
     Its `data` may be "masked", where half of the entries take no part and the peers are given
-    infinities in their place, or "sharp", 25 times as far apart: many a result is subnormal.
+    infinities in their place, or "sharp", 25 times as far apart: many a result is subnormal. (JAX,
+    which has zeros instead, is no peer there.)
     """
 
     function: str

@@ -185,6 +185,8 @@ def _onnxruntime(case: Case, arrays: Arrays) -> Call | None:
 def _jax(case: Case, arrays: Arrays) -> Call | None:
     if case.function.startswith("maxout_affine"):
         return None
+    if case.data == "sharp":
+        return None  # it flushes subnormal results to zero
     if case.work == "vjp" and case.shape[case.axis] > 10**7:
         return None  # which takes minutes: 264 s for 10^8 numbers
     jax: Any = importlib.import_module("jax")

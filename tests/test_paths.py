@@ -1,6 +1,9 @@
 """Every traversal is taken by the shapes meant for it, on one thread and on several."""
 
+import ctypes
+import ctypes.util
 import platform
+import sys
 
 import cases
 import ml_dtypes
@@ -291,10 +294,10 @@ def test_exponentials_that_every_quotient_rounds_to_zero_are_zero(dtype):
 
 
 @numba.njit
-def products(z, weight, out):
+def products(z, weight, beneath, out):
     z, weight, out = elements(z), elements(weight), elements(out)
     for i in range(0, z.size, LANES):
-        store(out, i, weighed(load(z, i), load(weight, i), True))
+        store(out, i, weighed(load(z, i), load(weight, i), beneath))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -308,26 +311,55 @@ def test_subnormal_quotients_are_rounded_as_the_processor_does(dtype, rng):
     z[:4], weight[4:8] = (0, np.nan, kind.smallest_normal, 2.0**raised), (np.inf, np.nan, 0, 1)
     expected, found = z * weight, np.empty_like(z)
     assert 30_000 < (expected < kind.smallest_normal).sum() < 70_000
-    products(z, weight, found)
+    products(z, weight, True, found)
     np.testing.assert_array_equal(found, expected)
 
 
+UNDERFLOW = {"x86_64": 0x10, "AMD64": 0x10, "aarch64": 0x08, "arm64": 0x08}  # C's FE_UNDERFLOW
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or platform.machine() not in UNDERFLOW, reason="no flag is known here"
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((30, 5), 1), ((40, 50), 1), ((9, 700), 1), ((30, 90), 0), ((700, 30), 0)]
+    ("shape", "axis", "path"),
+    [
+        ((32, 5), 1, "short_rows"),
+        ((40, 40), 1, "short_rows"),
+        ((9, 700), 1, "rows"),
+        ((30, 90), 0, "columns"),
+        ((30, 90_000), 0, "columns"),  # in a ring
+        ((2000, 1501), 0, "tall_columns"),
+    ],
 )
-def test_sharp_slices_and_those_beside_them(shape, axis, masked, dtype, rng):
-    """Quotients that may be subnormal have code of their own, for several slices at once."""
-    x = rng.normal(size=shape).astype(dtype)
-    lines = np.moveaxis(x, axis, 0)
-    lines[:, ::7] *= 25 if dtype == np.float32 else 200
-    mask = rng.random(shape) < 0.7 if masked else None
+@pytest.mark.parametrize("deep", [0, 3, -1])
+def test_no_product_underflows(deep, shape, axis, path, masked, dtype, taken, monkeypatch, rng):
+    """Not even beside others that may not: the processor's flag tells it, and no value would."""
+    monkeypatch.setattr(forward, "crew", lambda work: 1)
+    monkeypatch.setattr(launch, "crew", lambda work: 1)
+    if path == "tall_columns":
+        monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
+    x = rng.random(shape).astype(dtype)
+    slices_ = np.moveaxis(x, axis, -1)
+    subnormal = 95 if dtype == np.float32 else 720
+    slices_[deep, 1::3] = subnormal
+    slices_[deep, 2::3] = np.inf
+    mask = np.ones(shape, bool) if masked else None
+    if masked:
+        np.moveaxis(mask, axis, -1)[deep, 2::4] = False
+    numba_acts.softmin(x, axis, where=mask)  # compiled
+    floats = ctypes.CDLL(None if sys.platform == "darwin" else ctypes.util.find_library("m"))
+    flag = UNDERFLOW[platform.machine()]
+    floats.feclearexcept(flag)
     y = numba_acts.softmin(x, axis, where=mask)
-    for i, line in enumerate(lines.T):
-        some = None if mask is None else np.moveaxis(mask, axis, 0).T[i]
-        alone = numba_acts.softmin(np.ascontiguousarray(line), where=some)
-        np.testing.assert_array_equal(np.moveaxis(y, axis, 0).T[i], alone)
+    assert not floats.fetestexcept(flag)
+    assert set(taken) == {f"forward.{path}"}
+    least = np.finfo(dtype).smallest_normal
+    assert 0 < np.moveaxis(y, axis, -1)[deep, 1] < least
+    products(np.full(8, least), np.full(8, dtype(0.3)), None, np.empty(8, dtype))
+    assert floats.fetestexcept(flag)
 
 
 @numba.njit

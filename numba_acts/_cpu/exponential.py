@@ -33,11 +33,11 @@ _TWO_TO_R = {
         4.078071929588337e-10,
     ),
 }
-# Mantissa bits, bias, the power that raises 2^n to be normal, the smallest n. That is held as
-# zero: every quotient would round it to zero, and some processors take ten times as long for a
-# product that they round to nothing, as those of all masked entries would be.
-_FORMAT = {types.float32: (23, 127, 24, -151), types.float64: (52, 1023, 53, -1076)}
-BENEATH = 100 / 151  # of the smallest n: from there on quotients may be subnormal
+# Mantissa bits, bias, the power that raises 2^n to be normal, the smallest n, and that from which
+# on the quotient by a sum of at most `CHUNK` terms is normal. The smallest is held as zero: every
+# quotient would round it to zero, and some processors take ten times as long for a product that
+# they round to nothing, as those of all masked entries would be.
+_FORMAT = {types.float32: (23, 127, 24, -151, -113), types.float64: (52, 1023, 53, -1076, -1009)}
 
 
 @intrinsic
@@ -63,7 +63,7 @@ def magic(typingctx, lanes):
 
     It is 1.5 * 2^mantissa, and the bias of exponents with the power by which 2^n is raised.
     """
-    mantissa, bias, raised, _ = _FORMAT[lanes.dtype]
+    mantissa, bias, raised, *_ = _FORMAT[lanes.dtype]
     number = 1.5 * 2.0**mantissa + (bias + raised)
     return lanes.dtype(lanes), lambda context, builder, sig, args: context.get_constant(
         lanes.dtype, number
@@ -97,7 +97,7 @@ def lowered(typingctx, lanes):
 
 
 def exponent_law(array, beta):
-    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, the floor.
+    """What `raised_exp` needs to know of beta: its sign, |beta|·log2(e) in two parts, two floors.
 
     The shifted argument ``sign*x - max(sign*x)`` is exact or rounded once, so the error of an
     exponential grows with the distance from the maximum and not with the size of x. The factor has
@@ -110,7 +110,7 @@ def exponent_law(array, beta):
 def _exponent_law(array, beta):
     kind = np.float32 if number_of(array) == types.float32 else np.float64
     number = types.float32 if kind is np.float32 else types.float64
-    smallest = kind(_FORMAT[number][3])
+    smallest, normal = map(kind, _FORMAT[number][3:])
     largest = float(np.finfo(kind).max)
     least, most = -float(smallest) / largest * 1.0001, largest / 4
     log2e, log2e_low = 1.4426950408889634, 2.0355273740931033e-17
@@ -122,7 +122,7 @@ def _exponent_law(array, beta):
         high = kind(product)
         low = kind((product - np.float64(high)) + rest)
         sign = kind(1.0) if beta > 0.0 else kind(-1.0)
-        return sign, high, low, smallest / high
+        return sign, high, low, smallest / high, normal / high
 
     return law
 
@@ -142,9 +142,10 @@ def _factor_law(array, beta):
 def raised_exp(w, law):
     """exp(|beta|·w) for w <= 0, times a power of two that keeps it normal; a NaN passes.
 
-    In a quotient of such numbers the power cancels, and a subnormal result is rounded once.
+    In a quotient of such numbers the power cancels, and a subnormal result is rounded once. (Those
+    that are not normal even so, just above the smallest 2^n, have a quotient of zero.)
     """
-    _, high, low, floor = law
+    _, high, low, floor, _ = law
     w = at_least(w, floor)
     shifted = fma(w, high, magic(w))
     r = fma(w, high, magic(w) - shifted)
@@ -170,9 +171,10 @@ def times_beneath(typingctx, z, weight):
     """``z * weight``, subnormal or not, rounded once, without the processor's slow way to do so.
 
     A subnormal number is a whole multiple of the smallest one, and its bits are that number. A sum
-    with 2^mantissa is rounded to whole numbers.
+    with 2^mantissa is rounded to whole numbers. What is not subnormal is multiplied in two steps,
+    the others held up meanwhile. A weight is that of a raised sum: at most 2^-raised.
     """
-    mantissa, bias, _, _ = _FORMAT[z.dtype]
+    mantissa, bias, *_ = _FORMAT[z.dtype]
     smallest = bias - 1 + mantissa
     aside = bias // 2
 
@@ -199,5 +201,5 @@ def times_beneath(typingctx, z, weight):
 
 @lane
 def goes_beneath(low, law):
-    """May quotients be subnormal, where w is no less than `low`? (A sum is at most 2^26.)"""
-    return any_below(low, law[3] * BENEATH)
+    """May quotients be subnormal where w goes down to `low`? Masked entries and −inf say so too."""
+    return any_below(low, law[4])

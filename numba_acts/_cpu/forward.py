@@ -505,14 +505,14 @@ def rows_across(x, mask, out, n, start, stop, law):
             total, lost = sums_across(tile, g * room, LANES, n, zero, lanes)
             store(weights, g * LANES, divide(fill(zero, 1.0), finish(total, lost)))
         for g in range(groups):
-            rows, result = (
+            numbers, result = (
                 (tile, g * room, n, load(weights, g * LANES)),
                 (mask, out, first + g * width),
             )
             if beneath:
-                write_eight_rows(*rows, True, *result)
+                write_eight_rows(*numbers, True, *result)
             else:
-                write_eight_rows(*rows, None, *result)
+                write_eight_rows(*numbers, None, *result)
         row += groups * LANES
     release(weights)
     release(maxima)
@@ -634,11 +634,11 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
             if not lead:  # all at once
                 k, end = n if part else 0, n
             if unit > start:
-                rows = tiles, before * size, pitch, weights, before * width
+                numbers = tiles, before * size, pitch, weights, before * width
                 if beneath_before:
-                    write_tile(*rows, True, *result, k, end)
+                    write_tile(*numbers, True, *result, k, end)
                 else:
-                    write_tile(*rows, None, *result, k, end)
+                    write_tile(*numbers, None, *result, k, end)
             if unit + lead < stop:
                 read_tile(*source, tiles, after * size, pitch, law[0], k, end, ahead)
             if unit < start or unit == stop:
@@ -738,14 +738,14 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
         for block in range(0, n, BLOCK):
             end = min(block + BLOCK, n)
             beneath = read_block(*source, block, end, tile, pitch, maxima, law)
-            rows, result = (
+            numbers, result = (
                 (tile, -block * pitch, pitch, weights, 0),
                 (mask, out, first, inner, count),
             )
             if beneath:
-                write_tile(*rows, True, *result, block, end)
+                write_tile(*numbers, True, *result, block, end)
             else:
-                write_tile(*rows, None, *result, block, end)
+                write_tile(*numbers, None, *result, block, end)
     release(tile)
     release(maxima)
     release(weights)
@@ -772,7 +772,7 @@ def whole_chunk(x, mask, first, law, kept):
     total = lost = fill(m, 0.0)
     for i in range(first, first + CHUNK, STRETCH):
         fetch_ahead(x, i + CHUNK, STRETCH)
-        exponentials_to(kept, i, x, mask, i, STRETCH, shift, shift, law)
+        exponentials_to(kept, i, x, mask, i, STRETCH, shift, shift, law)  # however low
         if i > first:
             total, lost = sum_more(kept, i - STRETCH, STRETCH, total, lost)
     total, lost = sum_more(kept, first + CHUNK - STRETCH, STRETCH, total, lost)
