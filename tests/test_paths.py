@@ -346,8 +346,9 @@ def test_no_product_underflows(deep, shape, axis, path, masked, dtype, taken, mo
     subnormal = 95 if dtype == np.float32 else 720
     slices_[deep, 1::3] = subnormal
     slices_[deep, 2::3] = np.inf
-    mask = np.ones(shape, bool) if masked else None
+    mask = None
     if masked:
+        mask = np.ones(shape, bool)
         np.moveaxis(mask, axis, -1)[deep, 2::4] = False
     numba_acts.softmin(x, axis, where=mask)  # compiled
     floats = ctypes.CDLL(None if sys.platform == "darwin" else ctypes.util.find_library("m"))

@@ -110,7 +110,7 @@ def exponent_law(array, beta):
 def _exponent_law(array, beta):
     kind = np.float32 if number_of(array) == types.float32 else np.float64
     number = types.float32 if kind is np.float32 else types.float64
-    smallest, normal = map(kind, _FORMAT[number][3:])
+    smallest, normal = kind(_FORMAT[number][3]), kind(_FORMAT[number][4])
     largest = float(np.finfo(kind).max)
     least, most = -float(smallest) / largest * 1.0001, largest / 4
     log2e, log2e_low = 1.4426950408889634, 2.0355273740931033e-17
