@@ -22,7 +22,7 @@ WAYS = {"in the caches": 1 << 62, "around them": 0}
 
 
 def calls_on(size: int) -> dict[str, Callable[[], np.ndarray]]:
-    """Forward and product with a result of so many bytes, as the rooms do: calls remember theirs."""
+    """Forward and product with a result of so many bytes, by the rooms: calls remember ways."""
     rows = size // LENGTH // 4
     x = np.random.default_rng(0).standard_normal((rows, LENGTH), np.float32)
     y, out = na.softmin(x), np.empty_like(x)
