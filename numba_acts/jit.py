@@ -601,7 +601,7 @@ def _run_product(contiguous):
         elif inner == 1:
             _product_rows(g, y, dx, n, inner, beta, _FAR_PRODUCT, *_all(outer))
         elif not contiguous:
-            strip = strip_of(n, inner, dx.itemsize, dx.nbytes >= _FAR_PRODUCT)
+            strip = strip_of(n, inner, dx.itemsize)
             units = outer * -(-inner // strip)
             _product_columns(g, y, dx, n, inner, strip, beta, _FAR_PRODUCT, *_all(units))
 

@@ -409,6 +409,8 @@ FAR = [
     ("softmin", (3000, 212), -1),
     ("softmin", (6, 5, 1400), 1),
     ("softmin", (2003, 1028), 0),
+    ("softmin", (2003, 1024), 0),
+    ("softmin", (20, 2048), 0),
     ("softmin_vjp", (600, 1028), -1),
     ("softmin_vjp", (10_003, 44), -1),
     ("softmin_vjp", (30_003, 2), -1),
@@ -416,6 +418,8 @@ FAR = [
     ("softmin_vjp", (10_003, 21), -1),
     ("softmin_vjp", (1, 420_004), -1),
     ("softmin_vjp", (6, 5, 1404), 1),
+    ("softmin_vjp", (50, 2048), 0),
+    ("softmin_vjp", (300, 4096), 0),
     ("softmin_jacobian", (50, 100), -1),
     ("softmin_jacobian", (3, 7, 500), 1),
     ("softmin_jacobian_diag", (100_003,), -1),
@@ -442,7 +446,7 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
         task = y, index, shape[axis], axis
     function = getattr(numba_acts, name)
     plain = function(*task)
-    for place in 16, 8:  # a multiple of 16 bytes, and none
+    for place in 16, 48, 0, 8:  # a multiple of 16 bytes, and none
         out = lying_at(place, plain.shape, x.dtype)
         assert out.nbytes >= 1 << 16
         function(*task, out=out)

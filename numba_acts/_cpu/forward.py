@@ -49,6 +49,7 @@ from numba_acts._cpu.memory import (
     load_some,
     load_wide,
     operand,
+    past_line,
     put,
     put_together,
     release,
@@ -84,6 +85,7 @@ from numba_acts._cpu.slices import (
     read_eight_rows,
     sums_across,
     sums_pitch,
+    widest,
     write_eight_rows,
 )
 
@@ -610,21 +612,22 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
     x, mask, out = operand(x, out), elements(mask), results(out, inner, min(width, inner), far)
     law = exponent_law(x, beta)
     zero = fill(splat(law[0]), 0.0)
-    pitch = tile_pitch(width)
+    past = past_line(out)
+    pitch = tile_pitch(widest(width, past))
     size = padded(n) * pitch
-    tiles, weights = scratch(x, ring * size), scratch(x, ring * width)
+    tiles, weights = scratch(x, ring * size), scratch(x, ring * pitch)
     lanes = scratch(x, 3 * SQUARE)
     for t in range(ring):
-        padding(tiles, t * size, pitch, n, width, zero)
+        padding(tiles, t * size, pitch, n, pitch, zero)
     step = wide_lanes(x)
     together = max(step, SHORT_TILE // n * LANES)
     lead = ring // 3  # tiles that are read ahead; one is written behind
     beneath = False
     for unit in range(start - lead, stop + 1):
         before, now, after = (unit - 1) % ring, unit % ring, (unit + lead) % ring
-        first_before, count_before = place(unit - 1, n, inner, width)
-        first, count = place(unit, n, inner, width)
-        first_after, count_after = place(unit + lead, n, inner, width)
+        first_before, count_before = place(unit - 1, n, inner, width, past)
+        first, count = place(unit, n, inner, width, past)
+        first_after, count_after = place(unit + lead, n, inner, width, past)
         source = x, mask, first_after, inner, count_after
         result = mask, out, first_before, inner, count_before
         parts = (count + together - 1) // together
@@ -634,7 +637,7 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
             if not lead:  # all at once
                 k, end = n if part else 0, n
             if unit > start:
-                numbers = tiles, before * size, pitch, weights, before * width
+                numbers = tiles, before * size, pitch, weights, before * pitch
                 if beneath_before:
                     write_tile(*numbers, True, *result, k, end)
                 else:
@@ -644,7 +647,7 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
             if unit < start or unit == stop:
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
-            tile, w = now * size, now * width
+            tile, w = now * size, now * pitch
             whole = stop_column - (stop_column - column) % step
             for j in range(column, whole, step):
                 m = load_wide(tiles, tile + j)
@@ -709,15 +712,17 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
     """
     x, mask, out = operand(x, out), elements(mask), results(out, inner, min(strip, inner), far)
     law = exponent_law(x, beta)
-    zero, pitch = fill(splat(law[0]), 0.0), tile_pitch(strip)
+    past = past_line(out)
+    zero, width = fill(splat(law[0]), 0.0), widest(strip, past)
+    pitch = tile_pitch(width)
     tile, maxima, weights = scratch(x, BLOCK * pitch), scratch(x, pitch), scratch(x, pitch)
-    lanes = scratch(x, 3 * strip * LANES)
+    lanes = scratch(x, 3 * width * LANES)
     for unit in range(start, stop):
-        first, count = place(unit, n, inner, strip)
+        first, count = place(unit, n, inner, strip, past)
         source = x, mask, first, inner, count
         for j in range(0, pitch, LANES):
             store(maxima, j, fill(zero, NOTHING))
-        for j in range(0, strip, LANES):
+        for j in range(0, width, LANES):
             clear(lanes, 3 * j * LANES, zero)
         for block in range(0, n, BLOCK):
             end = min(block + BLOCK, n)
@@ -728,7 +733,7 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
         for block in range(0, n, BLOCK):
             end = min(block + BLOCK, n)
             read_block(*source, block, end, tile, pitch, maxima, law)
-            padding(tile, 0, pitch, end - block, strip, zero)
+            padding(tile, 0, pitch, end - block, width, zero)
             for j in range(0, count, LANES):
                 add_across(tile, j, pitch, padded(end - block), lanes, 3 * j * LANES)
         for j in range(0, count, LANES):

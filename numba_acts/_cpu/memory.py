@@ -31,6 +31,7 @@ from numba_acts._cpu.emit import (
 from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
 from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
+LINE = 64  # bytes of a cache's line
 # Bytes in a row of what goes around the caches: part of a line costs more than it.
 FAR_RUN = 1 << 10
 
@@ -159,6 +160,22 @@ def settle(typingctx, array):
         return context.get_dummy_value()
 
     return types.void(array), emit
+
+
+@intrinsic
+def past_line(typingctx, array):
+    """How many numbers behind the begin of a line a result that goes around the caches begins."""
+
+    def emit(context, builder, sig, args):
+        if array is types.none:
+            return context.get_constant(types.intp, 0)
+        result = cgutils.create_struct_proxy(array)(context, builder, args[0])
+        number = context.get_value_type(types.intp)
+        place = builder.and_(builder.ptrtoint(result.data, number), number(LINE - 1))
+        past = builder.sdiv(place, number(size_of(array.dtype)))
+        return builder.select(result.far, past, number(0))
+
+    return types.intp(array), emit
 
 
 def _far(context, builder, array, value):

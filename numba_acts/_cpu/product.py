@@ -18,6 +18,7 @@ from numba_acts._cpu.memory import (
     load_some,
     load_wide,
     operand,
+    past_line,
     put_together,
     release,
     results,
@@ -48,6 +49,7 @@ from numba_acts._cpu.slices import (
     padding,
     place,
     span_for,
+    widest,
 )
 
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each; strips and `FAR_FROM`
@@ -59,9 +61,8 @@ WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # would take all of the last one.
 FAR_FROM = LAST // 3
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
-# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
-# and those of results that go around the caches, whose memory likes long runs, are twice as wide;
-# those of longer slices, of which more memory pages are read, eight times.
+# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute, are
+# twice as wide; those of longer slices, of which more memory pages are read, eight times.
 STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
@@ -321,23 +322,25 @@ def columns(g, y, out, n, inner, strip, beta, far, start, stop):
     g, y, out = operand(g, out), operand(y, out), results(out, inner, min(strip, inner), far)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    totals, errors = scratch(y, LANES * strip), scratch(y, LANES * strip)
-    dots = scratch(y, strip)
-    for i in range(0, LANES * strip, LANES):
+    past = past_line(out)
+    width = widest(strip, past)
+    totals, errors = scratch(y, LANES * width), scratch(y, LANES * width)
+    dots = scratch(y, width)
+    for i in range(0, LANES * width, LANES):
         store(totals, i, zero)
     octet = LANES * inner
     for unit in range(start, stop):
-        first, count = place(unit, n, inner, strip)
+        first, count = place(unit, n, inner, strip, past)
         some, last = min(count, LANES), max(count - LANES, 0)  # the last eight may overlap
         if n > BLOCK:
-            for i in range(0, LANES * strip, LANES):
+            for i in range(0, LANES * width, LANES):
                 store(totals, i, zero)
                 store(errors, i, zero)
         for block in range(0, n, BLOCK):
             for j in range(min(LANES, n - block)):
                 row, left = first + (block + j) * inner, n - block - j
                 for c in range(0, count, LANES):
-                    i, at = row + min(c, last), j * strip + c
+                    i, at = row + min(c, last), j * width + c
                     four = products(g, y, i, some)
                     if left > LANES:
                         four = four + products(g, y, i + octet, some)
@@ -354,10 +357,10 @@ def columns(g, y, out, n, inner, strip, beta, far, start, stop):
                         store(errors, at, lost)
         for c in range(0, count, LANES):
             if n <= 2:
-                store(dots, c, load(totals, c) + load(totals, c + strip))
+                store(dots, c, load(totals, c) + load(totals, c + width))
             else:
-                total = zero + folded(totals, c, strip)
-                lost = folded(errors, c, strip) if n > BLOCK else zero
+                total = zero + folded(totals, c, width)
+                lost = folded(errors, c, width) if n > BLOCK else zero
                 store(dots, c, finish(total, lost))
         whole = count & -LANES
         for k in range(n):
@@ -452,14 +455,14 @@ def product(g, y, out, outer, n, inner, beta):
     if n <= FEW and out.nbytes < FAR_FROM and out.itemsize > 2:
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
     choice, count = (product, (outer, n, inner, beta)), crew(work)
-    width = strip_width(n, inner, out.itemsize, out.nbytes >= FAR_FROM)
+    width = strip_width(n, inner, out.itemsize)
     strip = span_for(outer, inner, width, count)
     units, numbers = outer * -(-inner // strip), (n, inner, strip, beta, FAR_FROM)
     return run_tiles(choice, count, columns, units, work, data, *numbers)
 
 
-def strip_width(n, inner, itemsize, far):
+def strip_width(n, inner, itemsize):
     """How many neighbouring columns of products are summed side by side."""
     fit = max(LANES, STRIP_NUMBERS // n & -LANES)
-    times = 8 if n > 8 * BLOCK else 2 if far or itemsize == 2 else 1
+    times = 8 if n > 8 * BLOCK else 2 if itemsize == 2 else 1
     return min(times * STRIP // itemsize, fit, -(-inner // LANES) * LANES)

@@ -265,19 +265,31 @@ def write_eight_rows(tile, at, n, weight, beneath, mask, out, first):
 
 
 @lane
-def place(unit, n, inner, width):
-    """Where a tile begins, and how many columns it has."""
+def place(unit, n, inner, width, past):
+    """Where a tile begins, and how many columns it has.
+
+    So many as the result begins `past` a line of the caches are the last tile's instead of the
+    first one's: those between are whole lines.
+    """
     tiles = (inner + width - 1) // width
     outer = unit // tiles
-    column = (unit - outer * tiles) * width
-    return outer * n * inner + column, min(width, inner - column)
+    tile = unit - outer * tiles
+    column = max(tile * width - past, 0)
+    end = (tile + 1) * width - past if tile < tiles - 1 else inner
+    return outer * n * inner + column, end - column
+
+
+@lane
+def widest(width, past):
+    """How many columns a tile has at most, in whole wide vectors."""
+    return width + ((past + 2 * LANES - 1) & -2 * LANES)
 
 
 @lane
 def by_eights(slices, a, b, out, n, inner, law, start, stop):
     """Have a lane take neighbouring slices of few numbers, eight at a time, in units of a span."""
     for unit in range(start, stop):
-        first, count = place(unit, n, inner, FEW_SPAN)
+        first, count = place(unit, n, inner, FEW_SPAN, 0)
         whole = count & -LANES
         for i in range(first, first + whole, LANES):
             slices(a, b, out, i, n, inner, LANES, law)
