@@ -37,6 +37,7 @@ from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
     WIDE_BYTES,
+    another,
     apart,
     computed,
     elements,
@@ -44,12 +45,16 @@ from numba_acts._cpu.memory import (
     fetch_ahead,
     fetch_to_write,
     get,
+    line_of,
+    lines,
     load,
     load_beside,
     load_some,
     load_wide,
     operand,
     past_line,
+    pour,
+    pour_rest,
     put,
     put_together,
     release,
@@ -400,14 +405,16 @@ def exponentials_to(z, at, x, mask, first, count, m, low, law):
 
 
 @lane
-def write_row(z, at, weight, beneath, mask, out, first, count):
-    """Quotients, some of which may be subnormal."""
+def write_row(z, at, weight, beneath, mask, first, count, into, there):
+    """Quotients, some of which may be subnormal; the mask's numbers are from `first` on."""
     if beneath:
         for i in range(0, count, wide_lanes(z)):
-            write(weighed(load_wide(z, at + i), weight, True), mask, out, first + i)
+            y = weighed(load_wide(z, at + i), weight, True)
+            store(into, there + i, masked(y, mask, first + i, 0.0))
     else:
         for i in range(0, count, wide_lanes(z)):
-            write(weighed(load_wide(z, at + i), weight, None), mask, out, first + i)
+            y = weighed(load_wide(z, at + i), weight, None)
+            store(into, there + i, masked(y, mask, first + i, 0.0))
 
 
 @kernel
@@ -420,9 +427,10 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     a row may overlap those before. Where the first cache has room for eight rows, the one after the
     next is read instead, so that no row waits for its maximum.
     """
-    x, mask, out = operand(x, out), elements(mask), results(out, n, out.size, far)
+    x, mask, near, out = operand(x, out), elements(mask), elements(out), lines(out, far)
     law = exponent_law(x, beta)
     sign, step = law[0], wide_lanes(x)
+    page = another(near, STRETCH + line_of(out))
     zero, none = fill(splat(sign), 0.0), splat_wide(x, NOTHING * sign)
     room = (n & -2 * LANES) + 2 * LANES  # whole lines of a cache
     z = scratch(x, 3 * room)
@@ -450,7 +458,12 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + i, STRETCH, total, lost)
             if row > start + 1:
-                write_row(z, done + i, *weights, mask, out, behind + i, STRETCH)
+                into, at = near, behind + i
+                if out.far:
+                    into, at = page, line_of(out)
+                write_row(z, done + i, *weights, mask, behind + i, STRETCH, into, at)
+                if out.far:
+                    pour(page, out, behind + i, STRETCH, row == start + 2 and i == 0)
         if rest:
             if start <= row < stop:
                 store(z, now + (n & -LANES), zero)
@@ -465,8 +478,14 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + whole, padded(rest), total, lost)
             if row > start + 1:
-                write_row(z, done + whole, *weights, mask, out, behind + whole, ones)
-                write_row(z, done + n - step, *weights, mask, out, last - 2 * n, step)
+                into, at = near, behind + whole
+                if out.far:
+                    into, at = page, line_of(out)
+                write_row(z, done + whole, *weights, mask, behind + whole, ones, into, at)
+                end = last - 2 * n, step, into, at + rest - step
+                write_row(z, done + n - step, *weights, mask, *end)
+                if out.far:
+                    pour(page, out, behind + whole, rest, row == start + 2 and whole == 0)
         m, m_after = m_after, largest(m_next, m2_next, sign)
         if lead == 1:
             m = m_after
@@ -474,7 +493,10 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
         weights = splat_wide(x, extract(divide(fill(zero, 1.0), total), 0)), beneath
         beneath = goes_beneath(low, law)
         now, before, done = done, now, before
+    if out.far:
+        pour_rest(page, out, stop * n)
     release(z)
+    release(page)
     settle(out)
 
 

@@ -134,18 +134,38 @@ def results(typingctx, array, step, run, far):
     kind, size = Results(array.dtype), size_of(array.dtype)
 
     def emit(context, builder, sig, args):
-        result = _elements(context, builder, sig, args)
         _, step, run, least = args
         number = run.type
-        place = builder.ptrtoint(result.data, number)
+        result, place = _result(context, builder, sig, args[0], least)
         place = builder.and_(builder.or_(place, builder.mul(step, number(size))), number(15))
         far = builder.icmp_signed("==", place, number(0 if LANES * size >= 16 else -1))
         far = builder.and_(far, builder.icmp_signed(">=", run, number(FAR_RUN // size)))
-        large = builder.icmp_signed(">=", result.size, builder.sdiv(least, number(size)))
-        result.far = builder.and_(far, large)
+        result.far = builder.and_(far, result.far)
         return result._getvalue()
 
     return kind(array, types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def lines(typingctx, array, far):
+    """A result that `pour` writes around the caches, if it has at least `far` bytes."""
+
+    def emit(context, builder, sig, args):
+        result, place = _result(context, builder, sig, args[0], args[1])
+        odd = builder.and_(place, place.type(size_of(array.dtype) - 1))
+        result.far = builder.and_(result.far, builder.icmp_signed("==", odd, place.type(0)))
+        return result._getvalue()
+
+    return Results(array.dtype)(array, types.intp), emit
+
+
+def _result(context, builder, sig, array, least):
+    """An array as a result, far if it has at least so many bytes; where it lies."""
+    result = _elements(context, builder, sig, (array,))
+    number = least.type
+    bytes_ = builder.mul(result.size, number(size_of(sig.return_type.dtype)))
+    result.far = builder.icmp_signed(">=", bytes_, least)
+    return result, builder.ptrtoint(result.data, number)
 
 
 @intrinsic
@@ -759,6 +779,66 @@ def spread(typingctx, array, index, pieces, lanes, indices):
     return types.void(array, types.intp, pieces, lanes, indices), emit
 
 
+# ---- whole lines around the caches ------------------------------------------------------------
+
+
+@intrinsic
+def line_of(typingctx, array):
+    """How many elements a line of the caches has."""
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
+        types.intp, LINE // size_of(array.dtype)
+    )
+
+
+@intrinsic
+def _copy_line(typingctx, array, index, page, place):
+    """A line of elements from a page to an array: around the caches if it is a result."""
+    around = isinstance(array, Results)
+
+    def emit(context, builder, sig, args):
+        line, pointers = ir.VectorType(INT32, LINE // 4), []
+        for kind, held, i in ((array, args[0], args[1]), (page, args[2], args[3])):
+            element = _storage(context, kind.dtype)
+            pointer = _address(context, builder, kind, held, i, element)
+            pointers.append(builder.bitcast(pointer, line.as_pointer()))
+        value = builder.load(pointers[1], typ=line, align=1)
+        written = builder.store(value, pointers[0], align=LINE if around else 1)
+        if around:
+            written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, page, types.intp), emit
+
+
+@lane
+def pour(page, out, first, size, begins):
+    """Write `size` elements from `first` on, which a page has behind its first line.
+
+    They go around the caches in whole lines. What is left of the last one moves to the end of the
+    page's first, and is written with what comes next. Where a thread `begins`, the rest of a line
+    is written as usual, and what is left at its end by `pour_rest`.
+    """
+    line = line_of(out)
+    past = (past_line(out) + first) & (line - 1)
+    done = 0
+    if begins and past:
+        for i in range(line - past):
+            put(out, first + i, get(page, line + i))
+        done = line
+    for i in range(done, past + size - line + 1, line):
+        _copy_line(out, first - past + i, page, line - past + i)
+    _copy_line(page, 0, page, size)
+
+
+@lane
+def pour_rest(page, out, stop):
+    """Write what `pour` left, up to `stop`."""
+    line = line_of(out)
+    left = (past_line(out) + stop) & (line - 1)
+    for i in range(left):
+        put(out, stop - left + i, get(page, line - left + i))
+
+
 # ---- ahead of time ----------------------------------------------------------------------------
 
 
@@ -791,18 +871,10 @@ def _fetch_further(typingctx, array, index):
     return types.void(array, types.intp), emit
 
 
-@intrinsic
-def _line(typingctx, array):
-    """How many elements a cache line has."""
-    return types.intp(array), lambda context, builder, sig, args: context.get_constant(
-        types.intp, WIDE_BYTES // size_of(array.dtype)
-    )
-
-
 @lane
 def fetch_ahead(x, first, count):
     """Ask for the cache lines of `count` elements, `AHEAD` bytes beyond those from `first` on."""
-    for i in range(first, first + count, _line(x)):
+    for i in range(first, first + count, line_of(x)):
         _fetch_further(x, i)
 
 

@@ -61,8 +61,8 @@ WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # would take all of the last one.
 FAR_FROM = LAST // 3
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
-# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute, are
-# twice as wide; those of longer slices, of which more memory pages are read, eight times.
+# memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
+# are twice as wide; those of longer slices, of which more memory pages are read, eight times.
 STRIP = FAR_RUN
 # Numbers in a strip: the last cache keeps them, of two arrays and for each core, for a second
 # reading. The wider its rows are, the faster memory reads them; with a second cache of 512 KB no
