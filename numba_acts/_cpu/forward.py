@@ -463,7 +463,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
                     into, at = page, line_of(out)
                 write_row(z, done + i, *weights, mask, behind + i, STRETCH, into, at)
                 if out.far:
-                    pour(page, out, behind + i, STRETCH, row == start + 2 and i == 0)
+                    pour(page, out, behind + i, STRETCH, start * n)
         if rest:
             if start <= row < stop:
                 store(z, now + (n & -LANES), zero)
@@ -485,7 +485,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
                 end = last - 2 * n, step, into, at + rest - step
                 write_row(z, done + n - step, *weights, mask, *end)
                 if out.far:
-                    pour(page, out, behind + whole, rest, row == start + 2 and whole == 0)
+                    pour(page, out, behind + whole, rest, start * n)
         m, m_after = m_after, largest(m_next, m2_next, sign)
         if lead == 1:
             m = m_after
@@ -494,7 +494,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
         beneath = goes_beneath(low, law)
         now, before, done = done, now, before
     if out.far:
-        pour_rest(page, out, stop * n)
+        pour_rest(page, out, start * n, stop * n)
     release(z)
     release(page)
     settle(out)

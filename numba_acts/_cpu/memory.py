@@ -811,18 +811,18 @@ def _copy_line(typingctx, array, index, page, place):
 
 
 @lane
-def pour(page, out, first, size, begins):
+def pour(page, out, first, size, begin):
     """Write `size` elements from `first` on, which a page has behind its first line.
 
     They go around the caches in whole lines. What is left of the last one moves to the end of the
-    page's first, and is written with what comes next. Where a thread `begins`, the rest of a line
-    is written as usual, and what is left at its end by `pour_rest`.
+    page's first, and is written with what comes next, or by `pour_rest`. Of the line in which a
+    thread's results `begin`, which another thread's end in, they are written as usual.
     """
     line = line_of(out)
     past = (past_line(out) + first) & (line - 1)
     done = 0
-    if begins and past:
-        for i in range(line - past):
+    if first - past < begin:
+        for i in range(min(line - past, size)):
             put(out, first + i, get(page, line + i))
         done = line
     for i in range(done, past + size - line + 1, line):
@@ -831,12 +831,12 @@ def pour(page, out, first, size, begins):
 
 
 @lane
-def pour_rest(page, out, stop):
-    """Write what `pour` left, up to `stop`."""
+def pour_rest(page, out, begin, end):
+    """Write what `pour` left."""
     line = line_of(out)
-    left = (past_line(out) + stop) & (line - 1)
-    for i in range(left):
-        put(out, stop - left + i, get(page, line - left + i))
+    left = (past_line(out) + end) & (line - 1)
+    for i in range(max(end - left, begin), end):
+        put(out, i, get(page, line - end + i))
 
 
 # ---- ahead of time ----------------------------------------------------------------------------

@@ -9,16 +9,21 @@ from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum, t
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
+    LINE,
     another,
     apart,
     elements,
     fetch_ahead,
     get,
+    line_of,
+    lines,
     load,
     load_some,
     load_wide,
     operand,
     past_line,
+    pour,
+    pour_rest,
     put_together,
     release,
     results,
@@ -52,6 +57,7 @@ from numba_acts._cpu.slices import (
     widest,
 )
 
+NEVER = 1 << 62  # bytes that no result has
 # Tuned on two cores of an AMD Zen 3, 32 KB of L1 and 512 KB of L2 cache each; strips and `FAR_FROM`
 # on two of an Intel Xeon, 48 KB and 2 MB each.
 SHORT = BLOCK - 1  # rows of so many numbers at most are summed by eights
@@ -133,35 +139,54 @@ def entry(g, y, dot, factor):
 
 
 @lane
-def product_some(g, y, out, i, count, dot, factor):
+def product_some(g, y, i, count, dot, factor, into, at):
     """Up to eight products."""
     if count == LANES:
-        store(out, i, entry(load(g, i), load(y, i), dot, factor))
+        store(into, at, entry(load(g, i), load(y, i), dot, factor))
     else:
         v = entry(load_some(g, i, count), load_some(y, i, count), dot, factor)
-        store_some(out, i, count, v)
+        store_some(into, at, count, v)
 
 
 @lane
-def product_contiguous(g, y, out, first, n, dot, factor):
-    """Write n contiguous products; `out` may be g or y."""
-    step, end = wide_lanes(y), first + n
-    if n < step:
-        for i in range(first, end, LANES):
-            product_some(g, y, out, i, min(LANES, end - i), dot, factor)
+def product_contiguous(g, y, first, n, dot, factor, into, at):
+    """Write n contiguous products from `at` on; that may be into g or y."""
+    step, last = wide_lanes(y), n - wide_lanes(y)  # the last may overlap those before
+    if last < 0:
+        for i in range(0, n, LANES):
+            product_some(g, y, first + i, min(LANES, n - i), dot, factor, into, at + i)
         return
-    last = end - step  # these may overlap those before
-    g_last, y_last = load_wide(g, last), load_wide(y, last)
+    g_last, y_last = load_wide(g, first + last), load_wide(y, first + last)
     dot, factor = splat_wide(y, extract(dot, 0)), splat_wide(y, extract(factor, 0))
-    for i in range(first, last, step):
-        store(out, i, entry(load_wide(g, i), load_wide(y, i), dot, factor))
-    store(out, last, entry(g_last, y_last, dot, factor))
+    for i in range(0, last, step):
+        v = entry(load_wide(g, first + i), load_wide(y, first + i), dot, factor)
+        store(into, at + i, v)
+    store(into, at + last, entry(g_last, y_last, dot, factor))
+
+
+@lane
+def rows_poured(g, y, first, n, count, dots, factor, near, out, page, begin):
+    """Products of `count` rows, at most `TOGETHER` numbers of them or of one row at a time.
+
+    Where the result goes around the caches, by a page of it.
+    """
+    piece = min(n, TOGETHER) if out.far else n
+    for i in range(first, first + n, piece):
+        size = min(piece, first + n - i)
+        into, at = near, i
+        if out.far:
+            into, at = page, line_of(out)
+        for r in range(count):
+            dot = load(dots, r * LANES)
+            product_contiguous(g, y, i + r * n, size, dot, factor, into, at + r * n)
+        if out.far:
+            pour(page, out, i, count * size, begin)
 
 
 @lane
 def product_strided(g, y, out, first, step, n, count, dot, factor):
     for i in range(first, first + n * step, step):
-        product_some(g, y, out, i, count, dot, factor)
+        product_some(g, y, i, count, dot, factor, out, i)
 
 
 @lane
@@ -225,11 +250,11 @@ def dots_beside(g, y, i, n, zero):
 
 
 @lane
-def rows_along(g, y, out, around, n, row, stop, factor):
+def rows_along(g, y, near, out, page, n, start, stop, factor):
     """Rows of at most `SHORT` numbers along the lanes, by eights whose sums are taken together."""
     zero, together = fill(factor, 0.0), TOGETHER // n & -LANES
-    dots, page = scratch(y, together), another(out, together * n + LANES)
-    last, paged = min(stop, (g.size - LANES) // n), around.far or n < LANES
+    dots = scratch(y, together)
+    row, last, paged = start, min(stop, (g.size - LANES) // n), out.far or n < LANES
     while row + LANES <= last:
         count = min(together, last - row) & -LANES
         first = row * n
@@ -237,9 +262,9 @@ def rows_along(g, y, out, around, n, row, stop, factor):
             fetch_ahead(g, first + r * n, LANES * n)
             fetch_ahead(y, first + r * n, LANES * n)
             store(dots, r, dots_beside(g, y, first + r * n, n, zero))
-        into, at = out, first
+        into, at = near, first
         if paged:
-            into, at = page, 0
+            into, at = page, line_of(out)
         # Last numbers may come twice; of less than eight those behind are written over next.
         end = max(n - LANES, 0)
         for r in range(count):
@@ -249,12 +274,15 @@ def rows_along(g, y, out, around, n, row, stop, factor):
             for k in range(0, end, LANES):
                 store(into, j + k, entry(load(g, i + k), load(y, i + k), dot, factor))
             store(into, j + end, entry(g_last, y_last, dot, factor))
-        if paged:
+        if out.far:
+            pour(page, out, first, count * n, start * n)
+        elif paged:
             for i in range(0, count * n, LANES):
-                store(around, first + i, load(page, i))
+                store(near, first + i, load(page, at + i))
         row += count
+    if out.far:
+        pour_rest(page, out, start * n, row * n)
     release(dots)
-    release(page)
     return row
 
 
@@ -264,18 +292,21 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
 
     Up to `SHORT` numbers a row, the sums of eight rows are taken side by side.
     """
-    near, around = elements(out), results(out, (start | LANES) * n, out.size, far)
+    around = results(out, (start | LANES) * n, out.size, far)
+    short = lines(out, far)
+    long = lines(out, far if n > SHORT else NEVER)
+    near = elements(out)
     g, y = operand(g, out), operand(y, out)
-    out = results(out, n, out.size if n > SHORT else 0, far)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
+    page = another(near, TOGETHER + LINE)
     row = start
     if n == 2 or n == 3:
         row = few_rows(g, y, around, n, start, stop, factor)
     if n < LANES:  # the same, compiled for what is known of n
-        row = rows_along(g, y, near, around, n, row, stop, factor)
+        row = rows_along(g, y, near, short, page, n, row, stop, factor)
     elif n <= SHORT:
-        row = rows_along(g, y, near, around, n, row, stop, factor)
+        row = rows_along(g, y, near, short, page, n, row, stop, factor)
     together = max(1, TOGETHER // n)
     shelf, dots = scratch(y, 2 * LANES), scratch(y, together * LANES)
     for first in range(row, stop, together):
@@ -283,12 +314,13 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
         for r in range(count):
             total, lost = dot_by_groups(g, y, (first + r) * n, n, zero, shelf)
             store(dots, r * LANES, finish(total, lost))
-        for r in range(count):
-            dot = load(dots, r * LANES)
-            product_contiguous(g, y, out, (first + r) * n, n, dot, factor)
+        rows_poured(g, y, first * n, n, count, dots, factor, near, long, page, row * n)
+    if long.far:
+        pour_rest(page, long, row * n, stop * n)
     release(shelf)
     release(dots)
-    settle(around)
+    release(page)
+    settle(short)
 
 
 # ---- columns ----------------------------------------------------------------------------------
@@ -414,8 +446,10 @@ def long_dots(g, y, sums, n, inner, base, start, stop):
 @kernel
 def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
-    g, y, sums = operand(g, sums), operand(y, sums), elements(sums)
-    out = results(out, n, n if inner == 1 else LANES, far)
+    g, y, sums, near = operand(g, sums), operand(y, sums), elements(sums), elements(out)
+    out = lines(out, far if inner == 1 else NEVER)
+    page, dots = another(near, TOGETHER + LINE), scratch(y, LANES)
+    begin = end = long_place(base + start, n, inner)[1]
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
     dot = fill(factor, 0.0)
@@ -431,9 +465,15 @@ def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
                 )
             dot = finish(total, lost)
         if inner == 1:
-            product_contiguous(g, y, out, first, size, dot, factor)
+            store(dots, 0, dot)
+            rows_poured(g, y, first, size, 1, dots, factor, near, out, page, begin)
+            end = first + size
         else:
-            product_strided(g, y, out, first, inner, size, count, dot, factor)
+            product_strided(g, y, near, first, inner, size, count, dot, factor)
+    if out.far:
+        pour_rest(page, out, begin, end)
+    release(dots)
+    release(page)
     settle(out)
 
 
