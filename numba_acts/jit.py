@@ -603,7 +603,7 @@ def _run_product(contiguous):
         elif not contiguous:
             strip = strip_of(n, inner, dx.itemsize)
             units = outer * -(-inner // strip)
-            _product_columns(g, y, dx, n, inner, strip, beta, _FAR_PRODUCT, *_all(units))
+            _product_columns(g, y, dx, n, inner, strip, beta, _FAR_PRODUCT // 2, *_all(units))
 
     return run
 

@@ -218,6 +218,11 @@ def masked(y, mask, i, otherwise):
 
 
 @lane
+def masked_some(y, mask, i, count, otherwise):
+    return where(load_some(mask, i, count), y, otherwise) if mask is not None else y
+
+
+@lane
 def read(x, mask, i, sign):
     return masked(load(x, i) * sign, mask, i, NOTHING)
 
@@ -237,7 +242,7 @@ def read_beneath(x, mask, i, m, sign):
 def read_some(x, mask, i, count, sign):
     """`count` numbers, and −inf in the other lanes."""
     z = head(load_some(x, i, count) * sign, count, NOTHING)
-    return where(load_some(mask, i, count), z, NOTHING) if mask is not None else z
+    return masked_some(z, mask, i, count, NOTHING)
 
 
 @lane
@@ -253,7 +258,7 @@ def write(y, mask, out, i):
 
 @lane
 def write_some(y, mask, out, i, count):
-    store_some(out, i, count, where(load_some(mask, i, count), y, 0.0) if mask is not None else y)
+    store_some(out, i, count, masked_some(y, mask, i, count, 0.0))
 
 
 @lane
@@ -784,8 +789,8 @@ def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
 
 
 @lane
-def whole_chunk(x, mask, first, law, kept):
-    """The maximum and the sum of a contiguous chunk, whose exponentials go straight to `kept`.
+def whole_chunk(x, mask, first, law, z, at):
+    """The maximum and the sum of a contiguous chunk, whose exponentials go to z, from `at` on.
 
     Meanwhile memory brings the next chunk.
     """
@@ -797,21 +802,22 @@ def whole_chunk(x, mask, first, law, kept):
     m = fill(splat(sign), extract(largest(m, m2, sign), 0))
     shift = splat_wide(x, extract(finite(m), 0))
     total = lost = fill(m, 0.0)
-    for i in range(first, first + CHUNK, STRETCH):
-        fetch_ahead(x, i + CHUNK, STRETCH)
-        exponentials_to(kept, i, x, mask, i, STRETCH, shift, shift, law)  # however low
-        if i > first:
-            total, lost = sum_more(kept, i - STRETCH, STRETCH, total, lost)
-    total, lost = sum_more(kept, first + CHUNK - STRETCH, STRETCH, total, lost)
+    for i in range(0, CHUNK, STRETCH):
+        fetch_ahead(x, first + i + CHUNK, STRETCH)
+        exponentials_to(z, at + i, x, mask, first + i, STRETCH, shift, shift, law)  # however low
+        if i > 0:
+            total, lost = sum_more(z, at + i - STRETCH, STRETCH, total, lost)
+    total, lost = sum_more(z, at + CHUNK - STRETCH, STRETCH, total, lost)
     return m, (lanes_sum(total), lanes_sum(lost))
 
 
 @lane
 def chunk_along(x, mask, first, size, law, kept, z):
     """The maximum and the sum of a contiguous chunk; its exponentials stay in `kept`, or in z."""
-    if kept is not None:
-        if size == CHUNK:
-            return whole_chunk(x, mask, first, law, kept)
+    if size == CHUNK:
+        if kept is None:
+            return whole_chunk(x, mask, first, law, z, 0)
+        return whole_chunk(x, mask, first, law, kept, first)
     m = read_row(x, mask, first, size, law[0], z)
     exponentials(z, 0, padded(size), finite(m), law)
     keep(z, size, kept, first, LANES, LANES)
@@ -903,6 +909,7 @@ def long_row(x, mask, out, first, size, m, factor, law):
             fetch_ahead(out, i, step)
             y = lowered(lowered(load_wide(out, i) * factor))
         else:
+            fetch_ahead(x, i, step)
             y = raised_exp(read_beneath(x, mask, i, m, law[0]), law) * factor
         write(y, mask, out, i)
     return stop - size % step

@@ -64,7 +64,8 @@ SHORT = BLOCK - 1  # rows of so many numbers at most are summed by eights
 TOGETHER = 1024  # so many numbers in several rows that are summed first and written then
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # A result of so many bytes goes around the caches: with the two arrays that are read for it, it
-# would take all of the last one.
+# would take all of the last one. Columns' does from half of that on: in their short runs memory
+# that is to be written comes late.
 FAR_FROM = LAST // 3
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
 # memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
@@ -497,7 +498,7 @@ def product(g, y, out, outer, n, inner, beta):
     choice, count = (product, (outer, n, inner, beta)), crew(work)
     width = strip_width(n, inner, out.itemsize)
     strip = span_for(outer, inner, width, count)
-    units, numbers = outer * -(-inner // strip), (n, inner, strip, beta, FAR_FROM)
+    units, numbers = outer * -(-inner // strip), (n, inner, strip, beta, FAR_FROM // 2)
     return run_tiles(choice, count, columns, units, work, data, *numbers)
 
 
