@@ -407,12 +407,18 @@ def test_stores_around_the_caches_are_instructions_of_their_own(dtype):
 FAR = [
     ("softmin", (600, 1028), -1),
     ("softmin", (3000, 212), -1),
+    ("softmin", (901, 1001), -1),
+    ("softmin", (3001, 67), -1),
     ("softmin", (6, 5, 1400), 1),
     ("softmin", (2003, 1028), 0),
     ("softmin", (2003, 1024), 0),
     ("softmin", (20, 2048), 0),
     ("softmin_vjp", (600, 1028), -1),
     ("softmin_vjp", (10_003, 44), -1),
+    ("softmin_vjp", (901, 1001), -1),
+    ("softmin_vjp", (9001, 33), -1),
+    ("softmin_vjp", (50_003, 5), -1),
+    ("softmin_vjp", (3, 70_001), -1),
     ("softmin_vjp", (30_003, 2), -1),
     ("softmin_vjp", (30_003, 3), -1),
     ("softmin_vjp", (10_003, 21), -1),
@@ -421,20 +427,25 @@ FAR = [
     ("softmin_vjp", (50, 2048), 0),
     ("softmin_vjp", (300, 4096), 0),
     ("softmin_jacobian", (50, 100), -1),
+    ("softmin_jacobian", (300, 17), -1),
+    ("softmin_jacobian", (4000, 5), -1),
+    ("softmin_jacobian", (2, 700), -1),
     ("softmin_jacobian", (3, 7, 500), 1),
+    ("softmin_jacobian", (19, 7, 49), 1),
+    ("softmin_jacobian", (200, 9, 3), 1),
     ("softmin_jacobian_diag", (100_003,), -1),
     ("maxout", (100_003, 5), -1),
     ("maxout", (60, 5, 1404), 1),
     ("maxout_vjp", (30_003, 5), -1),
+    ("maxout_vjp", (60_003, 2), -1),
     ("maxout_vjp", (60, 5, 1404), 1),
+    ("maxout_vjp", (2, 6, 8192), 1),
 ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize(("name", "shape", "axis"), FAR)
 def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkeypatch, rng):
-    for room in (forward, product, jacobian, maxout):
-        monkeypatch.setattr(room, "FAR_FROM", 1 << 16)
     x = rng.standard_normal(shape, np.float32).astype(dtype)
     y, index = numba_acts.maxout_with_index(x, axis)
     task: tuple[object, ...] = x, axis
@@ -446,11 +457,18 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
         task = y, index, shape[axis], axis
     function = getattr(numba_acts, name)
     plain = function(*task)
+    for room in (forward, product, jacobian, maxout):
+        monkeypatch.setattr(room, "FAR_FROM", 1 << 16)
+    host.forget()
     for place in 16, 48, 0, 8:  # a multiple of 16 bytes, and none
         out = lying_at(place, plain.shape, x.dtype)
+        held = out.base
+        held[...] = 7
         assert out.nbytes >= 1 << 16
         function(*task, out=out)
         np.testing.assert_array_equal(out, plain)
+        first = out.ctypes.data - held.ctypes.data
+        assert set(held[:first]) | set(held[first + out.nbytes :]) <= {7}
     if name == "softmin":
         in_place = lying_at(16, shape, x.dtype)
         in_place[...] = x

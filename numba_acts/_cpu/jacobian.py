@@ -1,63 +1,103 @@
 """β (y_i δ_ij − y_i y_j), the Jacobian in full, and its diagonal."""
 
-import numpy as np
-
 from numba_acts._cpu.caches import FAR_FROM
 from numba_acts._cpu.exponential import factor_law
-from numba_acts._cpu.lanes import LANES, choose, equals, fill, lane_places
+from numba_acts._cpu.lanes import LANES, extract, fill, lane
 from numba_acts._cpu.launch import kernel, run
 from numba_acts._cpu.memory import (
+    LINE,
+    PAGE,
+    another,
+    elements,
     get,
+    line_of,
+    lines,
     load,
     load_some,
     load_up_to,
+    load_wide,
     operand,
+    pour,
+    pour_rest,
+    put,
+    release,
     results,
     settle,
+    splat_wide,
     store,
     store_some,
     store_up_to,
+    wide_lanes,
 )
 from numba_acts._cpu.slices import WORTH
 
 
+@lane
+def along(y, first, count, mine, negative, into, at):
+    """−β y_i y_j of `count` neighbouring j; the last of them may come twice."""
+    some, last = min(count, LANES), count - wide_lanes(y)
+    if last < 0:
+        for k in range(0, count, LANES):
+            i = min(k, count - some)
+            v = negative * (mine * load_up_to(y, first + i, some))
+            store_up_to(into, at + i, some, v)
+        return
+    mine, negative = splat_wide(y, extract(mine, 0)), splat_wide(y, extract(negative, 0))
+    for k in range(0, last, wide_lanes(y)):
+        store(into, at + k, negative * (mine * load_wide(y, first + k)))
+    store(into, at + last, negative * (mine * load_wide(y, first + last)))
+
+
+@lane
+def across(y, here, there, count, factor, negative, into, at):
+    """β y_i (δ_ij − y_j) of `count` neighbouring slices; the last of them may come twice."""
+    some, one = min(count, LANES), fill(factor, 1.0)
+    for k in range(0, count, LANES):
+        i = min(k, count - some)
+        mine = load_up_to(y, here + i, some)
+        v = factor * (mine * (one - mine))
+        if here != there:
+            v = negative * (mine * load_up_to(y, there + i, some))
+        store_up_to(into, at + i, some, v)
+
+
 @kernel
 def jacobian(y, out, n, inner, beta, far, start, stop):
-    """Row i of each slice's matrix, written once in the order of memory; a unit is a slice's i.
-
-    The last eight numbers of a row may overlap those before.
-    """
-    length = n if inner == 1 else inner
-    count = min(LANES, length)
-    y, out = operand(y, out), results(out, length, out.size if count == LANES else 0, far)
+    """Row i of each slice's matrix, written once in the order of memory; a unit is a slice's i."""
+    y, near, out = operand(y, out), elements(out), lines(out, far)
     factor = factor_law(y, beta)
-    one = fill(factor, 1.0)
-    negative = fill(factor, 0.0) - factor
+    one, negative = fill(factor, 1.0), fill(factor, 0.0) - factor
+    length, runs = (n, 1) if inner == 1 else (inner, n)
+    page = another(near, PAGE + LINE)
+    piece, line, held, begin = length, line_of(out), 0, start * n * inner
+    if out.far:
+        piece = min(length, PAGE)
     for unit in range(start, stop):
         outer = unit // n
-        row = unit - outer * n
-        here = unit * inner
-        slices = outer * n * inner
-        if inner == 1:
-            first = unit * n
-            mine = fill(factor, get(y, here))
-            own = factor * (mine * (one - mine))
-            for start_column in range(0, n, LANES):
-                j = min(start_column, n - count)
-                v = negative * (mine * load_up_to(y, slices + j, count))
-                v = choose(equals(lane_places(), np.int32(row - j)), own, v)
-                store_up_to(out, first + j, count, v)
-        else:
-            for j in range(n):
-                first = (unit * n + j) * inner
-                there = slices + j * inner
-                for start_column in range(0, inner, LANES):
-                    i = min(start_column, inner - count)
-                    mine = load_up_to(y, here + i, count)
-                    v = factor * (mine * (one - mine))
-                    if j != row:
-                        v = negative * (mine * load_up_to(y, there + i, count))
-                    store_up_to(out, first + i, count, v)
+        row, here, slices = unit - outer * n, unit * inner, outer * n * inner
+        mine = fill(factor, get(y, here))
+        own = factor * (mine * (one - mine))
+        for j in range(runs):
+            for c in range(0, length, piece):
+                size, first = min(piece, length - c), (unit * runs + j) * length + c
+                into, at = near, first
+                if out.far:
+                    into, at = page, line + held
+                if inner == 1:
+                    along(y, slices + c, size, mine, negative, into, at)
+                    if c <= row < c + size:
+                        put(into, at + row - c, extract(own, 0))
+                else:
+                    across(y, here + c, slices + j * inner + c, size, factor, negative, into, at)
+                held += size
+                if out.far and held + piece > PAGE:
+                    pour(page, out, first + size - held, held, begin)
+                    held = 0
+    if out.far:
+        end = stop * n * inner
+        pour(page, out, end - held, held, begin)
+        pour_rest(page, out, begin, end)
+    release(page)
     settle(out)
 
 

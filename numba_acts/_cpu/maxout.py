@@ -27,7 +27,10 @@ from numba_acts._cpu.lanes import (
 )
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
+    LINE,
+    PAGE,
     WIDE_BYTES,
+    another,
     eight,
     elements,
     fetch,
@@ -37,12 +40,17 @@ from numba_acts._cpu.memory import (
     get,
     is_bool,
     largest_pieces,
+    line_of,
+    lines,
     load,
     load_some,
     load_up_to,
     load_wide,
     memory,
     narrow,
+    past_line,
+    pour,
+    pour_rest,
     put,
     release,
     results,
@@ -53,7 +61,7 @@ from numba_acts._cpu.memory import (
     wide_lanes,
     winners,
 )
-from numba_acts._cpu.slices import span_for
+from numba_acts._cpu.slices import place, span_for
 
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
@@ -464,14 +472,25 @@ def cotangent(g, i, count, like):
 @kernel
 def vjp_few(g, index, out, pieces, far, start, stop):
     """Few contiguous pieces, a tuple of their number: eight units are written at a time."""
-    whole = start + ((stop - start) & -LANES)
+    whole, count = start + ((stop - start) & -LANES), len(pieces)
     if whole < stop:
-        vjp_rows(g, index, out, len(pieces), whole, stop)
-    step = (start | LANES) * len(pieces)
-    g, index, out = elements(g), elements(index), results(out, step, out.size, far)
-    one = fill(load_some(out, 0, 1), 1)
-    for u in range(start, whole, LANES):
-        spread(out, u * len(pieces), pieces, load(g, u) if g.size else one, narrow(load(index, u)))
+        vjp_rows(g, index, out, count, whole, stop)
+    g, index, near, out = elements(g), elements(index), elements(out), lines(out, far)
+    one = fill(load_some(near, 0, 1), 1)
+    page = another(near, PAGE + LINE)
+    together = PAGE // count & -LANES if out.far else max(whole - start, LANES)
+    for first in range(start, whole, together):
+        stop_unit, into, at = min(first + together, whole), near, first * count
+        if out.far:
+            into, at = page, line_of(out)
+        for u in range(first, stop_unit, LANES):
+            v = load(g, u) if g.size else one
+            spread(into, at + (u - first) * count, pieces, v, narrow(load(index, u)))
+        if out.far:
+            pour(page, out, first * count, (stop_unit - first) * count, start * count)
+    if out.far:
+        pour_rest(page, out, start * count, whole * count)
+    release(page)
     settle(out)
 
 
@@ -503,12 +522,13 @@ def vjp_columns(g, index, out, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: each of them is written whole, a `span` at a time."""
     g, index, out = elements(g), elements(index), results(out, inner, min(span, inner), far)
     zero = fill(load_some(out, 0, 1), 0)
-    spans = (inner + span - 1) // span
+    past = past_line(out)
     count = min(LANES, inner)  # the last eight may overlap those before
     for unit in range(start, stop):
-        outer = unit // spans
-        column = (unit - outer * spans) * span
-        stop_column = min(column + span, inner)
+        first, columns = place(unit, 1, inner, span, past)
+        outer = first // inner
+        column = first - outer * inner
+        stop_column = column + columns
         for i in range(pieces):
             for start_column in range(column, stop_column, LANES):
                 c = min(start_column, stop_column - count)

@@ -32,6 +32,7 @@ from numba_acts._cpu.lanes import LANES, Lanes, extract, lane
 from numba_acts._dtypes import BFLOAT16, BOOL, FLOAT16
 
 LINE = 64  # bytes of a cache's line
+PAGE = 1 << 8  # elements that are poured at once: a processor goes on while they leave it
 # Bytes in a row of what goes around the caches: part of a line costs more than it.
 FAR_RUN = 1 << 10
 
