@@ -37,7 +37,6 @@ from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
     WIDE_BYTES,
-    another,
     apart,
     computed,
     elements,
@@ -52,6 +51,7 @@ from numba_acts._cpu.memory import (
     load_some,
     load_wide,
     operand,
+    page_for,
     past_line,
     pour,
     pour_rest,
@@ -435,7 +435,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
     x, mask, near, out = operand(x, out), elements(mask), elements(out), lines(out, far)
     law = exponent_law(x, beta)
     sign, step = law[0], wide_lanes(x)
-    page = another(near, STRETCH + line_of(out))
+    page = page_for(out, STRETCH, out.far)
     zero, none = fill(splat(sign), 0.0), splat_wide(x, NOTHING * sign)
     room = (n & -2 * LANES) + 2 * LANES  # whole lines of a cache
     z = scratch(x, 3 * room)

@@ -5,9 +5,7 @@ from numba_acts._cpu.exponential import factor_law
 from numba_acts._cpu.lanes import LANES, extract, fill, lane
 from numba_acts._cpu.launch import kernel, run
 from numba_acts._cpu.memory import (
-    LINE,
     PAGE,
-    another,
     elements,
     get,
     line_of,
@@ -17,6 +15,7 @@ from numba_acts._cpu.memory import (
     load_up_to,
     load_wide,
     operand,
+    page_for,
     pour,
     pour_rest,
     put,
@@ -68,7 +67,7 @@ def jacobian(y, out, n, inner, beta, far, start, stop):
     factor = factor_law(y, beta)
     one, negative = fill(factor, 1.0), fill(factor, 0.0) - factor
     length, runs = (n, 1) if inner == 1 else (inner, n)
-    page = another(near, PAGE + LINE)
+    page = page_for(out, PAGE, out.far)
     piece, line, held, begin = length, line_of(out), 0, start * n * inner
     if out.far:
         piece = min(length, PAGE)
@@ -78,9 +77,10 @@ def jacobian(y, out, n, inner, beta, far, start, stop):
         mine = fill(factor, get(y, here))
         own = factor * (mine * (one - mine))
         for j in range(runs):
-            for c in range(0, length, piece):
-                size, first = min(piece, length - c), (unit * runs + j) * length + c
-                into, at = near, first
+            c, first = 0, (unit * runs + j) * length
+            while c < length:
+                size = min(piece, length - c)
+                into, at = near, first + c
                 if out.far:
                     into, at = page, line + held
                 if inner == 1:
@@ -89,9 +89,10 @@ def jacobian(y, out, n, inner, beta, far, start, stop):
                         put(into, at + row - c, extract(own, 0))
                 else:
                     across(y, here + c, slices + j * inner + c, size, factor, negative, into, at)
+                c += size
                 held += size
                 if out.far and held + piece > PAGE:
-                    pour(page, out, first + size - held, held, begin)
+                    pour(page, out, first + c - held, held, begin)
                     held = 0
     if out.far:
         end = stop * n * inner

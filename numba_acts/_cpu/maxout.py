@@ -27,10 +27,8 @@ from numba_acts._cpu.lanes import (
 )
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
-    LINE,
     PAGE,
     WIDE_BYTES,
-    another,
     eight,
     elements,
     fetch,
@@ -48,6 +46,7 @@ from numba_acts._cpu.memory import (
     load_wide,
     memory,
     narrow,
+    page_for,
     past_line,
     pour,
     pour_rest,
@@ -477,7 +476,7 @@ def vjp_few(g, index, out, pieces, far, start, stop):
         vjp_rows(g, index, out, count, whole, stop)
     g, index, near, out = elements(g), elements(index), elements(out), lines(out, far)
     one = fill(load_some(near, 0, 1), 1)
-    page = another(near, PAGE + LINE)
+    page = page_for(out, PAGE, out.far)
     together = PAGE // count & -LANES if out.far else max(whole - start, LANES)
     for first in range(start, whole, together):
         stop_unit, into, at = min(first + together, whole), near, first * count

@@ -936,10 +936,18 @@ def memory(typingctx, array, size):
 
 
 @intrinsic
-def another(typingctx, array, size):
-    """Uninitialised memory for `size` elements of an array's own dtype."""
-    kind, emit = _allocate(typingctx, array.dtype, size)
-    return kind(array, types.intp), emit
+def page_for(typingctx, array, size, needed):
+    """A line and `size` elements of an array's dtype, which `pour` takes; none if not needed."""
+    kind, allocate = _allocate(typingctx, array.dtype, size)
+
+    def emit(context, builder, sig, args):
+        page = cgutils.alloca_once(builder, context.get_value_type(kind), zfill=True)
+        with builder.if_then(args[2]):
+            elements = builder.add(args[1], args[1].type(LINE // size_of(array.dtype)))
+            builder.store(allocate(context, builder, sig, (None, elements)), page)
+        return builder.load(page)
+
+    return kind(array, types.intp, types.boolean), emit
 
 
 @intrinsic

@@ -9,8 +9,6 @@ from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum, t
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
-    LINE,
-    another,
     apart,
     elements,
     fetch_ahead,
@@ -21,6 +19,7 @@ from numba_acts._cpu.memory import (
     load_some,
     load_wide,
     operand,
+    page_for,
     past_line,
     pour,
     pour_rest,
@@ -300,7 +299,7 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
     g, y = operand(g, out), operand(y, out)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    page = another(near, TOGETHER + LINE)
+    page = page_for(near, TOGETHER, short.far or n < LANES)
     row = start
     if n == 2 or n == 3:
         row = few_rows(g, y, around, n, start, stop, factor)
@@ -449,7 +448,7 @@ def long_writes(g, y, sums, out, n, inner, beta, base, far, start, stop):
     """Second reading of longer slices: their groups' sums are joined, the product written."""
     g, y, sums, near = operand(g, sums), operand(y, sums), elements(sums), elements(out)
     out = lines(out, far if inner == 1 else NEVER)
-    page, dots = another(near, TOGETHER + LINE), scratch(y, LANES)
+    page, dots = page_for(out, TOGETHER, out.far), scratch(y, LANES)
     begin = end = long_place(base + start, n, inner)[1]
     factor = factor_law(y, beta)
     groups = (n + GROUP - 1) // GROUP
