@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import itertools
 import platform
 import sys
 
@@ -18,7 +19,7 @@ from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, 
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.exponential import exponent_law, raised_exp, weighed
 from numba_acts._cpu.lanes import LANES
-from numba_acts._cpu.memory import FAR_RUN, elements, load, results, store
+from numba_acts._cpu.memory import FAR_RUN, elements, lines, load, pour, results, store
 from numba_acts._halls import host
 
 
@@ -368,6 +369,11 @@ def goes_far(array, step, run):
     return results(array, step, run, FAR_FROM).far
 
 
+@numba.njit
+def is_poured(array):
+    return lines(array, FAR_FROM).far
+
+
 def lying_at(place, shape, dtype):
     """An empty array whose first number lies `place` bytes behind a multiple of 64."""
     size = np.empty(shape, np.uint8).size * dtype.itemsize
@@ -388,6 +394,10 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
     assert not goes_far(lying_at(4, large, number), 4, run)
     byte = np.dtype(np.int8)  # eight of which are only half of 16 bytes
     assert not goes_far(lying_at(0, FAR_FROM, byte), 16, FAR_RUN)
+    assert is_poured(lying_at(4, large, number))
+    assert is_poured(lying_at(1, FAR_FROM, byte))
+    assert not is_poured(lying_at(0, small, number))
+    assert not is_poured(lying_at(2, large, number))
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other instructions")
@@ -402,6 +412,14 @@ def test_stores_around_the_caches_are_instructions_of_their_own(dtype):
     kind = launch._kind(np.empty(1, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
     copy.compile((kind, kind))
     assert next(iter(copy.inspect_asm().values())).count("\tvmovnt") > 0
+
+    @numba.njit
+    def poured(x, out):
+        x, out = elements(x), lines(out, FAR_FROM)
+        pour(x, out, 0, out.size, 0)
+
+    poured.compile((kind, kind))
+    assert next(iter(poured.inspect_asm().values())).count("\tvmovnt") > 0
 
 
 FAR = [
@@ -418,6 +436,7 @@ FAR = [
     ("softmin_vjp", (901, 1001), -1),
     ("softmin_vjp", (9001, 33), -1),
     ("softmin_vjp", (50_003, 5), -1),
+    ("softmin_vjp", (50_003, 4), -1),
     ("softmin_vjp", (3, 70_001), -1),
     ("softmin_vjp", (30_003, 2), -1),
     ("softmin_vjp", (30_003, 3), -1),
@@ -437,16 +456,23 @@ FAR = [
     ("maxout", (100_003, 5), -1),
     ("maxout", (60, 5, 1404), 1),
     ("maxout_vjp", (30_003, 5), -1),
-    ("maxout_vjp", (60_003, 2), -1),
+    ("maxout_vjp", (90_003, 2), -1),
     ("maxout_vjp", (60, 5, 1404), 1),
     ("maxout_vjp", (2, 6, 8192), 1),
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-@pytest.mark.parametrize(("name", "shape", "axis"), FAR)
+@pytest.mark.parametrize(
+    ("name", "shape", "axis", "dtype"),
+    [
+        (*far, dtype)
+        for far in FAR
+        for dtype in ("float32", "float64", "float16", "bfloat16", "int8")
+        if dtype != "int8" or far[0].startswith("maxout")
+    ],
+)
 def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkeypatch, rng):
-    x = rng.standard_normal(shape, np.float32).astype(dtype)
+    x = (9 * rng.standard_normal(shape, np.float32)).astype(cases.as_dtype(dtype))
     y, index = numba_acts.maxout_with_index(x, axis)
     task: tuple[object, ...] = x, axis
     if name == "softmin_vjp":
@@ -456,11 +482,12 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
     elif name == "maxout_vjp":
         task = y, index, shape[axis], axis
     function = getattr(numba_acts, name)
-    plain = function(*task)
+    plain, mask = function(*task), rng.random(shape) < 0.5
+    plain_masked = numba_acts.softmin(x, axis, where=mask) if name == "softmin" else None
     for room in (forward, product, jacobian, maxout):
         monkeypatch.setattr(room, "FAR_FROM", 1 << 16)
     host.forget()
-    for place in 16, 48, 0, 8:  # a multiple of 16 bytes, and none
+    for place in 16, 48, 0, 16 + x.itemsize:  # multiples of 16 bytes, and none
         out = lying_at(place, plain.shape, x.dtype)
         held = out.base
         held[...] = 7
@@ -470,6 +497,9 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
         first = out.ctypes.data - held.ctypes.data
         assert set(held[:first]) | set(held[first + out.nbytes :]) <= {7}
     if name == "softmin":
+        for place in 0, 16 + x.itemsize:
+            out = numba_acts.softmin(x, axis, where=mask, out=lying_at(place, shape, x.dtype))
+            np.testing.assert_array_equal(out, plain_masked)
         in_place = lying_at(16, shape, x.dtype)
         in_place[...] = x
         numba_acts.softmin(in_place, axis, out=in_place)
@@ -480,6 +510,74 @@ def test_results_are_the_same_around_the_caches(name, shape, axis, dtype, monkey
             numba_acts.maxout_with_index(x, axis, out=pair)
             np.testing.assert_array_equal(pair[0], y)
             np.testing.assert_array_equal(pair[1], index)
+
+
+def parts_of(kernel, data, numbers, units, out, rng):
+    """What `kernel` writes of `out`, part by part, and the parts as masks."""
+    borders = sorted({0, units, *rng.integers(0, units, 9).tolist()})
+    whole, masks = np.zeros_like(out), []
+    for start, stop in itertools.pairwise(borders):
+        out[...] = 99
+        kernel(*data, *numbers, start, stop)
+        masks.append(out != 99)
+        whole[masks[-1]] = out[masks[-1]]
+    return whole, masks
+
+
+@pytest.mark.parametrize("place", [0, 4, 48])
+@pytest.mark.parametrize(
+    ("room", "path", "n", "inner"),
+    [
+        (forward, "rows", 67, 1),
+        (forward, "rows", 1001, 1),
+        (forward, "tall_columns", 40, 1000),
+        (forward, "columns", 40, 1000),
+        (product, "rows", 4, 1),
+        (product, "rows", 21, 1),
+        (product, "rows", 1001, 1),
+        (product, "columns", 40, 1000),
+        (jacobian, "jacobian", 17, 1),
+        (jacobian, "jacobian", 5, 3),
+        (maxout, "vjp_few", 5, 1),
+        (maxout, "vjp_columns", 5, 2000),
+    ],
+)
+def test_threads_write_what_is_theirs_around_the_caches(room, path, n, inner, place, rng):
+    """Not even the rest of a line in which their results begin or end."""
+    outer, size, far = 60, np.dtype(np.float32), 1
+    x = rng.random((outer, n, inner), np.float32).reshape(-1)
+    kernel, task, width = getattr(room, path), (n, inner), 256
+    tiles = outer * -(-inner // width)
+    out = lying_at(place, (x.size * (n if room is jacobian else 1),), size)
+    data: tuple[object, ...] = x, out
+    more: tuple[int, ...] = ()
+    numbers: tuple[object, ...]
+    units = outer
+    if room is forward:
+        data = x, None, out
+        more = {"rows": (), "columns": (width // LANES, 3, 0)}.get(path, (width,))
+    elif room is product:
+        data = x, x[::-1].copy(), out
+        more = (width,) if path == "columns" else ()
+    elif room is jacobian:
+        units = outer * n
+    else:
+        units_of = x.reshape(outer, n, inner)
+        index = rng.integers(0, n, (outer, inner), np.int32).reshape(-1)
+        data = units_of.max(1).reshape(-1), index, out
+    if "columns" in path:
+        units = tiles
+    if path == "vjp_few":
+        numbers = (0,) * n, far
+    elif room is maxout:
+        numbers = *task, width, far
+    else:
+        numbers = *task, *more, 1.0, far
+    whole, masks = parts_of(kernel, data, numbers, units, out, rng)
+    assert (sum(mask.astype(int) for mask in masks) == 1).all()
+    out[...] = 99
+    kernel(*data, *numbers[:-1], 1 << 62, 0, units)
+    np.testing.assert_array_equal(whole, out)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -9,6 +9,7 @@ from numba_acts._cpu.lanes import LANES, extract, fill, head, lane, lanes_sum, t
 from numba_acts._cpu.launch import crew, kernel, run, run_tiles
 from numba_acts._cpu.memory import (
     FAR_RUN,
+    LINE,
     apart,
     elements,
     fetch_ahead,
@@ -63,8 +64,8 @@ SHORT = BLOCK - 1  # rows of so many numbers at most are summed by eights
 TOGETHER = 1024  # so many numbers in several rows that are summed first and written then
 WHOLE = 64 * CHUNK  # numbers of a contiguous slice that one thread takes whole
 # A result of so many bytes goes around the caches: with the two arrays that are read for it, it
-# would take all of the last one. Columns' does from half of that on: in their short runs memory
-# that is to be written comes late.
+# would take all of the last one. That of columns of more than `FEW` numbers does from half of that
+# on: in their short runs memory that is to be written comes late.
 FAR_FROM = LAST // 3
 # Bytes in the rows of neighbouring columns whose products are summed side by side: while they are,
 # memory brings what lies beside them. Rows of sixteen-bit numbers, which take longer to compute,
@@ -299,7 +300,7 @@ def rows(g, y, out, n, inner, beta, far, start, stop):
     g, y = operand(g, out), operand(y, out)
     factor = factor_law(y, beta)
     zero = fill(factor, 0.0)
-    page = page_for(near, TOGETHER, short.far or n < LANES)
+    page = page_for(near, TOGETHER + LANES, short.far or n < LANES)
     row = start
     if n == 2 or n == 3:
         row = few_rows(g, y, around, n, start, stop, factor)
@@ -502,7 +503,7 @@ def product(g, y, out, outer, n, inner, beta):
 
 
 def strip_width(n, inner, itemsize):
-    """How many neighbouring columns of products are summed side by side."""
-    fit = max(LANES, STRIP_NUMBERS // n & -LANES)
+    """How many neighbouring columns of products are summed side by side: whole lines of caches."""
+    fit = max(LANES, STRIP_NUMBERS // n & -LINE // 2)
     times = 8 if n > 8 * BLOCK else 2 if itemsize == 2 else 1
     return min(times * STRIP // itemsize, fit, -(-inner // LANES) * LANES)

@@ -269,7 +269,7 @@ def place(unit, n, inner, width, past):
     """Where a tile begins, and how many columns it has.
 
     So many as the result begins `past` a line of the caches are the last tile's instead of the
-    first one's: those between are whole lines.
+    first one's: where rows and widths are whole lines, so are the tiles' rows but for the ends.
     """
     tiles = (inner + width - 1) // width
     outer = unit // tiles
@@ -281,7 +281,7 @@ def place(unit, n, inner, width, past):
 
 @lane
 def widest(width, past):
-    """How many columns a tile has at most, in whole wide vectors."""
+    """How many columns a tile may have, rounded up by a wide vector."""
     return width + ((past + 2 * LANES - 1) & -2 * LANES)
 
 
