@@ -529,57 +529,42 @@ def parts_of(kernel, data, numbers, units, out, rng):
 
 @pytest.mark.parametrize("place", [0, 4, 48])
 @pytest.mark.parametrize(
-    ("room", "path", "n", "inner"),
+    ("room", "path", "n", "inner", "tuned"),  # and numbers that are tuned, with those before `far`
     [
-        (forward, "rows", 67, 1),
-        (forward, "rows", 1001, 1),
-        (forward, "tall_columns", 40, 1000),
-        (forward, "columns", 40, 1000),
-        (product, "rows", 4, 1),
-        (product, "rows", 21, 1),
-        (product, "rows", 1001, 1),
-        (product, "columns", 40, 1000),
-        (jacobian, "jacobian", 17, 1),
-        (jacobian, "jacobian", 5, 3),
-        (maxout, "vjp_few", 5, 1),
-        (maxout, "vjp_columns", 5, 2000),
+        (forward, "rows", 67, 1, [1.0]),
+        (forward, "rows", 1001, 1, [1.0]),
+        (forward, "tall_columns", 40, 1000, [256, 1.0]),
+        (forward, "columns", 40, 1000, [32, 3, 0, 1.0]),
+        (product, "rows", 4, 1, [1.0]),
+        (product, "rows", 21, 1, [1.0]),
+        (product, "rows", 1001, 1, [1.0]),
+        (product, "columns", 40, 1000, [256, 1.0]),
+        (jacobian, "jacobian", 17, 1, [1.0]),
+        (jacobian, "jacobian", 5, 3, [1.0]),
+        (maxout, "vjp_few", 5, 1, []),
+        (maxout, "vjp_columns", 5, 2000, [256]),
     ],
 )
-def test_threads_write_what_is_theirs_around_the_caches(room, path, n, inner, place, rng):
+def test_threads_write_what_is_theirs_around_the_caches(room, path, n, inner, tuned, place, rng):
     """Not even the rest of a line in which their results begin or end."""
-    outer, size, far = 60, np.dtype(np.float32), 1
-    x = rng.random((outer, n, inner), np.float32).reshape(-1)
-    kernel, task, width = getattr(room, path), (n, inner), 256
-    tiles = outer * -(-inner // width)
-    out = lying_at(place, (x.size * (n if room is jacobian else 1),), size)
-    data: tuple[object, ...] = x, out
-    more: tuple[int, ...] = ()
-    numbers: tuple[object, ...]
-    units = outer
-    if room is forward:
-        data = x, None, out
-        more = {"rows": (), "columns": (width // LANES, 3, 0)}.get(path, (width,))
-    elif room is product:
-        data = x, x[::-1].copy(), out
-        more = (width,) if path == "columns" else ()
-    elif room is jacobian:
-        units = outer * n
-    else:
-        units_of = x.reshape(outer, n, inner)
-        index = rng.integers(0, n, (outer, inner), np.int32).reshape(-1)
-        data = units_of.max(1).reshape(-1), index, out
-    if "columns" in path:
-        units = tiles
-    if path == "vjp_few":
-        numbers = (0,) * n, far
-    elif room is maxout:
-        numbers = *task, width, far
-    else:
-        numbers = *task, *more, 1.0, far
-    whole, masks = parts_of(kernel, data, numbers, units, out, rng)
+    outer = 60
+    x = rng.random((outer, n, inner), np.float32)
+    index = rng.integers(0, n, (outer, inner), np.int32)
+    given = {
+        forward: [x, None],
+        product: [x, x[::-1].copy()],
+        jacobian: [x],
+        maxout: [x.max(1), index],
+    }[room]
+    size = x.size * n if room is jacobian else x.size
+    out = lying_at(place, (size,), x.dtype)
+    data = [*(a if a is None else a.reshape(-1) for a in given), out]
+    numbers = [(0,) * n] if path == "vjp_few" else [n, inner, *tuned]
+    units = outer * (n if room is jacobian else -(-inner // 256))
+    whole, masks = parts_of(getattr(room, path), data, [*numbers, 1], units, out, rng)
     assert (sum(mask.astype(int) for mask in masks) == 1).all()
     out[...] = 99
-    kernel(*data, *numbers[:-1], 1 << 62, 0, units)
+    getattr(room, path)(*data, *numbers, 1 << 62, 0, units)
     np.testing.assert_array_equal(whole, out)
 
 

@@ -44,7 +44,6 @@ from numba_acts._cpu.memory import (
     fetch_ahead,
     fetch_to_write,
     get,
-    line_of,
     lines,
     load,
     load_beside,
@@ -64,6 +63,7 @@ from numba_acts._cpu.memory import (
     splat_wide,
     store,
     store_some,
+    way_to,
     wide_lanes,
 )
 from numba_acts._cpu.slices import (
@@ -463,9 +463,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + i, STRETCH, total, lost)
             if row > start + 1:
-                into, at = near, behind + i
-                if out.far:
-                    into, at = page, line_of(out)
+                into, at = way_to(out, near, page, behind + i)
                 write_row(z, done + i, *weights, mask, behind + i, STRETCH, into, at)
                 if out.far:
                     pour(page, out, behind + i, STRETCH, start * n)
@@ -483,9 +481,7 @@ def rows(x, mask, out, n, inner, beta, far, start, stop):
             if start < row <= stop:
                 total, lost = sum_more(z, before + whole, padded(rest), total, lost)
             if row > start + 1:
-                into, at = near, behind + whole
-                if out.far:
-                    into, at = page, line_of(out)
+                into, at = way_to(out, near, page, behind + whole)
                 write_row(z, done + whole, *weights, mask, behind + whole, ones, into, at)
                 end = last - 2 * n, step, into, at + rest - step
                 write_row(z, done + n - step, *weights, mask, *end)

@@ -38,7 +38,6 @@ from numba_acts._cpu.memory import (
     get,
     is_bool,
     largest_pieces,
-    line_of,
     lines,
     load,
     load_some,
@@ -57,6 +56,7 @@ from numba_acts._cpu.memory import (
     spread,
     store,
     store_some,
+    way_to,
     wide_lanes,
     winners,
 )
@@ -479,9 +479,8 @@ def vjp_few(g, index, out, pieces, far, start, stop):
     page = page_for(out, PAGE, out.far)
     together = PAGE // count & -LANES if out.far else max(whole - start, LANES)
     for first in range(start, whole, together):
-        stop_unit, into, at = min(first + together, whole), near, first * count
-        if out.far:
-            into, at = page, line_of(out)
+        stop_unit = min(first + together, whole)
+        into, at = way_to(out, near, page, first * count)
         for u in range(first, stop_unit, LANES):
             v = load(g, u) if g.size else one
             spread(into, at + (u - first) * count, pieces, v, narrow(load(index, u)))

@@ -812,6 +812,14 @@ def _copy_line(typingctx, array, index, page, place):
 
 
 @lane
+def way_to(out, near, page, first):
+    """Where results from `first` on are written: in a page that is poured, or where they belong."""
+    if out.far:
+        return page, line_of(out)
+    return near, first
+
+
+@lane
 def pour(page, out, first, size, begin):
     """Write `size` elements from `first` on, which a page has behind its first line.
 

@@ -32,6 +32,7 @@ from numba_acts._cpu.memory import (
     splat_wide,
     store,
     store_some,
+    way_to,
     wide_lanes,
 )
 from numba_acts._cpu.slices import (
@@ -174,9 +175,7 @@ def rows_poured(g, y, first, n, count, dots, factor, near, out, page, begin):
     piece = min(n, TOGETHER) if out.far else n
     for i in range(first, first + n, piece):
         size = min(piece, first + n - i)
-        into, at = near, i
-        if out.far:
-            into, at = page, line_of(out)
+        into, at = way_to(out, near, page, i)
         for r in range(count):
             dot = load(dots, r * LANES)
             product_contiguous(g, y, i + r * n, size, dot, factor, into, at + r * n)
