@@ -644,7 +644,7 @@ def _run_spread(contiguous):
 @_compiled
 def _check_range(index, pieces):
     found = np.zeros(1, np.uint8)
-    _maxout_outside(index, found, pieces, *_all(-(-index.size // cpu_maxout.SPAN)))
+    _maxout_outside(index, found, None, pieces, *_all(-(-index.size // cpu_maxout.SPAN)))
     if found[0]:
         raise IndexError("index must lie in [0, pieces)")
 

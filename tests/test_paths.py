@@ -3,6 +3,7 @@
 import ctypes
 import ctypes.util
 import itertools
+import math
 import platform
 import sys
 
@@ -19,7 +20,7 @@ from numba_acts._cpu import affine, forward, jacobian, launch, maxout, product, 
 from numba_acts._cpu.caches import FAR_FROM, SECOND
 from numba_acts._cpu.exponential import exponent_law, raised_exp, weighed
 from numba_acts._cpu.lanes import LANES
-from numba_acts._cpu.memory import FAR_RUN, elements, lines, load, pour, results, store
+from numba_acts._cpu.memory import FAR_RUN, elements, get, lines, load, pour, put, results, store
 from numba_acts._halls import host
 
 
@@ -398,6 +399,23 @@ def test_only_large_results_in_long_aligned_runs_go_around_the_caches():
     assert is_poured(lying_at(1, FAR_FROM, byte))
     assert not is_poured(lying_at(0, small, number))
     assert not is_poured(lying_at(2, large, number))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (2, 3, 4), (1,) * 32])
+def test_kernels_take_arrays_of_any_shape_as_flat_memory(shape):
+    @numba.njit(nogil=True)
+    def look(x, found):
+        x, found = elements(x), elements(found)
+        put(found, 0, np.int64(x.size))
+        for i in range(x.size):
+            put(found, i + 1, get(x, i))
+
+    x = np.arange(math.prod(shape)).reshape(shape)
+    found = np.full(x.size + 1, -1)
+    kinds = launch._kind(x), launch._kind(found)
+    look.compile(kinds)
+    look.overloads[kinds].entry_point(x, found)
+    assert found.tolist() == [x.size, *range(x.size)]
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other instructions")

@@ -13,6 +13,7 @@ import pytest
 import numba_acts
 from numba_acts._cpu import launch, maxout, team, threads
 from numba_acts._cpu import product as product_room
+from numba_acts._cpu.memory import elements
 
 # ---- what the process may use -----------------------------------------------------------------
 
@@ -301,9 +302,11 @@ def test_nobody_is_waited_for_who_has_not_begun(kind, clock, monkeypatch):
     """A job in two parts is done by the caller alone, where no other thread looks at the board."""
     monkeypatch.setattr(team, "CLOCK", clock)
     job = numba.njit(nogil=True, parallel=kind == "loop")(getattr(team, kind))
+    given = launch.ANY, launch.ANY, None, 1 << 20
+    job = launch._overload(job, numba.types.int64[::1], 0, 0, 0, 0, 0, given).entry_point
     board, address = np.zeros_like(team.host.board), _address_of_maxout_rows()
     x, y = ones(2 << 20), np.empty(2, np.float32)
-    waited, whole = job(board, 3, address, 2, 1, 2, (x, y, None, 1 << 20))
+    waited, whole = job(board, 3, address, 2, 1, 2, (x, y, *given[2:]))
     assert waited == 0 and (whole > 1) == (clock and kind == "lead")
     np.testing.assert_array_equal(y, 1)
 
@@ -354,8 +357,9 @@ def test_a_member_does_what_the_caller_does_not(board):
     x, y = ones(4 << 10), np.empty(4, np.float32)
 
     @numba.njit(nogil=True)
-    def post(board, slot, address, arguments):
-        team.write_job(board, slot, team.some_units(address, arguments), 4, 1, 2)
+    def post(board, slot, address, x, y):
+        given = elements(x), elements(y), None, x.size // 4
+        team.write_job(board, slot, team.some_units(address, given), 4, 1, 2)
         at = team.job_at(slot)
         board[at + team.CORE] = -2
         team.put(board, team.OPEN + slot, team.add(board, team.LAST, 1) + 1)
@@ -368,7 +372,7 @@ def test_a_member_does_what_the_caller_does_not(board):
 
     for i in range(100):
         y[:] = 0
-        post(board, i % team.SLOTS, address, (x, y, None, 1 << 10))
+        post(board, i % team.SLOTS, address, x, y)
         np.testing.assert_array_equal(y, 1)
 
 
@@ -389,15 +393,16 @@ def test_a_member_on_the_core_of_the_caller_goes(one_core):
     address, x, y = _address_of_maxout_rows(), ones(2 << 10), np.zeros(2, np.float32)
 
     @numba.njit(nogil=True)
-    def job(board, address, arguments, core):
-        team.write_job(board, 0, team.some_units(address, arguments), 2, 1, 2)
+    def job(board, address, x, y, core):
+        given = elements(x), elements(y), None, x.size // 2
+        team.write_job(board, 0, team.some_units(address, given), 2, 1, 2)
         board[team.job_at(0) + team.CORE] = core
         team.put(board, team.OPEN, team.add(board, team.LAST, 1) + 1)
         serve(board, 1)
 
-    job(board, address, (x, y, None, 1 << 10), one_core)
+    job(board, address, x, y, one_core)
     np.testing.assert_array_equal(y, 0)
-    job(board, address, (x, y, None, 1 << 10), one_core + 1)
+    job(board, address, x, y, one_core + 1)
     np.testing.assert_array_equal(y, 1)
 
 

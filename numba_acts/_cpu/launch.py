@@ -16,6 +16,7 @@ from numba.np.numpy_support import from_dtype
 from numba_acts import _compiler
 from numba_acts._cpu import team, threads
 from numba_acts._cpu.lanes import LANES
+from numba_acts._cpu.memory import Elements
 from numba_acts._dtypes import held
 
 # Work from which several threads beat one, about 20 µs of it. Two cores of an AMD Zen 3: a call in
@@ -56,6 +57,8 @@ serve = _compiled(team.serve, parallel=True)
 lead, loop = _compiled(team.lead), _compiled(team.loop, parallel=True)
 here = _compiled(team.here)
 
+ANY = Elements(types.uint8)  # memory, of whatever numbers: what calls a kernel does not look
+
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
 # of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
@@ -66,12 +69,12 @@ _serve: tuple[Callable[..., None], Callable[[], int]] | None = None
 
 
 def _kind(value: Any) -> types.Type:
-    """The type that a kernel is compiled for, in the place of an argument."""
+    """The type that code is compiled for, in the place of an argument."""
     if isinstance(value, np.ndarray):
-        return types.Array(from_dtype(held(value.dtype)), 1, "C")
+        return Elements(from_dtype(held(value.dtype)))
     if isinstance(value, tuple):
         return types.BaseTuple.from_types([_kind(one) for one in value])
-    return numba.typeof(value)
+    return value if isinstance(value, types.Type) else numba.typeof(value)
 
 
 def _overload(one: Any, *arguments: Any) -> Any:
@@ -93,13 +96,14 @@ def _compile_together(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...])
     kernel = _overload(key[0], *data, *numbers, 0, 0)
     with _compiler.switched_on():  # LLVM has a lock of its own, which no fork must find taken
         address = kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name)
-    board, given = team.host.board, (*_unfolded(data), *numbers)
+    board, given = types.int64[::1], (*_unfolded(data), *numbers)
+    given = tuple(ANY if isinstance(one, np.ndarray) else one for one in given)
     if threads.at_once():
         entry = _overload(lead, board, 0, 0, 0, 0, 0, given).entry_point
         _serve = _serve or (_overload(serve, board, 0).entry_point, _overload(here).entry_point)
     else:
         entry = _overload(loop, board, 0, 0, 0, 0, 0, given).entry_point
-    _together[key] = entry, board, address
+    _together[key] = entry, team.host.board, address
     if warming and key not in _alone:
         _compile_alone(key, data, numbers)
     return _together[key]

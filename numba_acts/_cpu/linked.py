@@ -18,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numba_acts import _compiler
+from numba_acts._cpu.memory import Elements, emit_elements
 
 # The code that calls is compiled into users' functions as well.
 _FOLDERS = "", "._cpu", "._halls"
@@ -50,6 +51,11 @@ def _relinked(stamp: bytes, *task: Any) -> _Linked:
     return _Linked(*task)
 
 
+def _taken(kind: Any) -> Any:
+    """The type that a kernel takes for one of the caller's."""
+    return Elements(kind.dtype) if isinstance(kind, types.Array) else kind
+
+
 def linked(kernel: Any) -> Any:
     """A kernel as compiled code calls it."""
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
@@ -57,12 +63,17 @@ def linked(kernel: Any) -> Any:
     @intrinsic
     def call(typingctx: Any, *arguments: Any) -> Any:
         """Call the kernel's machine code."""
-        kinds = tuple(map(types.unliteral, arguments))
+        passed = tuple(map(types.unliteral, arguments))
+        kinds = tuple(map(_taken, passed))
         found = _Linked(module, name, kinds)
-        signature = found.result(types.BaseTuple.from_types(kinds))
+        signature = found.result(types.BaseTuple.from_types(passed))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            given = cgutils.unpack_tuple(builder, args[0])
+            values = zip(kinds, passed, cgutils.unpack_tuple(builder, args[0]), strict=True)
+            given = [
+                value if kind == of else emit_elements(context, builder, kind(of), [value])
+                for kind, of, value in values
+            ]
             if "numba.pycc" in sys.modules:  # which compiles for processes without the library
                 context.add_linking_libs([found.made.library])
                 direct = found.result(*kinds)

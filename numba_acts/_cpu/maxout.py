@@ -449,7 +449,7 @@ def extremes(index, first, last):
 
 
 @kernel
-def outside(index, found, pieces, start, stop):
+def outside(index, found, nothing, pieces, start, stop):
     """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
     index, found = elements(index), elements(found)
     first, last = start * SPAN, min(stop * SPAN, index.size)
@@ -635,9 +635,7 @@ def jvps(tangent, index, out, outer, pieces, inner):
     run(jvp, index.size, index.size, (tangent, index, out), pieces, inner)
 
 
-def in_range(index, pieces):
-    """Is every index one of a piece?"""
-    found = np.zeros(1, np.uint8)
+def check_range(index, found, pieces):
+    """Set `found[0]` if an index is none of a piece. What `run` gives back."""
     spans = -(-index.size // SPAN)
-    run(outside, spans, index.size // 4, (index, found), pieces)  # quick work
-    return not found[0]
+    return run(outside, spans, index.size // 4, (index, found, None), pieces)  # quick work

@@ -13,7 +13,14 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, make_attribute_wrapper, models, register_model
+from numba.extending import (
+    NativeValue,
+    intrinsic,
+    make_attribute_wrapper,
+    models,
+    register_model,
+    unbox,
+)
 from numba.np.numpy_support import from_dtype
 
 from numba_acts._cpu.emit import (
@@ -53,6 +60,8 @@ class Elements(types.Type):
     Numba counts them wherever an array goes to another function, atomically and in the innermost
     loops. A kernel takes the `elements` of its arguments once, or `operand`, and holds
     `scratch` memory until it calls `release`. What is loaded is of the type `number`.
+
+    Python gives any contiguous array for it, of whatever shape, and holds it during the call.
     """
 
     def __init__(self, dtype, number=None):
@@ -68,6 +77,30 @@ class _ElementsModel(models.StructModel):
 
 
 make_attribute_wrapper(Elements, "size", "size")
+
+
+# Where a NumPy array has, behind what every object has, its memory, the number of its axes and
+# their lengths: as for every compiled module that NumPy's headers are compiled into.
+DATA, NDIM, LENGTHS = (object.__basicsize__ + offset for offset in (0, 8, 16))
+
+
+@unbox(Elements)
+def _unbox_elements(kind, array, c):
+    """An array's memory and size; nothing is checked."""
+    builder, number = c.builder, cgutils.intp_t
+
+    def field(offset, of):
+        place = builder.gep(array, [number(offset)], source_etype=ir.IntType(8))
+        return builder.load(builder.bitcast(place, of.as_pointer()))
+
+    count, lengths = field(NDIM, INT32), field(LENGTHS, number.as_pointer())
+    size = cgutils.alloca_once_value(builder, number(1))
+    with cgutils.for_range(builder, builder.zext(count, number)) as axis:
+        length = builder.load(builder.gep(lengths, [axis.index]))
+        builder.store(builder.mul(builder.load(size), length), size)
+    result = cgutils.create_struct_proxy(kind)(c.context, builder)
+    result.data, result.size = field(DATA, cgutils.voidptr_t), builder.load(size)
+    return NativeValue(result._getvalue())
 
 
 class Results(Elements):
@@ -98,7 +131,7 @@ def elements(typingctx, array):
         return array(array), lambda context, builder, sig, args: args[0]
     if isinstance(array, Elements):
         return array(array), lambda context, builder, sig, args: args[0]
-    return Elements(array.dtype)(array), _emit_elements
+    return Elements(array.dtype)(array), emit_elements
 
 
 @intrinsic
@@ -106,19 +139,24 @@ def operand(typingctx, array, like):
     """The `elements` of an operand, to be loaded as the numbers that `like` is computed in."""
     if array is types.none:
         return array(array, like), lambda context, builder, sig, args: args[0]
-    return Elements(array.dtype, _register_type(like.dtype))(array, like), _emit_elements
+    return Elements(array.dtype, _register_type(like.dtype))(array, like), emit_elements
 
 
-def _emit_elements(context, builder, sig, args):
+def emit_elements(context, builder, sig, args):
     return _elements(context, builder, sig, args)._getvalue()
 
 
 def _elements(context, builder, sig, args):
-    source = context.make_array(sig.args[0])(context, builder, args[0])
+    kind, array = sig.args[0], args[0]
     result = cgutils.create_struct_proxy(sig.return_type)(context, builder)
-    result.data = builder.bitcast(source.data, cgutils.voidptr_t)
-    result.size = source.nitems
-    result.memory = ir.Constant(cgutils.voidptr_t, None)
+    if isinstance(kind, Elements):
+        source = cgutils.create_struct_proxy(kind)(context, builder, array)
+        result.data, result.size, result.memory = source.data, source.size, source.memory
+    else:
+        source = context.make_array(kind)(context, builder, array)
+        result.data = builder.bitcast(source.data, cgutils.voidptr_t)
+        result.size = source.nitems
+        result.memory = ir.Constant(cgutils.voidptr_t, None)
     return result
 
 

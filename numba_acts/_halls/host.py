@@ -39,12 +39,12 @@ class Calls(dict[Any, Any]):
             self[key] = started
 
 
-_softmaxes, _products, _maxima, _gradients = Calls(), Calls(), Calls(), Calls()
+_softmaxes, _products, _maxima, _gradients, _ranges = (Calls() for _ in range(5))
 
 
 def forget() -> None:
     """Choose kernels anew, as tests do that have changed what the choice hangs on."""
-    for calls in (_softmaxes, _products, _maxima, _gradients):
+    for calls in (_softmaxes, _products, _maxima, _gradients, _ranges):
         calls.clear()
 
 
@@ -191,12 +191,11 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
                 or _fits(out, shape, dtype, x, apart)
             ):
                 y = np.empty(shape, dtype) if out is None else out
-                given = x.ravel(), None if bare else where.ravel(), y.ravel()
                 if again:
                     start, rest = again
-                    start(*given, *rest)
+                    start(x, where, y, *rest)
                 else:
-                    task = *given, *lengths, beta
+                    task = *each(flat, (x, where, y)), *lengths, beta
                     _softmaxes.keep(key, forward.softmax(*task))
                 return y
     elif plain := tensors.arrays(x, where, out):
@@ -224,10 +223,10 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
                 dx = np.empty(shape, dtype) if out is None else out
                 if again:
                     start, rest = again
-                    start(g.ravel(), y.ravel(), dx.ravel(), *rest)
+                    start(g, y, dx, *rest)
                 else:
-                    given = g.ravel(), y.ravel(), dx.ravel(), *lengths, beta
-                    _products.keep(key, product.product(*given))
+                    task = *each(flat, (g, y, dx)), *lengths, beta
+                    _products.keep(key, product.product(*task))
                 return dx
     elif plain := tensors.arrays(g, y, out):
         g, y, dx = plain
@@ -279,12 +278,11 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         y, index = out, None
         if not _fits(y, shape, dtype, x, x):
             return None
-    given = x.ravel(), y.ravel(), None if index is None else index.ravel()
     if again:
         start, rest = again
-        start(*given, *rest)
+        start(x, y, index, *rest)
     else:
-        _maxima.keep(key, cpu_maxout.maxout(*given, *lengths))
+        _maxima.keep(key, cpu_maxout.maxout(*each(flat, (x, y, index)), *lengths))
     return out
 
 
@@ -336,14 +334,15 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
             again = _gradients.get(key)
             shape, lengths = _spread_of(*key)
             if lengths and (out is None or _fits(out, shape, g.dtype, g, index)):
-                dx, winners = np.empty(shape, g.dtype) if out is None else out, index.ravel()
-                if not cpu_maxout.in_range(winners, pieces):
-                    _check_range(winners, pieces)
+                dx = np.empty(shape, g.dtype) if out is None else out
+                if not _are_pieces(index, pieces):
+                    _check_range(index, pieces)
                 if again:
                     start, rest = again
-                    start(g.ravel(), winners, dx.ravel(), *rest)
+                    start(g, index, dx, *rest)
                 else:
-                    _gradients.keep(key, cpu_maxout.vjp(g.ravel(), winners, dx.ravel(), *lengths))
+                    task = *each(flat, (g, index, dx)), *lengths
+                    _gradients.keep(key, cpu_maxout.vjp(*task))
                 return dx
     elif plain := tensors.arrays(g, index, out):
         g, index, dx = plain
@@ -378,8 +377,19 @@ def _in_range(task: Task) -> Task:
     return task
 
 
+def _are_pieces(index: np.ndarray, pieces: int) -> bool:
+    """Is every number of a contiguous array one of a piece?"""
+    key, found = (index.size, index.dtype, pieces), np.zeros(1, np.uint8)
+    if again := _ranges.get(key):
+        start, rest = again
+        start(index, found, None, *rest)
+    else:
+        _ranges.keep(key, cpu_maxout.check_range(flat(index), found, pieces))
+    return not found[0]
+
+
 def _check_range(index: np.ndarray, pieces: int) -> None:
-    if index.size and not cpu_maxout.in_range(packed(portions.unrepeated(index)), pieces):
+    if index.size and not _are_pieces(packed(portions.unrepeated(index)), pieces):
         low, high = index.min(), index.max()
         raise IndexError(
             f"index must lie in [0, {pieces}), the pieces of a unit, got {low} to {high}"

@@ -138,6 +138,6 @@ def given(result: Any, out: Any = None) -> Any:
         return out
     torch: Any = sys.modules["torch"]
     result = np.asarray(result)
-    if result.dtype == BFLOAT16:
+    if result.dtype.kind == "V":
         return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(result)
