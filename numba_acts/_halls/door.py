@@ -7,7 +7,6 @@ another kind is enough: a hall knows what may stand beside its own.
 import functools
 import itertools
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,12 @@ def hall(x: Any, y: Any = None, z: Any = None, *others: Any) -> Any:
         return _host or _opened_host()
     if rules.on_gpu(x):
         return _gpu()
-    if y is None and z is None and not others and not _is_lazy(x):
-        return _host or _opened_host()
-    special = [array for array in (x, y, z, *others) if _is_special(array)]
-    for belongs, opened in _HALLS:
-        if any(map(belongs, special)):
-            return opened()
+    if y is not None or z is not None or others:
+        for array in (y, z, *others):
+            if _is_special(array) and rules.on_gpu(array):
+                return _gpu()
+    if "dask.array" in _modules and any(map(_is_lazy, (x, y, z, *others))):
+        return _dask()
     return _host or _opened_host()
 
 
@@ -68,8 +67,7 @@ def _gpu() -> Any:
 
 
 def _is_lazy(value: Any) -> bool:
-    dask = _modules.get("dask.array")
-    return dask is not None and isinstance(value, dask.Array)
+    return isinstance(value, _modules["dask.array"].Array)
 
 
 @functools.cache
@@ -77,12 +75,6 @@ def _dask() -> Any:
     from numba_acts._halls import dask
 
     return dask.Hall(call)  # its chunks may be of any kind
-
-
-_HALLS: tuple[tuple[Callable[[Any], bool], Callable[[], Any]], ...] = (
-    (rules.on_gpu, _gpu),
-    (_is_lazy, _dask),
-)
 
 
 def _traced() -> bool:

@@ -102,10 +102,13 @@ def written(out: Any) -> None:
 
 def memory(torch: Any, tensor: Any) -> np.ndarray:
     """The array that shares a CPU tensor's memory; a RuntimeError or TypeError if none does."""
-    if tensor.dtype is torch.bfloat16:
+    try:
+        array: np.ndarray = tensor.numpy()
+    except TypeError:
+        if tensor.dtype is not torch.bfloat16:
+            raise
         bits: np.ndarray = tensor.view(torch.int16).numpy()
         return bits.view(BFLOAT16)
-    array: np.ndarray = tensor.numpy()
     return array
 
 
