@@ -257,6 +257,20 @@ def test_each_unit_is_done_once(units, many, rng):
         np.testing.assert_array_equal(out, once)
 
 
+@pytest.mark.parametrize(
+    ("units", "work", "count", "step"),
+    [
+        (128, 256_000, 2, 32),  # as 24 would make it 72 units to 56
+        (1000, 2_000_000, 16, 32),  # 72 to 64
+        (300, 600_000, 2, 24),  # 156 to 144, which is even enough
+        (4096, 8_000_000, 2, 256),
+        (5, 1 << 20, 2, 1),
+    ],
+)
+def test_parts_are_even(units, work, count, step):
+    assert launch.step_of(units, work, count) == step
+
+
 # ---- a call that waited for others is the last for a while ------------------------------------
 
 

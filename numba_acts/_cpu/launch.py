@@ -1,6 +1,8 @@
 """How a CPU kernel is compiled, cached and run: on the calling thread or on all of them."""
 
+import functools
 import math
+import operator
 import os
 import time
 from _thread import get_ident
@@ -61,8 +63,8 @@ ANY = Elements(types.uint8)  # memory, of whatever numbers: what calls a kernel 
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
-# of more axes than one, unaligned, not contiguous or in another byte order than the machine's, or a
-# number that is not an int or a float as in the kernel's first call, would be misread.
+# of another dtype than in the kernel's first call, unaligned, not contiguous or in another byte order
+# than the machine's, or a number that is not an int or a float as there, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, tuple[Callable[..., tuple[int, int]], np.ndarray, int]] = {}
 _serve: tuple[Callable[..., None], Callable[[], int]] | None = None
@@ -137,6 +139,24 @@ def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int)
     return entry, (*(data[-1:] if type(data[-1]) is tuple else ()), *numbers, 0, units)
 
 
+@functools.lru_cache(1 << 10)
+def step_of(units: int, work: int, count: int) -> int:
+    """How many units are claimed at once: few, for who comes late, if parts are even enough so."""
+
+    def largest(step: int) -> int:
+        """Sixteenths of an equal part that the largest one has."""
+        claims = -(-units // step)
+        ends = [min(units, (t + 1) * claims // count * step) for t in range(count)]
+        return 16 * count * max(map(operator.sub, ends, [0, *ends])) // units
+
+    steps = []
+    for claims in range(min(CLAIMS, max(1, work // (count * CLAIM))), 0, -1):
+        step = -(-units // (count * claims))
+        # Rows are handled eight by eight.
+        steps.append(-(-step // LANES) * LANES if step > LANES else step)
+    return min(steps, key=largest)
+
+
 def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
     """`alone` on `count` threads.
 
@@ -145,10 +165,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     """
     global _alone_until, _rest, _cycle
     entry, board, address = _together.get(key) or _compile_together(key, data, numbers)
-    claims = count * min(CLAIMS, max(1, work // (count * CLAIM)))
-    step = -(-units // claims)
-    if step > LANES:
-        step = -(-step // LANES) * LANES  # rows that are handled eight by eight
+    step = step_of(units, work, count)
     if _serve and (members := min(count, threads.cores()) - 1):
         team.host.wake(*_serve, members)
     start = time.perf_counter()
