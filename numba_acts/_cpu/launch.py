@@ -63,8 +63,8 @@ ANY = Elements(types.uint8)  # memory, of whatever numbers: what calls a kernel 
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
 # of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
-# of another dtype than in the kernel's first call, unaligned, not contiguous or in another byte order
-# than the machine's, or a number that is not an int or a float as there, would be misread.
+# of another dtype than in the first call, unaligned, not contiguous or in another byte order than
+# the machine's, or a number that is not an int or a float as there, would be misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, tuple[Callable[..., tuple[int, int]], np.ndarray, int]] = {}
 _serve: tuple[Callable[..., None], Callable[[], int]] | None = None
