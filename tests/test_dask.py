@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ def test_dtypes_of_slices_over_several_chunks(dtype, rng):
     np.testing.assert_array_equal(assert_same(na.maxout(lazy, 0), wants[0]), wants[0])
     jvp = na.maxout_jvp(lazy, gots[1], 0)
     np.testing.assert_array_equal(assert_same(jvp, wants[0]), wants[0])
+
+
+@pytest.mark.parametrize("module", [None, SimpleNamespace()], ids=["blocked", "half imported"])
+def test_a_dask_that_is_not_there(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.array", module)
+    assert na.softmin([0.0, 0.0]).tolist() == [0.5, 0.5]
 
 
 def test_byte_swapped_and_float32_products_of_both_kinds(rng):

@@ -410,12 +410,18 @@ def test_kernels_take_arrays_of_any_shape_as_flat_memory(shape):
         for i in range(x.size):
             put(found, i + 1, get(x, i))
 
+    @numba.njit(nogil=True)
+    def inside(pair):
+        look(*pair)
+
     x = np.arange(math.prod(shape)).reshape(shape)
-    found = np.full(x.size + 1, -1)
-    kinds = launch._kind(x), launch._kind(found)
-    look.compile(kinds)
-    look.overloads[kinds].entry_point(x, found)
-    assert found.tolist() == [x.size, *range(x.size)]
+    x.setflags(write=False)
+    for given in (x, x.view(np.recarray)):  # and of a subclass
+        for function, wrapped in ((look, lambda *pair: pair), (inside, lambda *pair: (pair,))):
+            found = np.full(x.size + 1, -1)
+            entry = launch._overload(function, *wrapped(given, found)).entry_point
+            entry(*wrapped(given, found))
+            assert found.tolist() == [x.size, *range(x.size)]
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other instructions")

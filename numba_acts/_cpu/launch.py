@@ -211,7 +211,7 @@ def _share_again(a: Any, b: Any, c: Any, tail: tuple[Any, ...], key: Any, *task:
 def run(one: Any, units: int, work: int, data: tuple[Any, ...], *numbers: Any) -> Any:
     """Run a kernel over `units` of work, on this thread or on several.
 
-    The kernel takes the `data` that it is compiled for: contiguous arrays of one axis, or None in
+    The kernel takes the `data` that it is compiled for: contiguous arrays, or None in
     the place of one, and last, maybe, a tuple, for its length; then `numbers`; then the units where
     it starts and stops. `work` is the number of float32 numbers that take as long to read and
     write. Callers who come at once share the threads, but on Numba's own layer, where a second one
@@ -236,7 +236,8 @@ def run_tiles(
 ) -> Any:
     """`run` in units that were chosen for `count` threads, the crew for this work.
 
-    With others, the `choice` of units is made anew: by what, and what that takes behind the arrays.
+    With others, the `choice` of units is made anew: by what, and what that takes behind the arrays,
+    which may have any shape then.
     """
     started = run(one, units, work, data, *numbers)
     if work < PARALLEL_FROM or threads.forked:  # it is one thread's in any case

@@ -450,7 +450,10 @@ def extremes(index, first, last):
 
 @kernel
 def outside(index, found, nothing, pieces, start, stop):
-    """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them."""
+    """found[...] = 1 if an index is not in [0, pieces); a unit is `SPAN` of them.
+
+    With `nothing` it has as many arrays as what can be started again.
+    """
     index, found = elements(index), elements(found)
     first, last = start * SPAN, min(stop * SPAN, index.size)
     if first < last:

@@ -80,8 +80,8 @@ make_attribute_wrapper(Elements, "size", "size")
 
 
 # Where a NumPy array has, behind what every object has, its memory, the number of its axes and
-# their lengths: as for every compiled module that NumPy's headers are compiled into.
-DATA, NDIM, LENGTHS = (object.__basicsize__ + offset for offset in (0, 8, 16))
+# their lengths: its headers tell all modules that are compiled with them, so it stays.
+DATA, NDIM, LENGTHS = (object.__basicsize__ + i * np.dtype(np.intp).itemsize for i in range(3))
 
 
 @unbox(Elements)

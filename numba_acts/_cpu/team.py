@@ -160,7 +160,7 @@ SOME = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, cgutils.intp_t, cgutil
 def some_units(typingctx, address, arguments):
     """A function that has a compiled kernel handle some units, and what it takes, as addresses.
 
-    What the kernel takes has types that only the caller knows; it lies in the caller's frame.
+    What the kernel takes lies in the caller's frame, as its types tell; no array's dtype matters.
     """
     kinds = (*arguments.types, types.int64, types.int64)
 

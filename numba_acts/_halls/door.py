@@ -67,7 +67,8 @@ def _gpu() -> Any:
 
 
 def _is_lazy(value: Any) -> bool:
-    return isinstance(value, _modules["dask.array"].Array)
+    dask = _modules["dask.array"]  # whole, in the middle of its import, or None: not to be had
+    return isinstance(value, getattr(dask, "Array", ()))
 
 
 @functools.cache

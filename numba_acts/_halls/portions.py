@@ -16,7 +16,7 @@ BYTES = 1 << 19  # of memory for copies
 
 
 def flat(array: np.ndarray) -> np.ndarray:
-    """A contiguous array's memory as kernels take it: of one axis, and of no subclass."""
+    """A contiguous array's memory as what chooses kernels cuts it: of one axis, and no subclass."""
     return np.asarray(array).ravel()
 
 
