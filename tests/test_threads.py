@@ -1,6 +1,7 @@
 """How many threads a call takes, that there is work for all of them, and what a quota allows."""
 
 import math
+import operator
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 import numba_acts
 from numba_acts._cpu import launch, maxout, team, threads
 from numba_acts._cpu import product as product_room
+from numba_acts._cpu.lanes import LANES
 from numba_acts._cpu.memory import elements
 
 # ---- what the process may use -----------------------------------------------------------------
@@ -257,18 +259,29 @@ def test_each_unit_is_done_once(units, many, rng):
         np.testing.assert_array_equal(out, once)
 
 
-@pytest.mark.parametrize(
-    ("units", "work", "count", "step"),
-    [
-        (128, 256_000, 2, 32),  # as 24 would make it 72 units to 56
-        (1000, 2_000_000, 16, 32),  # 72 to 64
-        (300, 600_000, 2, 24),  # 156 to 144, which is even enough
-        (4096, 8_000_000, 2, 256),
-        (5, 1 << 20, 2, 1),
-    ],
-)
-def test_parts_are_even(units, work, count, step):
-    assert launch.step_of(units, work, count) == step
+@pytest.mark.parametrize("count", [2, 3, 4, 16, 64])
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_parts_are_even(most, count):
+    """As even as two claims for a thread and more allow, or nearly so."""
+
+    def largest(step):
+        claims = -(-units // step)
+        ends = [min(units, t * claims // count * step) for t in range(count + 1)]
+        return max(map(operator.sub, ends[1:], ends))
+
+    def steps():
+        for claims in range(min(most, 2), most + 1):
+            step = -(-units // (count * claims))
+            yield step if step <= LANES else -(-step // LANES) * LANES
+
+    for units in range(count, 1200, 7):
+        step = launch.step_of(units, most, count)
+        assert step in steps()
+        assert largest(step) <= max(17 * units / (16 * count), min(map(largest, steps())))
+
+
+def test_parts_of_128_rows():
+    assert launch.step_of(128, 3, 2) == 32  # as with 24 they would be 72 and 56
 
 
 # ---- a call that waited for others is the last for a while ------------------------------------

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 import os
 import time
 from _thread import get_ident
@@ -62,9 +61,10 @@ here = _compiled(team.here)
 ANY = Elements(types.uint8)  # memory, of whatever numbers: what calls a kernel does not look
 
 # Compiled kernels as Python functions, by what they are compiled for: Numba would look at the types
-# of all arguments in each call, and does not know sixteen-bit floats. They check nothing: an array
-# of another dtype than in the first call, unaligned, not contiguous or in another byte order than
-# the machine's, or a number that is not an int or a float as there, would be misread.
+# of all arguments in each call, and does not know sixteen-bit floats. They check nothing: what is
+# no array, or one of another dtype than in the first call, unaligned, not contiguous or in another
+# byte order than the machine's, or a number that is not an int or a float as there, would be
+# misread.
 _alone: dict[Any, Callable[..., None]] = {}
 _together: dict[Any, tuple[Callable[..., tuple[int, int]], np.ndarray, int]] = {}
 _serve: tuple[Callable[..., None], Callable[[], int]] | None = None
@@ -140,21 +140,27 @@ def alone(key: Any, data: tuple[Any, ...], numbers: tuple[Any, ...], units: int)
 
 
 @functools.lru_cache(1 << 10)
-def step_of(units: int, work: int, count: int) -> int:
-    """How many units are claimed at once: few, for who comes late, if parts are even enough so."""
+def step_of(units: int, most: int, count: int) -> int:
+    """How many units are claimed at once, where a thread's part has up to `most` claims.
 
-    def largest(step: int) -> int:
-        """Sixteenths of an equal part that the largest one has."""
-        claims = -(-units // step)
-        ends = [min(units, (t + 1) * claims // count * step) for t in range(count)]
-        return 16 * count * max(map(operator.sub, ends, [0, *ends])) // units
-
-    steps = []
-    for claims in range(min(CLAIMS, max(1, work // (count * CLAIM))), 0, -1):
+    So many that none has a sixteenth more than it should, or else as little more as two claims or
+    more allow.
+    """
+    best, least = 0, math.inf
+    for claims in range(most, min(most, 2) - 1, -1):
         step = -(-units // (count * claims))
-        # Rows are handled eight by eight.
-        steps.append(-(-step // LANES) * LANES if step > LANES else step)
-    return min(steps, key=largest)
+        if step > LANES:
+            step = -(-step // LANES) * LANES  # rows that are handled eight by eight
+        made = -(-units // step)
+        each, more = divmod(made, count)
+        largest = (each + min(more, 1)) * step
+        if more == 1:  # the last part has one more than the others, and the last claim is short
+            largest = max(each * step, largest - (made * step - units))
+        if largest < least:
+            best, least = step, largest
+        if 16 * count * largest <= 17 * units:
+            break
+    return best
 
 
 def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: int) -> None:
@@ -165,7 +171,7 @@ def together(key: Any, data: Any, numbers: Any, units: int, work: int, count: in
     """
     global _alone_until, _rest, _cycle
     entry, board, address = _together.get(key) or _compile_together(key, data, numbers)
-    step = step_of(units, work, count)
+    step = step_of(units, min(CLAIMS, max(1, work // (count * CLAIM))), count)
     if _serve and (members := min(count, threads.cores()) - 1):
         team.host.wake(*_serve, members)
     start = time.perf_counter()
