@@ -195,7 +195,8 @@ def softmax(x: Any, axis: Axis, beta: float, where: Any, out: Any) -> Any:
                     start, rest = again
                     start(x, where, y, *rest)
                 else:
-                    task = *each(flat, (x, where, y)), *lengths, beta
+                    mask = None if bare else where.ravel()
+                    task = x.ravel(), mask, y.ravel(), *lengths, beta
                     _softmaxes.keep(key, forward.softmax(*task))
                 return y
     elif plain := tensors.arrays(x, where, out):
@@ -225,7 +226,7 @@ def softmax_product(name: str, g: Any, y: Any, axis: Axis, beta: float, out: Any
                     start, rest = again
                     start(g, y, dx, *rest)
                 else:
-                    task = *each(flat, (g, y, dx)), *lengths, beta
+                    task = g.ravel(), y.ravel(), dx.ravel(), *lengths, beta
                     _products.keep(key, product.product(*task))
                 return dx
     elif plain := tensors.arrays(g, y, out):
@@ -282,7 +283,8 @@ def _maxout_plainly(x: Any, axis: Any, indexed: bool, out: Any) -> Any:
         start, rest = again
         start(x, y, index, *rest)
     else:
-        _maxima.keep(key, cpu_maxout.maxout(*each(flat, (x, y, index)), *lengths))
+        winners = None if index is None else index.ravel()
+        _maxima.keep(key, cpu_maxout.maxout(x.ravel(), y.ravel(), winners, *lengths))
     return out
 
 
@@ -341,8 +343,8 @@ def maxout_vjp(g: Any, index: Any, pieces: int, axis: int, out: Any) -> Any:
                     start, rest = again
                     start(g, index, dx, *rest)
                 else:
-                    task = *each(flat, (g, index, dx)), *lengths
-                    _gradients.keep(key, cpu_maxout.vjp(*task))
+                    given = g.ravel(), index.ravel(), dx.ravel(), *lengths
+                    _gradients.keep(key, cpu_maxout.vjp(*given))
                 return dx
     elif plain := tensors.arrays(g, index, out):
         g, index, dx = plain
@@ -384,7 +386,7 @@ def _are_pieces(index: np.ndarray, pieces: int) -> bool:
         start, rest = again
         start(index, found, None, *rest)
     else:
-        _ranges.keep(key, cpu_maxout.check_range(flat(index), found, pieces))
+        _ranges.keep(key, cpu_maxout.check_range(index.ravel(), found, pieces))
     return not found[0]
 
 
