@@ -10,7 +10,6 @@ Arrays are those of a stand-in for CuPy, in host memory.
 import gc
 import inspect
 import itertools
-import math
 import os
 import re
 import threading
@@ -198,16 +197,9 @@ def test_forward(shape, axis, expected, masked, taken, rng):
     cases.assert_agrees(y, "softmin", (x,), {"axis": axis, **keywords})
 
 
-@pytest.mark.parametrize(
-    ("shape", "axis", "dtype", "masked"),
-    [
-        (*path[:2], *kind)
-        for path in FORWARD[1:]
-        for kind in [("float32", True), ("float64", False)]
-        if kind[0] == "float32" or math.prod(path[0]) < 20_000  # which takes long enough
-    ],
-)
-def test_subnormal_weights_are_rounded_once(shape, axis, dtype, masked, rng):
+@pytest.mark.parametrize(("dtype", "masked"), [("float32", True), ("float64", False)])
+@pytest.mark.parametrize(("shape", "axis"), [path[:2] for path in FORWARD[1:]])
+def test_subnormal_weights_are_rounded_once(shape, axis, masked, dtype, rng):
     x = cases.faint(rng, shape, dtype, axis)
     keywords = {"where": rng.random(shape) < 0.7} if masked else {}
     cases.assert_rounded_once(call("softmin", x, axis, **keywords), x, axis, **keywords)
