@@ -16,12 +16,13 @@ NUMBERS = "of dtype float16, bfloat16, float32, float64, an integer or bool"
 INTEGERS = "of an integer dtype"
 BOOLS = "a boolean mask"
 
+_modules = sys.modules
 _NAMES = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 
 def module(value: Any) -> Any:
     """PyTorch, if the value is one of its tensors, else None."""
-    torch = sys.modules.get("torch")
+    torch = _modules.get("torch")
     return torch if torch is not None and isinstance(value, torch.Tensor) else None
 
 
@@ -33,11 +34,15 @@ def dtypes(torch: Any) -> dict[Any, np.dtype]:
     return known | {torch.bfloat16: BFLOAT16}
 
 
+def _differentiated(torch: Any) -> bool:
+    """Is a tangent carried forward meanwhile, maybe a tensor's?"""
+    return getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
+
+
 def has_tangent(torch: Any, tensor: Any) -> bool:
     """Is it dual, in forward-mode differentiation?"""
-    forward = torch.autograd.forward_ad
-    inside = getattr(forward, "_current_level", 0) >= 0
-    return inside and forward.unpack_dual(tensor).tangent is not None
+    dual = torch.autograd.forward_ad.unpack_dual
+    return _differentiated(torch) and dual(tensor).tangent is not None
 
 
 def is_plain(torch: Any, tensor: Any) -> bool:
@@ -114,23 +119,20 @@ def memory(torch: Any, tensor: Any) -> np.ndarray:
 
 def arrays(first: Any, *others: Any) -> Any:
     """The NumPy arrays behind CPU tensors that are nothing but that, None for None; or None."""
-    torch = sys.modules.get("torch")
-    if torch is None or type(first) is not torch.Tensor:
+    torch = _modules.get("torch")
+    if torch is None or type(first) is not torch.Tensor or _differentiated(torch):
         return None
     found: list[Any] = []
-    for tensor in (first, *others):
-        if tensor is None or found and tensor is first:
-            found.append(None if tensor is None else found[0])
-            continue
-        if type(tensor) is not torch.Tensor or tensor.requires_grad or has_tangent(torch, tensor):
-            return None
-        try:
-            array = memory(torch, tensor)
-        except (RuntimeError, TypeError):  # it is more, or less: `check` says what
-            return None
-        if not array.ndim or array.dtype.kind == "c":
-            return None
-        found.append(array)
+    try:
+        for tensor in (first, *others):
+            if tensor is None:
+                found.append(None)
+            elif type(tensor) is torch.Tensor and not tensor.requires_grad:
+                found.append(found[0] if found and tensor is first else memory(torch, tensor))
+            else:
+                return None
+    except (RuntimeError, TypeError):  # one is more, or less, than its numbers: `check` says what
+        return None
     return found
 
 
@@ -139,8 +141,11 @@ def given(result: Any, out: Any = None) -> Any:
     if out is not None:
         written(out)
         return out
-    torch: Any = sys.modules["torch"]
-    result = np.asarray(result)
+    torch: Any = _modules["torch"]
+    try:
+        return torch.from_numpy(result)
+    except TypeError:  # a number, or bfloat16
+        result = np.asarray(result)
     if result.dtype.kind == "V":
         return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(result)
