@@ -610,7 +610,7 @@ def _run_product(contiguous):
 
 @functools.cache
 def _run_maxout(contiguous):
-    span = cpu_maxout.SPAN
+    span, far_from = cpu_maxout.SPAN, _compiled(cpu_maxout.far_from)
 
     @_inlined
     def run(x, y, index, outer, pieces, inner):
@@ -618,7 +618,8 @@ def _run_maxout(contiguous):
             _maxout_rows(x, y, index, pieces, *_all(outer))
         elif not contiguous:
             units = outer * -(-inner // span)
-            _maxout_columns(x, y, index, pieces, inner, np.int64(span), _FAR, *_all(units))
+            numbers = pieces, inner, np.int64(span), far_from(pieces, index)
+            _maxout_columns(x, y, index, *numbers, *_all(units))
 
     return run
 

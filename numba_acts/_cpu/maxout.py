@@ -60,7 +60,7 @@ from numba_acts._cpu.memory import (
     wide_lanes,
     winners,
 )
-from numba_acts._cpu.slices import place, span_for
+from numba_acts._cpu.slices import place, span_for, widest
 
 # Tuned on two cores of an AMD Zen 3.
 FEW = 8  # units of at most so many contiguous pieces have code of their own for that number
@@ -391,14 +391,15 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
     given = x, out, index
     x, run = elements(x), min(span, inner)
     out, index = results(out, inner, run, far), results(index, inner, run, far)
-    spans, counted = (inner + span - 1) // span, min(pieces, COUNTED)
+    past, counted = past_line(out), min(pieces, COUNTED)
     numbers, wide = splat(np.int32(0)), wide_lanes(x)
     swept = pieces >= ROWS and x.size >= SWEPT // WIDE_BYTES * wide
-    maxima = memory(x, run if swept else 0)
+    maxima = memory(x, widest(run, past) if swept else 0)
     for unit in range(start, stop):
-        outer = unit // spans
-        column = (unit - outer * spans) * span
-        stop_column = min(column + span, inner)
+        there, columns = place(unit, 1, inner, span, past)
+        outer = there // inner
+        column = there - outer * inner
+        stop_column = column + columns
         # The last eight may overlap those before; another unit's not where these are not yet right.
         count = min(LANES, stop_column - column if counted < pieces else inner)
         certain = column
@@ -581,15 +582,24 @@ def maxout(x, out, index, outer, pieces, inner):
             one = None if index is None else index[u : u + 1]
             _divided(x[u * pieces : (u + 1) * pieces], out[u : u + 1], one, count)
         return None
+    far = far_from(pieces, index)
     if inner == 1 and pieces <= FEW:
-        return run(few, outer, work, (*data, (0,) * pieces), FAR_FROM)
+        return run(few, outer, work, (*data, (0,) * pieces), far)
     if inner == 1:
         started = run(rows, outer, work, data, pieces)
         return started if outer >= pieces // PART else None  # however many threads there are
     choice, count = (maxout, (outer, pieces, inner)), crew(work)
     span = span_for(outer, inner, SPAN, count)
-    units, numbers = outer * -(-inner // span), (pieces, inner, span, FAR_FROM)
+    units, numbers = outer * -(-inner // span), (pieces, inner, span, far)
     return run_tiles(choice, count, columns, units, work, data, *numbers)
+
+
+def far_from(pieces, index):
+    """From how many bytes on maxima, or their index, go around the caches.
+
+    With the pieces they would take all of the last one; of more than seven they are a small part.
+    """
+    return 2 * FAR_FROM // min(pieces + (1 if index is None else 2), 8)
 
 
 def _work(x, out):
