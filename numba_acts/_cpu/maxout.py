@@ -390,8 +390,9 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
     given = x, out, index
     x, run = elements(x), min(span, inner)
-    out, index = results(out, inner, run, far), results(index, inner, run, far)
-    past, counted = past_line(out), min(pieces, COUNTED)
+    out = results(out, inner, run, far)
+    past = past_line(out) if index is None else past_line(out) & -4  # 16 bytes of an index
+    index, counted = results(index, inner | past, run, far), min(pieces, COUNTED)
     numbers, wide = splat(np.int32(0)), wide_lanes(x)
     swept = pieces >= ROWS and x.size >= SWEPT // WIDE_BYTES * wide
     maxima = memory(x, widest(run, past) if swept else 0)
