@@ -49,5 +49,6 @@ CORES = os.cpu_count() or 1
 FIRST, SECOND, LAST = sizes(macos() if sys.platform == "darwin" else linux(), CORES)
 
 # A result of half the last cache or more goes around the caches, as beside what is read for it, it
-# would drive out of them whatever comes next. (Products, which read two arrays, have their own.)
+# would drive out of them whatever comes next. (Products, which read two arrays, and maxima, which
+# read their pieces, have their own.)
 FAR_FROM = LAST // 2

@@ -385,6 +385,15 @@ def columns_wide(x, out, outer, pieces, inner, column, stop_column, wide):
     return column + (stop_column - column) // step * step
 
 
+@lane
+def span_of(unit, inner, span, past):
+    """Of which outer position a unit of work has columns, and from where to where."""
+    first, columns = place(unit, 1, inner, span, past)
+    outer = first // inner
+    column = first - outer * inner
+    return outer, column, column + columns
+
+
 @kernel
 def columns(x, out, index, pieces, inner, span, far, start, stop):
     """Pieces that lie apart: eight neighbouring units across the lanes; a unit of work: `span`."""
@@ -397,10 +406,7 @@ def columns(x, out, index, pieces, inner, span, far, start, stop):
     swept = pieces >= ROWS and x.size >= SWEPT // WIDE_BYTES * wide
     maxima = memory(x, widest(run, past) if swept else 0)
     for unit in range(start, stop):
-        there, columns = place(unit, 1, inner, span, past)
-        outer = there // inner
-        column = there - outer * inner
-        stop_column = column + columns
+        outer, column, stop_column = span_of(unit, inner, span, past)
         # The last eight may overlap those before; another unit's not where these are not yet right.
         count = min(LANES, stop_column - column if counted < pieces else inner)
         certain = column
@@ -528,10 +534,7 @@ def vjp_columns(g, index, out, pieces, inner, span, far, start, stop):
     past = past_line(out)
     count = min(LANES, inner)  # the last eight may overlap those before
     for unit in range(start, stop):
-        first, columns = place(unit, 1, inner, span, past)
-        outer = first // inner
-        column = first - outer * inner
-        stop_column = column + columns
+        outer, column, stop_column = span_of(unit, inner, span, past)
         for i in range(pieces):
             for start_column in range(column, stop_column, LANES):
                 c = min(start_column, stop_column - count)
