@@ -263,6 +263,8 @@ for name in ("maxout_vjp", "maxout_jacobian"):
     for pieces in (0, -1, -3):
         message = says("pieces", "1|positive", str(pieces))
         bad(name, ValueError, message, pieces=pieces)
+    for pieces in (2**63, 10**30):
+        bad(name, ValueError, says("pieces", "length of an axis", str(pieces)), pieces=pieces)
     for pieces in (2.0, "3", None, [3]):
         message = says("pieces", "int", type(pieces).__name__)
         bad(name, TypeError, message, pieces=pieces)

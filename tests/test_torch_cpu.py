@@ -252,6 +252,16 @@ def test_detached_tensor_is_welcome(normal):
     assert_close(numba_acts.softmin(x.detach()), torch.nn.functional.softmin(x, -1).detach())
 
 
+def test_bfloat16_of_an_array_is_that_of_a_tensor(normal):
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    x, weight = normal(6, 7, dtype=torch.bfloat16), normal(2, 3, 7, dtype=torch.bfloat16)
+    y, units = numba_acts.softmin(x), numba_acts.maxout_affine(x, weight)
+    product, array = numba_acts.softmin_vjp(x, y), x.float().numpy().astype(bfloat16)
+    given = numba_acts.softmin_vjp(array, y), numba_acts.maxout_affine(array, weight)
+    for got, want in zip(given, (product, units), strict=True):
+        assert got.dtype is torch.bfloat16 and torch.equal(got, want)
+
+
 @FULL
 def test_bfloat16_needs_no_ml_dtypes():
     program = """

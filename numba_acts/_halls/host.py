@@ -7,6 +7,7 @@ is given back as the kind that came in. Errors come before anything is written.
 
 import functools
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,7 +158,8 @@ def _spread_of(
 ) -> tuple[tuple[int, ...], tuple[int, int, int] | None]:
     """Of floats and an index, with pieces on a new axis: the shape, and the same or None."""
     plain = arrays.is_float(dtype) and index.kind == "i" and index.isnative
-    if not plain or pieces <= 0 or 0 in shape or not -len(shape) - 1 <= axis <= len(shape):
+    possible = 0 < pieces <= sys.maxsize and 0 not in shape
+    if not plain or not possible or not -len(shape) - 1 <= axis <= len(shape):
         return shape, None
     place = axis % (len(shape) + 1)
     outer, inner = math.prod(shape[:place]), math.prod(shape[place:])

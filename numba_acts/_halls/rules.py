@@ -9,11 +9,13 @@ import functools
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from numba_acts._dtypes import BFLOAT16
 from numba_acts._halls import tensors
 
 Axis = int | tuple[int, ...] | None
@@ -90,6 +92,12 @@ def _named(dtype: np.dtype) -> Any:
     return dtype.names[0] if dtype.names else dtype
 
 
+def _told_apart(dtypes: Iterable[np.dtype]) -> set[np.dtype]:
+    """The dtypes that differ: an array's bfloat16 is that of the tensors beside it."""
+    found = set(dtypes)
+    return {dtype for dtype in found if BFLOAT16 not in found or dtype.name != "bfloat16"}
+
+
 def float_dtype(dtype: np.dtype) -> np.dtype:
     """What softmin and softmax2d give for a dtype: floats keep theirs, the rest is float64."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
@@ -97,7 +105,7 @@ def float_dtype(dtype: np.dtype) -> np.dtype:
 
 def common_float(*dtypes: np.dtype) -> np.dtype:
     """The floating dtype of operands together; float32 for sixteen-bit floats that differ."""
-    floats = {float_dtype(dtype) for dtype in dtypes}
+    floats = set(map(float_dtype, _told_apart(dtypes)))
     if len(floats) == 1:
         return floats.pop()
     double = np.dtype(np.float64)
@@ -106,7 +114,7 @@ def common_float(*dtypes: np.dtype) -> np.dtype:
 
 def common(*dtypes: np.dtype) -> np.dtype:
     """The dtype of an affine map: integers stay integers, floats of two kinds meet in the wider."""
-    found = set(dtypes)
+    found = _told_apart(dtypes)
     if found == {np.dtype(np.bool_)}:
         raise TypeError("x and weight must not all be bool, which has no sum: convert them first")
     if len(found) == 1:
@@ -208,6 +216,8 @@ def piece_count(pieces: Any) -> int:
     count = integer("pieces", pieces)
     if count < 1:
         raise ValueError(f"pieces must be at least 1, got {count}")
+    if count > sys.maxsize:
+        raise ValueError(f"pieces must be the length of an axis, got {count}")
     return count
 
 
