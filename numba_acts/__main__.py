@@ -694,6 +694,7 @@ def cpu_inputs(dtype: np.dtype) -> Inputs:
         (ones(2, 8), 0),
         (ones(2048, 128), -1),
         (ones(128, 2048), 0),
+        (ones(300, 32), 0),
         (ones(1, 5000), -1),
         (ones(5000, 2), 0),
         (ones(2, 1 << 19), -1),

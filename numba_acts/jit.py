@@ -550,7 +550,7 @@ _product_long_writes = linked(cpu_product.long_writes)
 _product_rows = linked(cpu_product.rows)
 
 _FAR, _FAR_PRODUCT = np.int64(FAR_FROM), np.int64(cpu_product.FAR_FROM)
-_ALONE = np.int64(1), np.int64(0)  # one tile at a time, and nothing fetched ahead
+_ALONE = np.int64(1)  # one tile at a time
 
 
 @functools.cache
@@ -577,7 +577,7 @@ def _run_softmax(contiguous):
             fit = groups_fit // (-(-n // LANES) * y.itemsize)
             groups = max(1, min(fit, most, -(-inner // LANES)))
             units = outer * -(-inner // (groups * LANES))
-            _forward_columns(x, mask, y, n, inner, groups, *_ALONE, beta, _FAR, *_all(units))
+            _forward_columns(x, mask, y, n, inner, groups, _ALONE, beta, _FAR, *_all(units))
 
     return run
 

@@ -142,7 +142,7 @@ def test_tiles_of_columns_fit_the_second_cache(dtype, from_memory):
     for n in range(1, slices.CHUNK + 1):
         for inner in (1, 49, 1 << 20):
             of = np.dtype(dtype), 1, n, inner, n * inner, from_memory
-            _, groups, ring, _ = forward._tiles.__wrapped__(*of)
+            _, groups, ring = forward._tiles.__wrapped__(*of)
             pitch = forward.tile_pitch.py_func(groups * LANES)
             assert ring * slices.padded.py_func(n) * pitch * of[0].itemsize <= max(1 << 19, SECOND)
 
@@ -557,8 +557,9 @@ def parts_of(kernel, data, numbers, units, out, rng):
     [
         (forward, "rows", 67, 1, [1.0]),
         (forward, "rows", 1001, 1, [1.0]),
-        (forward, "tall_columns", 40, 1000, [256, 1.0]),
-        (forward, "columns", 40, 1000, [32, 3, 0, 1.0]),
+        (forward, "tall_columns", 40, 1000, [256, 0, 1.0]),
+        (forward, "tall_columns", 40, 1000, [256, 1 << 15, 1.0]),
+        (forward, "columns", 40, 1000, [32, 3, 1.0]),
         (product, "rows", 4, 1, [1.0]),
         (product, "rows", 21, 1, [1.0]),
         (product, "rows", 1001, 1, [1.0]),
@@ -617,14 +618,25 @@ def test_narrow_columns_are_left_to_one_thread():
     assert forward._tiles(*of, 256, 2, False)[0] >= 2
 
 
-def test_slices_in_strips():
-    """Where the rows of a tile would be short, and those of the array are longer."""
-    of = np.dtype(np.float32), 1
-    tall = slices.CHUNK
-    assert forward._strips(*of, tall, 1000) == 4
-    assert forward._strips(*of, 100, 1000) == 0
-    assert forward._strips(*of, tall, LANES) == 0
-    assert forward._strips(np.dtype(np.float16), 3, tall, 1025) == 9
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_strips_are_whole_vectors_and_their_scratch_memory_is_bounded(kind, far):
+    dtype = np.dtype(kind)
+    for n in (129, 257, 1000, slices.CHUNK):
+        for inner in (32, 33, 49, 1000, 1 << 20):
+            for count in (1, 2, 64):
+                chosen = forward._strips(dtype, 3, n, inner, count, far)
+                if chosen is None:
+                    assert n in (129, 257) or n == slices.CHUNK and not far
+                    continue
+                units, strip, room = chosen
+                assert strip % forward.STEP == 0 and units == 3 * -(-inner // strip)
+                assert strip - inner < forward.STEP
+                number = max(4, dtype.itemsize)
+                lanes, block = 3 * LANES * strip, (strip + 2 * forward.STEP) * slices.BLOCK
+                assert (max(room, block) + lanes) * number <= 5 << 17
+    assert forward._strips(dtype, 1, 300, 31, 1, far) is None
+    assert forward._strips(dtype, 1, 300, 49, 2, far)[0] == 1  # or two threads would share lines
 
 
 # ---- the warm-up ---------------------------------------------------------------------------------
@@ -668,7 +680,6 @@ def test_what_is_warmed_is_compiled_before_it_is_called(dtype, monkeypatch):
                     numba_acts.maxout_jvp(x, index, axis)
     monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
     monkeypatch.setattr(forward, "crew", lambda work: 1)
-    assert forward._strips(np.dtype(np.float64), 1, slices.CHUNK, 70)
     for mask in None, np.ones((slices.CHUNK, 70), bool):
         numba_acts.softmin(ones(slices.CHUNK, 70), 0, where=mask)
     assert kernels() == warmed

@@ -5,7 +5,6 @@ The order of a slice's sums is told in `slices`.
 
 import functools
 
-from numba_acts._cpu import launch
 from numba_acts._cpu.caches import FAR_FROM, FIRST, LAST, SECOND
 from numba_acts._cpu.exponential import (
     exponent_law,
@@ -98,14 +97,17 @@ from numba_acts._cpu.slices import (
 STRETCH = 4 * BLOCK  # numbers of a row that are taken at once in each of four steps
 SHORT = {2: 64, 4: 64, 8: 48}  # rows of so many numbers, by their bytes, are taken by eights
 SHORT_TILE = 128  # so many numbers of each of eight rows, in several groups if rows are shorter
-# Scratch memory for tiles of columns: half the second cache, or more of it for those that come from
-# memory without a ring; for each thread so much at most.
+# Scratch memory for tiles of columns: half the second cache; for the exponentials of tall ones more
+# of it; for each thread so much at most.
 SCRATCH = 7 << 16
 TILE_BYTES = min(SECOND // 2, SCRATCH)
-TALL_BYTES = min(SECOND * 7 // 8, SCRATCH)
+KEPT_BYTES = min(SECOND * 7 // 8, SCRATCH)
 RING_BYTES = 1 << 10  # of a slice, at most, for which a ring of three tiles has room,
 RING_FROM = LAST // 32  # in arrays of so many numbers, which come from memory and not from a cache
-AHEAD = 8  # rows of a tile that memory is asked for ahead, without a ring
+BESIDE = 4 * LANES  # columns, at least, of strips, by which longer ones go,
+STEP, WIDE = 2 * LANES, 32 * LANES  # a multiple of the first, and in a cache at most the other
+ROWS = 4  # of a strip that are compared at once,
+AHEAD = 8  # and that memory is asked for ahead
 TILE_GROUPS = {1: 32, 3: 64}  # at most so many groups of eight columns in one tile, in three
 UNITS = 4  # units that few columns are divided into for each thread,
 LEAST = 4  # of at least so many groups of eight,
@@ -570,19 +572,16 @@ def short_rows(x, mask, out, n, inner, beta, far, start, stop):
 
 
 @lane
-def read_tile(x, mask, first, inner, count, tile, at, pitch, sign, start, stop, ahead):
+def read_tile(x, mask, first, inner, count, done, tile, at, pitch, sign, start, stop):
     """Copy rows of `count` columns to a tile; the last eight columns may overlap those before.
 
-    Memory is asked for what lies `ahead` rows further, unless that is 0.
+    The first ones, whole wide vectors of them, may be `done`.
     """
     whole, last, step = count & -LANES, count - LANES, wide_lanes(x)
     wide_whole = count & -step
     for k in range(start, stop):
         i, z = first + k * inner, at + k * pitch
-        if ahead:
-            for j in range(0, count, LANES):
-                fetch(x, i + j + ahead * inner)
-        for j in range(0, wide_whole, step):
+        for j in range(done, wide_whole, step):
             store(tile, z + j, read_wide(x, mask, i + j, sign))
         if wide_whole < whole:
             store(tile, z + wide_whole, read(x, mask, i + wide_whole, sign))
@@ -623,7 +622,7 @@ def tile_pitch(width):
 
 
 @kernel
-def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop):
+def columns(x, mask, out, n, inner, groups, ring, beta, far, start, stop):
     """Slices whose numbers lie apart, at most `CHUNK` of them: one read and one write of memory.
 
     A unit is a tile of `groups` times eight neighbouring columns. It is copied, row by row as
@@ -666,7 +665,7 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
                 else:
                     write_tile(*numbers, None, *result, k, end)
             if unit + lead < stop:
-                read_tile(*source, tiles, after * size, pitch, law[0], k, end, ahead)
+                read_tile(*source, 0, tiles, after * size, pitch, law[0], k, end)
             if unit < start or unit == stop:
                 continue
             column, stop_column = part * together, min((part + 1) * together, count)
@@ -710,66 +709,98 @@ def columns(x, mask, out, n, inner, groups, ring, ahead, beta, far, start, stop)
 
 
 @lane
-def read_block(x, mask, first, inner, count, block, stop, tile, pitch, maxima, law):
-    """exp(sign·x − m), raised, of a block of a strip's rows; `pitch` is a wide vector longer.
+def raise_maxima(maxima, x, mask, first, inner, count, start, stop, sign):
+    """Let maxima of a strip's columns be those of more rows: of `count`, whole wide vectors."""
+    step = wide_lanes(x)
+    for k in range(start, stop, ROWS):
+        i, some = first + k * inner, min(ROWS, stop - k)
+        if some == ROWS:
+            for j in range(0, count, step):
+                m = load_wide(maxima, j)
+                for row in range(ROWS):
+                    fetch(x, i + j + (row + AHEAD) * inner)
+                    m = maximum(read_wide(x, mask, i + j + row * inner, sign), m)
+                store(maxima, j, m)
+        else:
+            for row in range(some):
+                for j in range(0, count, step):
+                    m = load_wide(maxima, j)
+                    m = maximum(read_wide(x, mask, i + j + row * inner, sign), m)
+                    store(maxima, j, m)
 
-    Do quotients go beneath normal numbers?
-    """
-    source = x, mask, first, inner, count
-    read_tile(*source, tile, -block * pitch, pitch, law[0], block, stop, 0)
-    low = splat_wide(tile, 0.0)
-    for i in range(0, (stop - block) * pitch, pitch):
-        for j in range(0, count, wide_lanes(tile)):
-            w = load_wide(tile, i + j) - load_wide(maxima, j)
-            low = minimum(w, low)
-            store(tile, i + j, raised_exp(w, law))
+
+@lane
+def read_block(x, mask, first, inner, count, start, stop, tile, at, pitch, maxima, law):
+    """exp(sign·x − m), raised, of a block of a strip's rows. Do quotients go beneath normal?"""
+    step = wide_lanes(tile)
+    whole, low = count - count % step, splat_wide(tile, 0.0)
+    if whole < count:
+        there = at - start * pitch
+        read_tile(x, mask, first, inner, count, whole, tile, there, pitch, law[0], start, stop)
+    for k in range(start, stop):
+        i, z = first + k * inner, at + (k - start) * pitch
+        for j in range(0, whole, step):
+            v = read_wide(x, mask, i + j, law[0]) - load_wide(maxima, j)
+            low = minimum(v, low)
+            store(tile, z + j, raised_exp(v, law))
+        if whole < count:
+            v = load_wide(tile, z + whole) - load_wide(maxima, whole)
+            low = minimum(v, low)
+            store(tile, z + whole, raised_exp(v, law))
     return goes_beneath(low, law)
 
 
 @kernel
-def tall_columns(x, mask, out, n, inner, strip, beta, far, start, stop):
+def tall_columns(x, mask, out, n, inner, strip, room, beta, far, start, stop):
     """Slices whose numbers lie apart, so many that a tile of them would have short rows.
 
-    A unit is a strip of neighbouring columns, read three times by wide rows: for the maxima, for
-    the sums and for the result. From the first on some cache keeps it, the second if it may.
+    A unit is a strip of neighbouring columns, read by wide rows, a block of them after the other:
+    for the maxima, for the sums and, where scratch memory has no `room` for a block's exponentials,
+    for the result. From the first time on some cache keeps it, the second if it may.
     """
     x, mask, out = operand(x, out), elements(mask), results(out, inner, min(strip, inner), far)
     law = exponent_law(x, beta)
     past = past_line(out)
     zero, width = fill(splat(law[0]), 0.0), widest(strip, past)
     pitch = tile_pitch(width)
-    tile, maxima, weights = scratch(x, BLOCK * pitch), scratch(x, pitch), scratch(x, pitch)
+    size = BLOCK * pitch
+    blocks = max(1, min(room // size, (n + BLOCK - 1) // BLOCK))
+    kept = (blocks - 1) * BLOCK  # rows; those behind have the last block in turn
+    tile, maxima, weights = scratch(x, blocks * size), scratch(x, pitch), scratch(x, pitch)
     lanes = scratch(x, 3 * width * LANES)
     for unit in range(start, stop):
         first, count = place(unit, n, inner, strip, past)
-        source = x, mask, first, inner, count
+        source, whole = (x, mask, first, inner), count - count % wide_lanes(x)
         for j in range(0, pitch, LANES):
             store(maxima, j, fill(zero, NOTHING))
         for j in range(0, width, LANES):
             clear(lanes, 3 * j * LANES, zero)
         for block in range(0, n, BLOCK):
             end = min(block + BLOCK, n)
-            read_tile(*source, tile, -block * pitch, pitch, law[0], block, end, AHEAD)
-            for j in range(0, count, LANES):
-                m = load(maxima, j)
-                store(maxima, j, max_across(m, tile, j - pitch, pitch, end - block + 1))
+            raise_maxima(maxima, *source, whole, block, end, law[0])
+            if whole < count:
+                there = -block * pitch
+                read_tile(*source, count, whole, tile, there, pitch, law[0], block, end)
+                for j in range(whole, count, LANES):
+                    m = load(maxima, j)
+                    store(maxima, j, max_across(m, tile, j - pitch, pitch, end - block + 1))
+        beneath = False
         for block in range(0, n, BLOCK):
-            end = min(block + BLOCK, n)
-            read_block(*source, block, end, tile, pitch, maxima, law)
-            padding(tile, 0, pitch, end - block, width, zero)
+            end, at = min(block + BLOCK, n), min(block, kept) * pitch
+            beneath |= read_block(*source, count, block, end, tile, at, pitch, maxima, law)
+            padding(tile, at, pitch, end - block, width, zero)
             for j in range(0, count, LANES):
-                add_across(tile, j, pitch, padded(end - block), lanes, 3 * j * LANES)
+                add_across(tile, at + j, pitch, padded(end - block), lanes, 3 * j * LANES)
         for j in range(0, count, LANES):
             at = 3 * j * LANES
             total, lost = folded(lanes, at, LANES), folded(lanes, at + SQUARE, LANES)
             store(weights, j, divide(fill(zero, 1.0), finish(total, lost)))
         for block in range(0, n, BLOCK):
-            end = min(block + BLOCK, n)
-            beneath = read_block(*source, block, end, tile, pitch, maxima, law)
-            numbers, result = (
-                (tile, -block * pitch, pitch, weights, 0),
-                (mask, out, first, inner, count),
-            )
+            end, at = min(block + BLOCK, n), min(block, kept) * pitch
+            if block >= kept:
+                read_block(*source, count, block, end, tile, at, pitch, maxima, law)
+            numbers = tile, at - block * pitch, pitch, weights, 0
+            result = mask, out, first, inner, count
             if beneath:
                 write_tile(*numbers, True, *result, block, end)
             else:
@@ -971,43 +1002,54 @@ def softmax(x, mask, out, outer, n, inner, beta):
             run(long_writes, units, part, (again, mask, sums, out), n, inner, beta, base)
     elif n <= FEW and out.nbytes < FAR_FROM:
         return run(few_columns, outer * -(-inner // FEW_SPAN), work, data, n, inner, beta)
-    elif out.nbytes >= FAR_FROM and (units := _strips(out.dtype, outer, n, inner)) >= crew(work):
-        run(tall_columns, units, work, data, n, inner, FAR_RUN // itemsize, beta, FAR_FROM)
     else:
-        if launch.warming:  # for large arrays; the same is computed below
-            strip = FAR_RUN // itemsize
-            units = outer * -(-inner // strip)
-            run(tall_columns, units, work, data, n, inner, strip, beta, FAR_FROM)
         choice, count = (softmax, (outer, n, inner, beta)), crew(work)
-        units, *tiles = _tiles(out.dtype, outer, n, inner, count, x.size >= RING_FROM)
-        numbers = n, inner, *tiles, beta, FAR_FROM
-        return run_tiles(choice, count, columns, units, work, data, *numbers)
+        of = out.dtype, outer, n, inner, count
+        one, chosen = tall_columns, _strips(*of, out.nbytes >= FAR_FROM)
+        if chosen is None:
+            one, chosen = columns, _tiles(*of, x.size >= RING_FROM)
+        units, *tuned = chosen
+        numbers = n, inner, *tuned, beta, FAR_FROM
+        return run_tiles(choice, count, one, units, work, data, *numbers)
     return None
 
 
-def _strips(dtype, outer, n, inner):
-    """How many strips there are; 0 where tiles are faster, whose rows are as long or nearly so.
+def _apart(outer, inner, itemsize, count):
+    """The threads, of so many, that can share columns."""
+    return min(count, outer * inner * itemsize // SHARE)
 
-    A strip that the second cache does not hold is read three times from slower ones.
-    """
-    strip, size = FAR_RUN // dtype.itemsize, computed(dtype).itemsize
-    least = strip if n * FAR_RUN <= SECOND else strip // 4
-    return 0 if TALL_BYTES // (n * size) >= min(inner, least) else outer * -(-inner // strip)
+
+@functools.lru_cache(1 << 10)
+def _strips(dtype, outer, n, inner, count, far):
+    """Units, each a strip; columns in it; numbers of scratch memory. None if tiles are better."""
+    number = computed(dtype).itemsize
+    room = KEPT_BYTES // number
+    if n * number <= RING_BYTES or inner < BESIDE or not far and room // n < BESIDE:
+        return None
+    if far:  # runs as memory likes them, longer ones if the second cache keeps no strip
+        strip, parts = FAR_RUN // dtype.itemsize, 1
+        if n * FAR_RUN > SECOND - SCRATCH:
+            strip *= 2
+    else:  # with room for all exponentials
+        strip, parts = min(room // n, WIDE), UNITS
+    count = _apart(outer, inner, dtype.itemsize, count)
+    if count > 1:
+        strip = min(strip, max(BESIDE, -(-inner * outer // (parts * count))))
+    strip = max(1, min(strip, inner + STEP - 1) // STEP) * STEP
+    return outer * -(-inner // strip), strip, room
 
 
 @functools.lru_cache(1 << 10)
 def _tiles(dtype, outer, n, inner, count, from_memory):
-    """Units, each a tile; groups of eight columns in it; tiles held at once; rows fetched ahead."""
+    """Units, each a tile; groups of eight columns in it; tiles held at once."""
     number, columns = computed(dtype).itemsize, -(-inner // LANES)
     ring = 3 if from_memory and FEW < n <= RING_BYTES // number else 1
-    room = TALL_BYTES if from_memory and ring == 1 else TILE_BYTES
-    fit = room // (-(-n // LANES) * SQUARE * ring * number)
+    fit = TILE_BYTES // (-(-n // LANES) * SQUARE * ring * number)
     groups = min(fit, TILE_GROUPS[ring], columns)
-    count = min(count, outer * inner * dtype.itemsize // SHARE)
+    count = _apart(outer, inner, dtype.itemsize, count)
     if count > 1:  # tiles for several threads
         groups = min(groups, max(LEAST, -(-columns * outer // (UNITS * count))))
     while groups > 1 and tile_pitch.py_func(groups * LANES) > fit * LANES:
         groups -= 1
     groups = max(1, groups)
-    ahead = AHEAD if from_memory and ring == 1 and n > AHEAD else 0
-    return outer * -(-inner // (groups * LANES)), groups, ring, ahead
+    return outer * -(-inner // (groups * LANES)), groups, ring
