@@ -94,6 +94,15 @@ def test_dtypes_of_slices_over_several_chunks(dtype, rng):
     np.testing.assert_array_equal(assert_same(jvp, wants[0]), wants[0])
 
 
+def test_bfloat16_beside_a_tensor(rng):
+    torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
+    bfloat16 = as_dtype("bfloat16")
+    g, y = rng.normal(size=(6, 7)).astype(bfloat16), rng.random((6, 7)).astype(bfloat16)
+    tensor = torch.from_numpy(y.astype(np.float32)).bfloat16()
+    got = na.softmin_vjp(da.from_array(g, chunks=(3, 7)), tensor)
+    np.testing.assert_array_equal(assert_same(got, y), na.softmin_vjp(g, y))
+
+
 @pytest.mark.parametrize("module", [None, SimpleNamespace()], ids=["blocked", "half imported"])
 def test_a_dask_that_is_not_there(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.array", module)

@@ -73,6 +73,8 @@ FORWARD = [
     ((1, slices.CHUNK, 3), 1, ["columns"]),
     ((2, slices.CHUNK, 5), 1, ["columns shared"]),
     ((21, 70, 70), 0, ["columns shared"]),
+    ((300, 33), 0, ["tall_columns"]),
+    ((300, 500), 0, ["tall_columns shared"]),
     ((slices.CHUNK + 1, 3), 0, ["long_sums", "long_writes"]),
     ((slices.CHUNK + 1, 20), 0, ["long_sums shared", "long_writes shared"]),
 ]
@@ -344,10 +346,11 @@ def test_no_product_underflows(deep, shape, axis, path, masked, dtype, taken, mo
     if path == "tall_columns":
         monkeypatch.setattr(forward, "FAR_FROM", 1 << 16)
     x = rng.random(shape).astype(dtype)
-    slices_ = np.moveaxis(x, axis, -1)
     subnormal = 95 if dtype == np.float32 else 720
-    slices_[deep, 1::3] = subnormal
-    slices_[deep, 2::3] = np.inf
+    some = np.moveaxis(x, axis, -1)[deep]
+    if path == "tall_columns":  # in the first block alone
+        some = some[: slices.BLOCK]
+    some[1::3], some[2::3] = subnormal, np.inf
     mask = None
     if masked:
         mask = np.ones(shape, bool)
@@ -558,7 +561,7 @@ def parts_of(kernel, data, numbers, units, out, rng):
         (forward, "rows", 67, 1, [1.0]),
         (forward, "rows", 1001, 1, [1.0]),
         (forward, "tall_columns", 40, 1000, [256, 0, 1.0]),
-        (forward, "tall_columns", 40, 1000, [256, 1 << 15, 1.0]),
+        (forward, "tall_columns", 100, 1000, [256, 1 << 15, 1.0]),
         (forward, "columns", 40, 1000, [32, 3, 1.0]),
         (product, "rows", 4, 1, [1.0]),
         (product, "rows", 21, 1, [1.0]),
@@ -620,23 +623,27 @@ def test_narrow_columns_are_left_to_one_thread():
 
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
-def test_strips_are_whole_vectors_and_their_scratch_memory_is_bounded(kind, far):
-    dtype = np.dtype(kind)
+def test_strips_are_whole_vectors_and_their_scratch_memory_is_bounded(kind, far, monkeypatch):
+    monkeypatch.setattr(forward, "SECOND", 1 << 20)
+    monkeypatch.setattr(forward, "KEPT_BYTES", forward.SCRATCH)
+    dtype, strips = np.dtype(kind), forward._strips.__wrapped__
     for n in (129, 257, 1000, slices.CHUNK):
         for inner in (32, 33, 49, 1000, 1 << 20):
             for count in (1, 2, 64):
-                chosen = forward._strips(dtype, 3, n, inner, count, far)
+                chosen = strips(dtype, 3, n, inner, count, far)
                 if chosen is None:
                     assert n in (129, 257) or n == slices.CHUNK and not far
                     continue
                 units, strip, room = chosen
+                rows = -(-n // slices.BLOCK) * slices.BLOCK
+                assert far or rows * forward.tile_pitch.py_func(strip) <= room or strip <= 32
                 assert strip % forward.STEP == 0 and units == 3 * -(-inner // strip)
                 assert strip - inner < forward.STEP
                 number = max(4, dtype.itemsize)
                 lanes, block = 3 * LANES * strip, (strip + 2 * forward.STEP) * slices.BLOCK
-                assert (max(room, block) + lanes) * number <= 5 << 17
-    assert forward._strips(dtype, 1, 300, 31, 1, far) is None
-    assert forward._strips(dtype, 1, 300, 49, 2, far)[0] == 1  # or two threads would share lines
+                assert (max(room, block) + lanes) * number <= 9 << 16
+    assert strips(dtype, 1, 300, 31, 1, far) is None
+    assert strips(dtype, 1, 300, 49, 2, far)[0] == 1  # or two threads would share lines
 
 
 # ---- the warm-up ---------------------------------------------------------------------------------

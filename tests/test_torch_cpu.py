@@ -260,6 +260,11 @@ def test_bfloat16_of_an_array_is_that_of_a_tensor(normal):
     given = numba_acts.softmin_vjp(array, y), numba_acts.maxout_affine(array, weight)
     for got, want in zip(given, (product, units), strict=True):
         assert got.dtype is torch.bfloat16 and torch.equal(got, want)
+    out = np.empty(array.shape, bfloat16)
+    assert numba_acts.softmin_vjp(array, y, out=out) is out
+    assert torch.equal(torch.from_numpy(out.astype(np.float32)), product.float())
+    with pytest.raises(ValueError, match="out must have dtype bfloat16, got float32"):
+        numba_acts.softmin_vjp(array, y, out=out.astype(np.float32))
 
 
 @FULL

@@ -765,7 +765,8 @@ def tall_columns(x, mask, out, n, inner, strip, room, beta, far, start, stop):
     pitch = tile_pitch(width)
     size = BLOCK * pitch
     blocks = max(1, min(room // size, (n + BLOCK - 1) // BLOCK))
-    kept = (blocks - 1) * BLOCK  # rows; those behind have the last block in turn
+    kept = (blocks - 1) * BLOCK  # rows; those behind have the last block, in turn
+    again = blocks * BLOCK < n
     tile, maxima, weights = scratch(x, blocks * size), scratch(x, pitch), scratch(x, pitch)
     lanes = scratch(x, 3 * width * LANES)
     for unit in range(start, stop):
@@ -797,7 +798,7 @@ def tall_columns(x, mask, out, n, inner, strip, room, beta, far, start, stop):
             store(weights, j, divide(fill(zero, 1.0), finish(total, lost)))
         for block in range(0, n, BLOCK):
             end, at = min(block + BLOCK, n), min(block, kept) * pitch
-            if block >= kept:
+            if again and block >= kept:
                 read_block(*source, count, block, end, tile, at, pitch, maxima, law)
             numbers = tile, at - block * pitch, pitch, weights, 0
             result = mask, out, first, inner, count
@@ -1028,10 +1029,12 @@ def _strips(dtype, outer, n, inner, count, far):
         return None
     if far:  # runs as memory likes them, longer ones if the second cache keeps no strip
         strip, parts = FAR_RUN // dtype.itemsize, 1
-        if n * FAR_RUN > SECOND - SCRATCH:
+        if n * FAR_RUN > SECOND - KEPT_BYTES:
             strip *= 2
     else:  # with room for all exponentials
-        strip, parts = min(room // n, WIDE), UNITS
+        strip, parts = min(room // n // STEP * STEP, WIDE), UNITS
+        while strip > BESIDE and tile_pitch.py_func(strip) * (-(-n // BLOCK) * BLOCK) > room:
+            strip -= STEP
     count = _apart(outer, inner, dtype.itemsize, count)
     if count > 1:
         strip = min(strip, max(BESIDE, -(-inner * outer // (parts * count))))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from numba_acts._dtypes import BFLOAT16
+from numba_acts._dtypes import BFLOAT16, held
 from numba_acts._halls import tensors
 
 Axis = int | tuple[int, ...] | None
@@ -93,9 +93,9 @@ def _named(dtype: np.dtype) -> Any:
 
 
 def _told_apart(dtypes: Iterable[np.dtype]) -> set[np.dtype]:
-    """The dtypes that differ: an array's bfloat16 is that of the tensors beside it."""
+    """The dtypes that differ: a tensor's bfloat16 is that of the arrays beside it."""
     found = set(dtypes)
-    return {dtype for dtype in found if BFLOAT16 not in found or dtype.name != "bfloat16"}
+    return found - {BFLOAT16} if any(dtype.name == "bfloat16" for dtype in found) else found
 
 
 def float_dtype(dtype: np.dtype) -> np.dtype:
@@ -297,8 +297,8 @@ def check_result(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np
     """Refuse an `out` that is not what the result would be."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    if array.dtype != dtype:
-        raise ValueError(f"{name} must have dtype {dtype}, got {array.dtype}")
+    if held(array.dtype) != held(dtype):
+        raise ValueError(f"{name} must have dtype {_named(dtype)}, got {_named(array.dtype)}")
     if not array.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
     if 0 in array.strides and array.size > 1:
