@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import FULL, rarely
+from cases import FULL, as_dtype, rarely
 
 import numba_acts
 
@@ -253,7 +253,7 @@ def test_detached_tensor_is_welcome(normal):
 
 
 def test_bfloat16_of_an_array_is_that_of_a_tensor(normal):
-    bfloat16 = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    bfloat16 = as_dtype("bfloat16")
     x, weight = normal(6, 7, dtype=torch.bfloat16), normal(2, 3, 7, dtype=torch.bfloat16)
     y, units = numba_acts.softmin(x), numba_acts.maxout_affine(x, weight)
     product, array = numba_acts.softmin_vjp(x, y), x.float().numpy().astype(bfloat16)

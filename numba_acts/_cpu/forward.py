@@ -715,7 +715,7 @@ def raise_maxima(maxima, x, mask, first, inner, count, start, stop, sign):
     step = wide_lanes(x)
     for k in range(start, stop, ROWS):
         i, some = first + k * inner, min(ROWS, stop - k)
-        if some == ROWS:
+        if some == ROWS:  # unrolled, as a loop over any number of rows takes longer
             for j in range(0, count, step):
                 m = load_wide(maxima, j)
                 for row in range(ROWS):
